@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: requests, keys, limits, errors. Knows no tensor."""

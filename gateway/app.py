@@ -1,0 +1,124 @@
+"""Builds the HTTP application: the context, the middleware around it, the routes in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+
+from gateway import context as contexts
+from gateway import openapi, problems, sampler
+from gateway.body import BodyGuard
+from gateway.context import Context
+from gateway.edge import Edge
+from gateway.keys import PUBLIC, KeyGate, is_loopback
+from gateway.routes import (
+    artifacts,
+    classify,
+    datasets,
+    docs,
+    embeddings,
+    health,
+    jobs,
+    label_sets,
+    metrics,
+    models,
+    oip,
+)
+from gateway.uploads import FORM_BYTES
+from services.runtime.backend import Backend
+from services.settings import Settings
+
+ROUTERS = (
+    classify.router,
+    embeddings.router,
+    models.router,
+    label_sets.router,
+    oip.router,
+    jobs.router,
+    artifacts.router,
+    datasets.router,
+    health.router,
+    metrics.router,
+)
+"""Every resource. What is not here is not served."""
+
+SHORTCUTS = (*classify.SHORTCUTS, *embeddings.SHORTCUTS, *oip.SHORTCUTS)
+"""Endpoints of ROUTERS once more as plain Starlette routes, before all others: FastAPI's way to an endpoint costs a
+tenth of a millisecond, and these are called thousands of times a second. The document comes from ROUTERS."""
+
+STREAMED = ("/v1/artifacts", "/v1/datasets")
+"""Where bodies go straight to the disk, and may be as long as an upload."""
+
+
+def create_app(
+    settings: Settings, *, backend: Backend | None = None, exposed: bool | None = None, metrics: Path | None = None
+) -> FastAPI:
+    """The application over ``backend``, the embedded one when absent; models load when its lifespan starts.
+
+    ``exposed``: whether other machines can reach it; as ``settings.host`` says when absent. ``metrics``: the folder
+    that worker processes share. Raises ``exposed-without-key``.
+    """
+    if exposed is None:
+        exposed = not is_loopback(settings.host)
+    context = contexts.build(settings, backend, exposed=exposed, metrics=metrics)
+    app = FastAPI(lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None, **openapi.METADATA)
+    app.state.context = context
+    problems.install(app, [route for router in ROUTERS for route in router.routes if isinstance(route, Route)])
+    app.router.routes.extend(SHORTCUTS)
+    for router in ROUTERS:
+        app.include_router(router)
+    if settings.docs:
+        app.include_router(docs.router)
+    _surround(app, context)
+    return app
+
+
+def _surround(app: FastAPI, context: Context) -> None:
+    """Add the middleware, innermost first."""
+    settings = context.settings
+    public = PUBLIC | {"/metrics"} if settings.metrics_open else PUBLIC
+    app.add_middleware(
+        KeyGate, keys=context.keys, limiter=context.limiter, public=public, origins=settings.cors_origins
+    )
+    app.add_middleware(
+        BodyGuard,
+        limit=settings.max_body_bytes,
+        timeout=settings.body_timeout,
+        held=settings.max_held_bytes,
+        streams=tuple((path, settings.max_upload_bytes + FORM_BYTES) for path in STREAMED),
+    )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "Idempotency-Key"],
+            expose_headers=["X-Request-ID", "Server-Timing", "Location", "Retry-After"],
+            max_age=600,
+        )
+    app.add_middleware(
+        Edge,
+        deadline=settings.deadline,
+        lifecycle=context.lifecycle,
+        telemetry=context.telemetry,
+        log=context.log,
+        tracing=context.tracing,
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    await context.start()
+    sampling = asyncio.create_task(sampler.run(context.backend, context.telemetry))
+    try:
+        yield
+    finally:
+        sampling.cancel()
+        await context.close()

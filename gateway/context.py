@@ -1,0 +1,158 @@
+"""Everything that routes need, built once when the process starts and handed down; it lies at ``app.state.context``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+from starlette.requests import Request
+
+from gateway.admission import Admission
+from gateway.exchange import Exchange
+from gateway.job_stream import JobStream
+from gateway.keys import Keys
+from gateway.limits import RateLimiter
+from gateway.logs import RequestLog
+from gateway.pictures import Pictures
+from gateway.tables import Forms
+from gateway.telemetry import Telemetry
+from services import tracing
+from services.classification import Classification
+from services.embedding import Embedding
+from services.errors import Kind, Problem
+from services.jobs.metrics import JobMetrics
+from services.jobs.services import JobServices
+from services.media.intake import Limits
+from services.media.remote import RemoteImages
+from services.net.guard import SystemResolver
+from services.runtime.backend import Backend
+from services.runtime.onnx import OnnxBackend
+from services.settings import Settings
+from services.storage.database import connect, upgrade
+from services.storage.keys import KeyStore
+from services.tracing import Tracing
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """Where the process stands. ``ready`` turns true after start-up, ``draining`` when it is told to stop."""
+
+    ready: bool = False
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of one gateway process."""
+
+    settings: Settings
+    backend: Backend
+    database: Engine
+    remote: RemoteImages
+    pictures: Pictures
+    keys: Keys
+    limiter: RateLimiter
+    admission: Admission
+    telemetry: Telemetry
+    log: RequestLog
+    lifecycle: Lifecycle
+    jobs: JobServices
+    job_stream: JobStream
+    resolver: SystemResolver
+    forms: Forms
+    classification: Classification
+    embedding: Embedding
+    tracing: Tracing | None
+
+    def known_model(self, exchange: Exchange, fields: Mapping[str, Any], default: str) -> str:
+        """The model that a request names, or ``default``; from here on the request counts as that model's.
+
+        Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
+        """
+        name: str = fields.get("model", default)
+        try:
+            exchange.model = self.backend.card(name, fields.get("version")).name
+        except Problem as problem:
+            raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
+        return name
+
+    async def start(self) -> None:
+        """Load models; then the process is ready."""
+        await self.backend.start()
+        self.lifecycle.ready = True
+
+    async def close(self) -> None:
+        """Let go of everything, the models last begun first."""
+        self.lifecycle.ready = False
+        await self.backend.close()
+        await self.remote.aclose()
+        self.resolver.close()
+        self.pictures.close()
+        self.limiter.close()
+        self.database.dispose()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
+
+
+def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics: Path | None) -> Context:
+    """Put a process together. ``exposed`` says whether other machines can reach it; ``metrics`` is the workers' folder.
+
+    Raises ``exposed-without-key`` when it would answer strangers.
+    """
+    upgrade(settings.database)
+    database = connect(settings.database)
+    store = KeyStore(database)
+    refuse_strangers(settings, store, exposed=exposed)
+    telemetry = Telemetry(metrics)
+    telemetry.include(JobMetrics(database))
+    lifecycle = Lifecycle()
+    remote = RemoteImages(settings, blocked=telemetry.blocked)
+    backend = backend or OnnxBackend(settings, observer=telemetry)
+    return Context(
+        settings=settings,
+        backend=backend,
+        database=database,
+        remote=remote,
+        pictures=Pictures(
+            Limits.of(settings), remote, pixels=settings.max_decoded_pixels, threads=max(2, os.cpu_count() or 1)
+        ),
+        keys=Keys(store, settings.auth, exposed=exposed, metrics_token=settings.metrics_token),
+        limiter=RateLimiter(settings.run_dir / "limits", rate=settings.rate_limit, burst=settings.rate_burst),
+        admission=Admission(settings.max_inflight),
+        telemetry=telemetry,
+        log=RequestLog(settings.log_level, settings.log_format),
+        lifecycle=lifecycle,
+        jobs=JobServices.over(settings, database),
+        job_stream=JobStream(database, lambda: lifecycle.draining),
+        resolver=SystemResolver(threads=2),
+        forms=Forms.of(settings),
+        classification=Classification(backend, settings),
+        embedding=Embedding(backend, settings),
+        tracing=tracing.start(settings, "sightline-gateway"),
+    )
+
+
+def refuse_strangers(settings: Settings, store: KeyStore, *, exposed: bool) -> None:
+    """Raise ``exposed-without-key`` if other machines can reach the server and no key keeps them out."""
+    if not exposed or settings.auth == "required" or (settings.auth == "auto" and store.any()):
+        return
+    why = "SIGHTLINE_AUTH is off" if settings.auth == "off" else "no API key exists"
+    raise Problem(
+        Kind.CONFLICT,
+        "exposed-without-key",
+        "The server would answer to everybody",
+        f"It would listen beyond this machine ({settings.host}), and {why}.",
+        remedy="Run `sightline keys create`, or listen on 127.0.0.1.",
+    )
+
+
+def context_of(request: Request) -> Context:
+    """The context of the application that serves ``request``."""
+    context = request.app.state.context
+    assert isinstance(context, Context)
+    return context

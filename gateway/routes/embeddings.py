@@ -1,0 +1,103 @@
+"""``/v1/embeddings``: OpenAI's endpoint for texts, and the same for images."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from gateway import openapi
+from gateway.bodies import Sent, read_images
+from gateway.context import Context, context_of
+from gateway.exchange import Exchange
+from gateway.keys import allow
+from gateway.leaving import while_connected
+from gateway.schemas.common import PNG
+from gateway.schemas.embeddings import Embeddings, EmbeddingsBody
+from gateway.shortcut import Shortcut
+from services.embedding import Embedded
+from services.errors import Kind, Problem
+
+router = APIRouter(tags=["Embeddings"])
+
+_EXAMPLES = {
+    "texts": {"summary": "Texts", "value": {"model": "minilm-l6", "input": ["a red apple", "a green pear"]}},
+    "images": {"summary": "An image", "value": {"model": "efficientnet-lite2", "image": PNG}},
+}
+
+
+@router.post(
+    "/v1/embeddings",
+    summary="Embed texts or images",
+    response_model=Embeddings,
+    responses=openapi.refusals(*openapi.ASKED, *openapi.WITH_BODY, *openapi.WITH_QUERY, 404, 504),
+    openapi_extra=openapi.body(EmbeddingsBody, _EXAMPLES, openapi.files(EmbeddingsBody))
+    | {"parameters": openapi.query_fields(EmbeddingsBody, "model", "encoding_format", "dimensions", "user")},
+)
+async def embed(request: Request) -> Response:
+    """Unit vectors of texts (`input`) or of images, in order. OpenAI's clients work unchanged."""
+    allow(request, "infer")
+    context, exchange = context_of(request), Exchange.of(request.scope)
+    exchange.task = "embed"
+    with context.admission as admission:
+        sent = await read_images(request, context.forms.embeddings, context.settings.max_images, admission.turn)
+        embedded = await while_connected(request.receive, _embedded(context, exchange, sent))
+    begin = time.perf_counter()
+    content = orjson.dumps(
+        _document(embedded, sent.fields.get("encoding_format", "float")), option=orjson.OPT_SERIALIZE_NUMPY
+    )
+    exchange.stages.encode += time.perf_counter() - begin
+    return Response(content, media_type="application/json")
+
+
+SHORTCUTS = (Shortcut("/v1/embeddings", embed, methods=["POST"], include_in_schema=False),)
+"""See ``gateway.app``."""
+
+
+async def _embedded(context: Context, exchange: Exchange, sent: Sent) -> Embedded:
+    settings, fields = context.settings, sent.fields
+    texts: list[str] | None = fields.get("input")
+    dimensions: int | None = fields.get("dimensions")
+    if texts is not None and sent.images:
+        raise Problem(
+            Kind.INVALID,
+            "field-conflict",
+            "Texts and images are sent together",
+            "Send either `input` or images.",
+            pointer="/input",
+            remedy="Send two requests.",
+        )
+    if texts is not None:
+        model = context.known_model(exchange, fields, settings.default_text_encoder)
+        return await context.embedding.texts(model, texts, dimensions, exchange.options(), exchange.stages)
+    if not sent.images:
+        raise Problem(
+            Kind.INVALID,
+            "input-missing",
+            "There is nothing to embed",
+            "The request holds neither a text nor an image.",
+            pointer="/input",
+            remedy="Send `input`, `image` or `images`.",
+        )
+    model = context.known_model(exchange, fields, settings.default_classifier)
+    async with context.pictures.read(sent.images, exchange.stages) as pictures:
+        return await context.embedding.images(model, pictures, dimensions, exchange.options(), exchange.stages)
+
+
+def _document(embedded: Embedded, encoding: str) -> dict[str, Any]:
+    vectors = np.ascontiguousarray(embedded.vectors, "<f4")
+    data: list[Any] = list(vectors)
+    if encoding == "base64":
+        data = [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(data)],
+        "model": embedded.model,
+        "version": embedded.version,
+        "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
+    }

@@ -1,0 +1,28 @@
+"""``/healthz``: the process lives. ``/readyz``: it can take work."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from gateway.context import context_of
+
+router = APIRouter(tags=["Health"])
+
+_OK = b'{"status":"ok"}'
+
+
+@router.get("/healthz", summary="The process lives")
+async def live(request: Request) -> Response:
+    """200 as long as the event loop turns."""
+    return Response(_OK, media_type="application/json")
+
+
+@router.get("/readyz", summary="The process takes work")
+async def ready(request: Request) -> Response:
+    """200 once models are loaded; 503 before that and from the moment the process is told to stop."""
+    lifecycle = context_of(request).lifecycle
+    if lifecycle.ready and not lifecycle.draining:
+        return Response(_OK, media_type="application/json")
+    body = b'{"status":"draining"}' if lifecycle.draining else b'{"status":"starting"}'
+    return Response(body, status_code=503, headers={"Retry-After": "1"}, media_type="application/json")

@@ -1,0 +1,1 @@
+"""Request and answer bodies as pydantic classes: the OpenAPI document is made of them."""

@@ -1,0 +1,1 @@
+"""The networks in PyTorch, one folder a paper, and the catalog of servable models."""

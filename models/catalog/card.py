@@ -1,0 +1,191 @@
+"""The card: everything that serving has to know about one model version, as data.
+
+A card lies beside its weights as ``<repository>/<model>/<version>/card.json``. It is the only thing that the
+runtime and the services read; they never look into a network.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""Names of models: no slash, no leading dot, so that a name is always one folder inside the repository."""
+
+DataType = Literal[
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
+]
+"""Element types as the Open Inference Protocol spells them."""
+
+Task = Literal["classify", "zero-shot-classify", "embed-text", "embed-image", "embed", "tensor"]
+"""What a model is for. ``tensor`` models are reachable through ``/v2`` only."""
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(_Data):
+    """One input or output: ``shape`` counts the batch axis first; ``-1`` is any size."""
+
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+
+
+class ImagePreprocess(_Data):
+    """Picture to ``(3, size, size) float32``: resize, crop, then ``(pixel / 255 - mean) / std`` per RGB channel.
+
+    ``mode`` ``shorter-crop`` scales the shorter side to ``resize`` and cuts the centre; ``squash`` scales both
+    sides to ``size`` whatever the aspect.
+    """
+
+    input: str = "image"
+    size: int = Field(ge=8, le=2048)
+    resize: int | None = Field(default=None, description="Shorter side before the crop; size / 0.875 when absent")
+    mode: Literal["shorter-crop", "squash"] = "shorter-crop"
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class TextPreprocess(_Data):
+    """Text to ids with ``tokenizers``: ``tokenizer`` is a file of the model's own version folder.
+
+    ``padding`` ``longest`` pads a batch to its longest text; ``max`` pads to ``max_length`` (CLIP towers).
+    A text that is too long is cut so that its last token stays the end-of-text token. ``clean`` ``clip`` repairs and
+    straightens a text first, as OpenAI's tokenizer does and Hugging Face's does not (models/text/clip_bpe.py).
+    """
+
+    tokenizer: str = "tokenizer.json"
+    max_length: int = Field(ge=2, le=8192)
+    padding: Literal["longest", "max"] = "longest"
+    pad_id: int = 0
+    ids_input: str = "input_ids"
+    mask_input: str | None = "attention_mask"
+    lowercase: bool = False
+    clean: Literal["none", "clip"] = "none"
+
+
+class Batching(_Data):
+    """How requests are joined: no waiting unless ``max_delay_us`` says so; ``max_queue`` bounds waiting items.
+
+    ``max_elements`` bounds the elements (pixels x channels, tokens) of all inputs of a batch where sizes vary; a single
+    item above it is refused.
+    """
+
+    max_batch_size: int = Field(default=16, ge=1, le=4096)
+    max_delay_us: int = Field(default=0, ge=0, le=1_000_000)
+    max_queue: int = Field(default=512, ge=1)
+    max_elements: int | None = Field(default=None, ge=1)
+
+
+class Engine(_Data):
+    """Which engine runs the weights, and why that one."""
+
+    name: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    intra_op_threads: int = Field(default=0, ge=0, description="0: one per physical core")
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    reason: str = ""
+
+
+class Pipeline(_Data):
+    """A model made of other models and of NumPy: ``kind`` names the code in ``services``, the rest is its data."""
+
+    kind: str
+    image_model: str | None = None
+    text_model: str | None = None
+    data: str | None = Field(default=None, description="A safetensors file in the version folder")
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Licence(_Data):
+    spdx: str
+    file: str | None = Field(default=None, description="Licence text in the version folder")
+    attribution: str = ""
+
+
+class Provenance(_Data):
+    """Where the weights came from, so that anybody can fetch and check the same bytes."""
+
+    source: str
+    member: str | None = None
+    sha256: str
+    note: str = ""
+
+
+class Measurement(_Data):
+    """One figure. ``by`` says who measured it: ``sightline`` (with the command) or the publisher (with the source)."""
+
+    dataset: str
+    metric: str
+    value: float
+    n: int | None = None
+    error: float | None = Field(default=None, description="Standard error, in the unit of value")
+    note: str = ""
+    by: str = "sightline"
+    source: str = Field(default="", description="The command or the publication")
+
+
+class Card(_Data):
+    """See the module's docstring. ``files`` maps every file of the version folder (but this one) to its sha256."""
+
+    name: str
+    version: str = "1"
+    task: Task
+    family: str
+    title: str
+    description: str
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    image: ImagePreprocess | None = None
+    text: TextPreprocess | None = None
+    label_set: str | None = Field(
+        default=None,
+        description="A named label set of the catalog, or a text file of the version folder, one a line",
+    )
+    logits: str | None = Field(default=None, description="Name of the output that holds class logits (B, C)")
+    embedding: str | None = Field(default=None, description="Name of the output that holds embeddings (B, D)")
+    pipeline: Pipeline | None = None
+    batching: Batching = Batching()
+    engine: Engine = Engine()
+    licence: Licence
+    provenance: tuple[Provenance, ...] = ()
+    measured: tuple[Measurement, ...] = ()
+    limits: tuple[str, ...] = ()
+    not_for: tuple[str, ...] = ()
+    files: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one_folder(cls, value: str) -> str:
+        if not MODEL_NAME.fullmatch(value):
+            raise ValueError(f"model name {value!r} must match {MODEL_NAME.pattern}")
+        return value
+
+    @field_validator("version")
+    @classmethod
+    def _version_is_a_number(cls, value: str) -> str:
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", value):
+            raise ValueError(f"version {value!r} must be a positive number, as Triton's version folders are")
+        return value
+
+    @staticmethod
+    def read(folder: Path) -> Card:
+        """The card of a version folder; raises ``OSError`` or ``pydantic.ValidationError``."""
+        return Card.model_validate_json((folder / "card.json").read_bytes())

@@ -1,0 +1,81 @@
+"""``python -m models.convert NAME FILE``: a downloaded checkpoint of a publication to models that are served.
+
+The file is read once, matched in full, exported, verified at several batch sizes and written with a card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from models.catalog.card import Card
+from models.catalog.labels import read_labels
+from models.catalog.releases import release, releases
+from models.conversion import Job, Version
+from models.errors import ModelError
+from models.focalnet.convert import convert as convert_focalnet
+from models.locking import locked
+from models.progress import Progress, silent
+from models.repository import write_version
+from models.unicl.convert import convert as convert_unicl
+
+FAMILIES: Mapping[str, Callable[[Job], Iterator[Version]]] = {"focalnet": convert_focalnet, "unicl": convert_unicl}
+
+
+def convert(
+    name: str, file: Path, repository: Path, progress: Progress = silent, labels: Path | None = None
+) -> list[Card]:
+    """Make models of ``file``, the checkpoint of release ``name``; their cards, the one to ask for last.
+
+    ``labels`` (21,842 lines) keeps a 22K head whole; without it, it is cut to ImageNet-1K. Raises
+    :class:`ModelError`; then the repository has none of them, or those that were there before.
+    """
+    entry = release(name)
+    if not file.is_file():
+        raise ModelError(f"{file} is not there", entry.remedy)
+    repository.mkdir(parents=True, exist_ok=True)
+    with locked(repository / f".{name}.pull"):
+        scratch = repository / f".{name}.convert"
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a conversion that was killed
+        scratch.mkdir()
+        try:
+            job = Job(name, entry, file, scratch, progress, read_labels(labels) if labels else ())
+            versions = list(FAMILIES[entry.family](job))
+            return [
+                Card.read(write_version(repository, version.card, version.files, replace=True)) for version in versions
+            ]
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert, or list what can be converted; 1 when the file is refused."""
+    parser = argparse.ArgumentParser(prog="python -m models.convert", description=__doc__)
+    parser.add_argument("name", nargs="?", help="a published checkpoint; without one, all are listed")
+    parser.add_argument("file", nargs="?", type=Path, help="its file, downloaded")
+    parser.add_argument("--repository", type=Path, default=Path(".sightline/models"))
+    parser.add_argument("--labels", type=Path, help="names of all classes of a 22K head, one a line")
+    options = parser.parse_args(arguments)
+    try:
+        if options.name is None or options.file is None:
+            chosen = {options.name: release(options.name)} if options.name else releases()
+            for name, entry in chosen.items():
+                print(f"{name}: {entry.title}\n  {entry.remedy}")
+            return 0
+        for card in convert(options.name, options.file, options.repository, _print, options.labels):
+            print(f"{card.name}: {card.title}")
+    except ModelError as error:
+        print(f"{error}\n{error.remedy}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _print(stage: str, done: int, total: int) -> None:
+    print(f"{stage} {done}/{total}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""PyTorch to ONNX, quantisation and Triton's configuration."""

@@ -1,0 +1,35 @@
+"""The published EfficientNet-Lite checkpoints as ONNX: logits and pooled features in one graph."""
+
+from __future__ import annotations
+
+import torch
+
+from models.backbones.efficientnet_lite import CONFIGS, EfficientNetLite
+from models.catalog.builders import Build, Files
+from models.checkpoint import fitting, load, read_state
+from models.export.onnx import Axis, Signature, export, verify
+
+SIGNATURE = Signature(("image",), ("logits", "features"), {"image": {0: Axis("batch", 1, 4096)}})
+
+
+def build(job: Build) -> Files:
+    """``options``: ``network`` is a name in :data:`CONFIGS`; the source holds ``weights.pth``."""
+    config = CONFIGS[str(job.options["network"])]
+    (folder,) = job.sources.values()
+    job.progress("read weights", 0, 3)
+    network = EfficientNetLite(config)
+    variants = {name: lambda size=size: EfficientNetLite(size) for name, size in CONFIGS.items()}
+    load(network, read_state(folder / "weights.pth"), lambda shapes: fitting(shapes, variants))
+    network.eval()
+    job.progress("export", 1, 3)
+    generator = torch.Generator().manual_seed(0)
+    target = job.scratch / "model.onnx"
+
+    def pictures(batch: int) -> list[torch.Tensor]:
+        return [torch.randn(batch, 3, config.image_size, config.image_size, generator=generator)]
+
+    export(network, pictures(3), SIGNATURE, target)
+    job.progress("verify", 2, 3)
+    verify(network, [pictures(batch) for batch in (1, 2, 5)], SIGNATURE, target)
+    job.progress("verify", 3, 3)
+    return {"model.onnx": target}

@@ -1,0 +1,1 @@
+"""FocalNet as a closed-set classifier: variants, published checkpoints, export."""

@@ -1,0 +1,76 @@
+"""A published FocalNet checkpoint to a served classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from models.catalog.card import Card, Engine, TensorSpec
+from models.checkpoint import CheckpointError
+from models.conversion import Job, Version, exported
+from models.focalnet.checkpoint import first_thousand, read
+from models.focalnet.export import export_classifier
+from models.focalnet.variants import VARIANTS
+from models.repository import MODEL
+
+LABELS = "labels.txt"
+
+
+def convert(job: Job) -> Iterator[Version]:
+    """One model: logits, pooled features and modulation map. Raises :class:`models.errors.ModelError`."""
+    flags: dict[str, Any] = job.release.flags
+    config = replace(VARIANTS[job.release.variant], **flags)
+    job.progress("read weights", 0, 3)
+    network = read(job.file, config)
+    if job.labels and len(job.labels) != config.num_classes:
+        raise CheckpointError(
+            f"the checkpoint has {config.num_classes:,} classes and there are {len(job.labels):,} labels",
+            "Give one label for every output, in the order of the head."
+            if len(job.labels) != 1000
+            else "Leave the labels out: the head is then cut to ImageNet-1K.",
+        )
+    if config.num_classes > 1000 and not job.labels:
+        network = first_thousand(network)
+    job.progress("export and verify", 1, 3)
+    target = job.scratch / MODEL
+    errors = export_classifier(network, target, job.release.image.size)
+    job.progress("write", 2, 3)
+    classes = len(job.labels) or 1000
+    card = Card(
+        name=job.name,
+        task="classify",
+        family="focalnet",
+        title=job.release.title,
+        description=(
+            f"Focal Modulation Network ({job.release.paper}), trained on {job.release.trained_on}. Besides logits it "
+            "gives pooled features, for linear probes, and its modulation map, which shows where it looked."
+        ),
+        inputs=(TensorSpec(name="image", datatype="FP32", shape=(-1, 3, -1, -1)),),
+        outputs=(
+            TensorSpec(name="logits", datatype="FP32", shape=(-1, classes)),
+            TensorSpec(name="embedding", datatype="FP32", shape=(-1, network.dim_out)),
+            TensorSpec(name="modulation", datatype="FP32", shape=(-1, -1, -1)),
+        ),
+        image=job.image,
+        label_set=LABELS if job.labels else "imagenet-1k",
+        logits="logits",
+        embedding="embedding",
+        batching=job.batching,
+        engine=Engine(reason=f"Exact: {errors['logits']:.1e} of the largest logit from PyTorch"),
+        licence=job.release.licence,
+        provenance=job.provenance,
+        measured=job.measured,
+        limits=(
+            "It gives one of its classes to every picture, whatever it shows.",
+            "Made for photos with one main object.",
+            *(
+                ("One class of ImageNet-1K, teddy, was not among its training classes.",)
+                if not job.labels and config.num_classes > 1000
+                else ()
+            ),
+        ),
+        not_for=("Identifying or judging people",),
+    )
+    files = exported(target)
+    yield Version(card, {**files, LABELS: "\n".join(job.labels).encode() + b"\n"} if job.labels else files)

@@ -1,0 +1,54 @@
+"""Named preprocessing for imported image models: what the usual training recipes do to a picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from models.catalog.card import ImagePreprocess
+from models.errors import ModelError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+PRESETS: dict[str, tuple[str, Callable[[int], ImagePreprocess]]] = {
+    "imagenet": (
+        "shorter side to N / 0.875, bilinear, centre crop, ImageNet mean and std (torchvision)",
+        lambda size: _spec(size, IMAGENET, resize=int(size / 0.875), interpolation="bilinear"),
+    ),
+    "clip": (
+        "shorter side to N, bicubic, centre crop, CLIP mean and std",
+        lambda size: _spec(size, CLIP, resize=size),
+    ),
+    "half": (
+        "shorter side to N / 0.875, bicubic, centre crop, values from -1 to 1",
+        lambda size: _spec(size, HALF, resize=int(size / 0.875)),
+    ),
+    "unit": (
+        "both sides to N whatever the aspect, bilinear, values from 0 to 1",
+        lambda size: _spec(size, UNIT, mode="squash", interpolation="bilinear"),
+    ),
+}
+"""What each preset does, and the function from N to the specification."""
+
+_FORM = re.compile(r"([a-z]+)-([1-9][0-9]{0,3})")
+
+
+def preset(text: str) -> ImagePreprocess:
+    """``imagenet-224`` and its like; raises :class:`ModelError` that lists the presets."""
+    match = _FORM.fullmatch(text)
+    if match is None or match[1] not in PRESETS or not 8 <= int(match[2]) <= 2048:
+        known = "; ".join(f"{name}-N: {about}" for name, (about, _) in PRESETS.items())
+        raise ModelError(
+            f"no preprocessing {text!r}", f"take one of these, N being the side in pixels (8 to 2048). {known}"
+        )
+    return PRESETS[match[1]][1](int(match[2]))
+
+
+def _spec(
+    size: int, scale: tuple[tuple[float, float, float], tuple[float, float, float]], **changes: object
+) -> ImagePreprocess:
+    mean, std = scale
+    return ImagePreprocess.model_validate({"size": size, "mean": mean, "std": std, **changes})

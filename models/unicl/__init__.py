@@ -1,0 +1,1 @@
+"""UniCL: networks, published checkpoints, loss, training and export."""

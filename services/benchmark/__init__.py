@@ -1,0 +1,1 @@
+"""Measuring models: metrics, suites of data sets, protocols. Runs in job workers only."""

@@ -1,0 +1,65 @@
+"""What classification is asked and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.media.picture import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyRequest:
+    """Pictures and what to call them. ``labels`` or ``label_set`` for open-vocabulary models, neither for closed ones.
+
+    ``model`` ``None`` is the default classifier; ``version`` ``None`` the latest. ``multi_label`` scores every label
+    by itself; ``threshold`` leaves out lower scores; ``explain`` asks for a map of what decided.
+    """
+
+    pictures: Sequence[Picture]
+    model: str | None = None
+    version: str | None = None
+    labels: Sequence[str] | None = None
+    label_set: str | None = None
+    templates: Sequence[str] | None = None
+    top_k: int = 5
+    multi_label: bool = False
+    threshold: float | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A label and its score, 0 to 1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """``png``: a heat map over the picture; ``method`` how it was made."""
+
+    png: bytes
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifiedImage:
+    """The answer for one picture. ``none_of_these``: how likely no label fits, where the model can say."""
+
+    index: int
+    width: int
+    height: int
+    predictions: list[Prediction]
+    none_of_these: float | None = None
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyAnswer:
+    """Answers in the order of the pictures, and who gave them."""
+
+    model: str
+    version: str
+    results: list[ClassifiedImage]

@@ -1,0 +1,79 @@
+"""Open-vocabulary classification with image and text towers of one embedding space (CLIP, UniCL)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from models.catalog.card import Card
+from services.classification.images import unit
+from services.classification.protocol import Array, Scored
+from services.runtime.backend import Backend, Options, Tensor
+from services.stages import Stages
+from services.text.encoder import TextEncoder
+from services.text.templates import fill
+
+_INLINE_TEXTS = 500
+"""More texts are filled in and averaged in a thread."""
+
+
+class DualEncoder:
+    """The cosine of picture and label text times a learned temperature.
+
+    Class rows are the mean over templates of unit text embeddings, made unit again (arXiv 2103.00020, section 3.1.4).
+    Parameters: ``scale`` (the factor itself, 100 for CLIP), ``bias`` (0), ``none_logit`` (what the best logit of a
+    picture that shows none of the labels is; absent when it was not calibrated).
+    """
+
+    def __init__(self, backend: Backend, card: Card, folder: Path) -> None:
+        pipeline = card.pipeline
+        assert pipeline is not None and pipeline.image_model is not None and pipeline.text_model is not None
+        self.image_model: str = pipeline.image_model
+        embedding = backend.card(self.image_model).embedding
+        assert embedding is not None
+        self.image_outputs: tuple[str, ...] = (embedding,)
+        self.templates = tuple(pipeline.parameters.get("templates", ("a photo of a {}.",)))
+        self._scale = float(pipeline.parameters.get("scale", 100.0))
+        self._bias = float(pipeline.parameters.get("bias", 0.0))
+        self._none = pipeline.parameters.get("none_logit")
+        self._text = TextEncoder(backend, pipeline.text_model)
+
+    async def rows(self, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages) -> Array:
+        return await text_rows(self._text, labels, templates, options, stages)
+
+    async def feature_rows(
+        self, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages
+    ) -> Array:
+        return await self.rows(labels, templates, options, stages)
+
+    def score(self, outputs: Mapping[str, Tensor], rows: Array, sides: Array) -> Scored:
+        cosine = unit(outputs[self.image_outputs[0]]) @ rows.T
+        logits = np.asarray(self._scale * cosine + self._bias, np.float32)
+        if self._none is None:
+            return Scored(logits)
+        highest = logits.max(axis=1)
+        return Scored(logits, np.asarray(1 / (1 + np.exp(highest - float(self._none))), np.float32))
+
+
+async def text_rows(
+    encoder: TextEncoder, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages
+) -> Array:
+    """``(C, D)``: the mean over templates of a label's unit text embeddings, made unit again."""
+    many = len(labels) * len(templates) > _INLINE_TEXTS
+    texts = await asyncio.to_thread(_texts, labels, templates) if many else _texts(labels, templates)
+    embedded = await encoder.encode(texts, options, stages)
+    if many:
+        return await asyncio.to_thread(_mean, embedded, len(templates))
+    return _mean(embedded, len(templates))
+
+
+def _texts(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
+    return [text for own in fill(labels, templates) for text in own]
+
+
+def _mean(embedded: Array, templates: int) -> Array:
+    rows = unit(embedded)
+    return unit(rows.reshape(len(rows) // templates, templates, -1).mean(axis=1))

@@ -1,0 +1,166 @@
+"""Classification as the gateway asks for it: finds the model, the labels, the scores, the best few."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+
+from models.catalog.card import Card
+from services.classification.answers import ClassifiedImage, ClassifyAnswer, ClassifyRequest
+from services.classification.images import run_images
+from services.classification.labels import check_labels, named_set, own_labels, positions
+from services.classification.scores import Array, best, sigmoid, softmax
+from services.classification.zero_shot import Scored, ZeroShot, does_not_classify, open_zero_shot
+from services.errors import Kind, Problem
+from services.runtime.backend import Backend, Options
+from services.settings import Settings
+from services.stages import Stages
+from services.text.cache import ArrayCache
+
+INLINE_SCORES = 50_000
+"""Pictures times labels that are scored on the event loop; more go to a thread."""
+
+
+class Classification:
+    """Over one backend, for one event loop. Class rows of label sets are kept within ``settings.text_cache_bytes``."""
+
+    def __init__(self, backend: Backend, settings: Settings) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._rows = ArrayCache(settings.text_cache_bytes)
+        self._opened: dict[str, tuple[Card, ZeroShot]] = {}
+        self._opening = asyncio.Lock()
+
+    async def classify(self, request: ClassifyRequest, options: Options, stages: Stages) -> ClassifyAnswer:
+        """Raises :class:`Problem` ``model-*``, ``label-*``, ``labels-*``, ``template-*``, ``explain-unsupported``."""
+        card = self._backend.card(request.model or self._settings.default_classifier, request.version)
+        if request.explain:
+            raise Problem(
+                Kind.INVALID,
+                "explain-unsupported",
+                "The model cannot explain its answer",
+                f"{card.name!r} gives no map of what decided.",
+                pointer="/explain",
+                remedy="Leave explain out, or use a model whose card says that it explains.",
+            )
+        if card.pipeline is not None:
+            return await self._open(request, card, options, stages)
+        if card.logits is None or card.label_set is None:
+            raise does_not_classify(card.name)
+        return await self._closed(request, card, options, stages)
+
+    async def _closed(self, request: ClassifyRequest, card: Card, options: Options, stages: Stages) -> ClassifyAnswer:
+        assert card.logits is not None
+        labels = own_labels(card, self._backend.folder(card.name, card.version))
+        chosen = self._labels(request, required=False)
+        places = None if chosen is None else positions(chosen, labels, card.name)
+        outputs = await run_images(self._backend, card, request.pictures, (card.logits,), options, stages)
+        begin = time.perf_counter()
+        logits: Array = outputs[card.logits]
+        if places is not None and chosen is not None:
+            logits, labels = logits[:, places], chosen
+        answer = await self._answer(request, card, Scored(logits), labels)
+        stages.encode += time.perf_counter() - begin
+        return answer
+
+    async def _open(self, request: ClassifyRequest, card: Card, options: Options, stages: Stages) -> ClassifyAnswer:
+        labels = self._labels(request, required=True)
+        assert labels is not None
+        model = await self._zero_shot(card)
+        templates = tuple(request.templates) if request.templates is not None else model.templates
+        rows = await self._class_rows(card, model, labels, templates, options, stages)
+        image_card = self._backend.card(model.image_model)
+        outputs = await run_images(self._backend, image_card, request.pictures, model.image_outputs, options, stages)
+        begin = time.perf_counter()
+        sides = np.array([min(picture.width, picture.height) for picture in request.pictures], np.float32)
+        if len(request.pictures) * len(labels) <= INLINE_SCORES:
+            scored = model.score(outputs, rows, sides)
+        else:
+            scored = await asyncio.to_thread(model.score, outputs, rows, sides)
+        answer = await self._answer(request, card, scored, labels)
+        stages.encode += time.perf_counter() - begin
+        return answer
+
+    def _labels(self, request: ClassifyRequest, *, required: bool) -> tuple[str, ...] | None:
+        if request.labels is not None:
+            return check_labels(request.labels, self._settings.max_labels, self._settings.max_text_chars)
+        if request.label_set is not None:
+            return named_set(request.label_set)
+        if required:
+            raise Problem(
+                Kind.INVALID,
+                "labels-missing",
+                "The model needs labels",
+                "An open-vocabulary model is told what to look for.",
+                pointer="/labels",
+                remedy='Send labels, for instance ["a cat", "a dog"], or name a label_set.',
+            )
+        return None
+
+    async def _zero_shot(self, card: Card) -> ZeroShot:
+        """Opened once for each version that is served, in a thread: its files may be megabytes."""
+        known = self._opened.get(card.name)
+        if known is None or known[0] != card:
+            async with self._opening:
+                known = self._opened.get(card.name)
+                if known is None or known[0] != card:
+                    folder = self._backend.folder(card.name, card.version)
+                    opened = await asyncio.to_thread(open_zero_shot, self._backend, card, folder)
+                    known = self._opened[card.name] = (card, opened)
+        return known[1]
+
+    async def _class_rows(
+        self,
+        card: Card,
+        model: ZeroShot,
+        labels: tuple[str, ...],
+        templates: tuple[str, ...],
+        options: Options,
+        stages: Stages,
+    ) -> Array:
+        assert card.pipeline is not None
+        makers = [card]  # the card of a pair of towers has no files of its own: a new text tower means new rows
+        if card.pipeline.text_model is not None:
+            makers.append(self._backend.card(card.pipeline.text_model))
+        versions = [[maker.name, maker.version, sorted(maker.files.items())] for maker in makers]
+        described = orjson.dumps([versions, labels, templates])
+        key = hashlib.blake2b(described, digest_size=16).digest()
+        return await self._rows.get(
+            key, lambda: model.rows(labels, templates, options, stages), deadline=options.deadline
+        )
+
+    async def _answer(
+        self, request: ClassifyRequest, card: Card, scored: Scored, labels: Sequence[str]
+    ) -> ClassifyAnswer:
+        parts = (scored.logits, scored.none, scored.independent)
+        if not all(np.isfinite(part).all() for part in parts if part is not None):
+            raise Problem(
+                Kind.INTERNAL, "model-not-finite", "The model's answer is not a number", f"{card.name} gave NaN."
+            )
+        if scored.logits.size <= INLINE_SCORES:
+            results = _results(request, scored, labels)
+        else:
+            results = await asyncio.to_thread(_results, request, scored, labels)
+        return ClassifyAnswer(card.name, card.version, results)
+
+
+def _results(request: ClassifyRequest, scored: Scored, labels: Sequence[str]) -> list[ClassifiedImage]:
+    if request.multi_label:
+        scores = sigmoid(scored.logits if scored.independent is None else scored.independent)
+    else:
+        scores = softmax(scored.logits)
+    return [
+        ClassifiedImage(
+            index,
+            picture.width,
+            picture.height,
+            best(scores[index], labels, request.top_k, request.threshold),
+            None if scored.none is None else float(scored.none[index]),
+        )
+        for index, picture in enumerate(request.pictures)
+    ]

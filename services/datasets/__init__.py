@@ -1,0 +1,1 @@
+"""Image data sets: safe import, formats, splits and few-shot sampling."""

@@ -1,0 +1,183 @@
+"""The data sets of every key: a row to list and describe, and a package in the artifact store.
+
+Row and package appear in one transaction, so that nothing half-imported is ever seen. Methods block.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, Row, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from services.datasets.archive import ArchiveLimits
+from services.datasets.importing import Imported, Progress, import_archive
+from services.datasets.package import Package
+from services.datasets.samples import Task
+from services.errors import Kind, Problem
+from services.media.intake import Limits
+from services.storage.artifacts import CHUNK, ArtifactStore
+from services.storage.database import reading, writing
+from services.storage.ids import is_id, new_id
+from services.storage.tables import artifacts, datasets
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One imported set; ``splits`` counts images, ``counts`` labelled images (or boxes) of every class."""
+
+    id: str
+    owner: str
+    name: str
+    task: Task
+    format: str
+    classes: list[str]
+    splits: dict[str, int]
+    counts: dict[str, int]
+    flaws: list[dict[str, Any]]
+    flaw_count: int
+    artifact_id: str
+    created_at: float
+
+
+class DatasetStore:
+    """Imports, lists and opens data sets. ``scratch`` is on the artifact store's file system where that is local."""
+
+    def __init__(self, engine: Engine, store: ArtifactStore, scratch: Path, images: Limits) -> None:
+        self._engine = engine
+        self._artifacts = store
+        self._scratch = scratch
+        self._images = images
+
+    def import_(
+        self,
+        owner: str,
+        name: str,
+        archive: Path,
+        *,
+        strict: bool = False,
+        limits: ArchiveLimits | None = None,
+        progress: Progress = lambda done, total: None,
+    ) -> Dataset:
+        """Import ``archive``. Raises ``archive-*``, ``dataset-*``, and ``dataset-exists`` where the name is taken."""
+        if self._named(owner, name) is not None:
+            raise _exists(name)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        package = self._scratch / f"{new_id('pkg')}.zip"
+        try:
+            imported = import_archive(
+                archive, name, package, self._images, limits or ArchiveLimits(), strict=strict, progress=progress
+            )
+            with self._artifacts.draft() as draft, package.open("rb") as source:
+                while chunk := source.read(CHUNK):
+                    draft.write(chunk)
+
+                def record(connection: Connection) -> Dataset:
+                    stored = self._artifacts.record(
+                        connection, draft, owner, f"{name}.zip", "application/zip", role="dataset"
+                    )
+                    return _insert(connection, owner, imported, stored.id)
+
+                try:
+                    return self._artifacts.publish([draft], record)
+                except IntegrityError as error:
+                    raise _exists(name) from error
+        finally:
+            package.unlink(missing_ok=True)
+
+    def get(self, owner: str, reference: str) -> Dataset:
+        """By id or by name. Raises ``dataset-not-found``, whether unknown or another's."""
+        if is_id(reference, "ds"):
+            with reading(self._engine) as connection:
+                row = connection.execute(
+                    select(datasets).where(datasets.c.id == reference, datasets.c.owner == owner)
+                ).one_or_none()
+            found = None if row is None else _dataset_of(row)
+        else:
+            found = self._named(owner, reference)
+        if found is None:
+            raise Problem(
+                Kind.NOT_FOUND,
+                "dataset-not-found",
+                "Data set does not exist",
+                f"No data set of yours is called {reference[:64]!r}.",
+                remedy="List yours with GET /v1/datasets; data sets belong to the key that uploaded them.",
+            )
+        return found
+
+    def list(self, owner: str, *, limit: int = 100, after: str | None = None) -> list[Dataset]:
+        """The owner's sets, newest first, those before the id ``after``."""
+        query = select(datasets).where(datasets.c.owner == owner)
+        if after is not None:
+            query = query.where(datasets.c.id < after)
+        with reading(self._engine) as connection:
+            return [_dataset_of(row) for row in connection.execute(query.order_by(datasets.c.id.desc()).limit(limit))]
+
+    def delete(self, owner: str, reference: str) -> None:
+        dataset = self.get(owner, reference)
+        artifact = self._artifacts.by_id(dataset.artifact_id)
+        with writing(self._engine) as connection:
+            connection.execute(delete(datasets).where(datasets.c.id == dataset.id))
+            connection.execute(delete(artifacts).where(artifacts.c.id == dataset.artifact_id))
+        self._artifacts.collect([artifact.sha256])
+
+    @contextmanager
+    def open(self, dataset: Dataset, cache: Path) -> Iterator[Package]:
+        """The set's package, copied into the folder ``cache`` once."""
+        artifact = self._artifacts.by_id(dataset.artifact_id)
+        local = cache / f"{artifact.sha256}.zip"
+        if not local.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            partial = cache / f"{new_id('pkg')}.part"
+            try:
+                self._artifacts.copy_to(artifact, partial)
+                partial.rename(local)
+            finally:
+                partial.unlink(missing_ok=True)
+        with Package(local) as package:
+            yield package
+
+    def _named(self, owner: str, name: str) -> Dataset | None:
+        with reading(self._engine) as connection:
+            row = connection.execute(
+                select(datasets).where(datasets.c.owner == owner, datasets.c.name == name)
+            ).one_or_none()
+        return None if row is None else _dataset_of(row)
+
+
+def _insert(connection: Connection, owner: str, imported: Imported, artifact_id: str) -> Dataset:
+    dataset = Dataset(
+        id=new_id("ds"),
+        owner=owner,
+        name=imported.name,
+        task=imported.task,
+        format=imported.format,
+        classes=imported.classes,
+        splits=imported.counts.splits,
+        counts=imported.counts.classes,
+        flaws=[{"file": flaw.file, "line": flaw.line, "message": flaw.message} for flaw in imported.flaws],
+        flaw_count=imported.flaw_count,
+        artifact_id=artifact_id,
+        created_at=time.time(),
+    )
+    connection.execute(insert(datasets).values(**asdict(dataset)))
+    return dataset
+
+
+def _dataset_of(row: Row[tuple[object, ...]]) -> Dataset:
+    return Dataset(**cast(dict[str, Any], row._mapping))
+
+
+def _exists(name: str) -> Problem:
+    return Problem(
+        Kind.CONFLICT,
+        "dataset-exists",
+        "A data set of that name exists",
+        f"You have a data set called {name!r} already.",
+        remedy="Delete it first, or choose another name.",
+    )

@@ -1,0 +1,1 @@
+"""Bytes to pictures to model tensors: intake, decoding, preprocessing, remote fetch."""

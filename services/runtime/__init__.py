@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: the backend protocol and the engines behind it."""

@@ -1,0 +1,121 @@
+"""Every refusal of the runtime, in one place: its code, its sentence and what to do about it."""
+
+from __future__ import annotations
+
+from services.errors import Kind, Problem
+
+
+def model_not_found(model: str) -> Problem:
+    return Problem(
+        Kind.NOT_FOUND,
+        "model-not-found",
+        "There is no such model",
+        f"The repository has no model {model[:80]!r}.",
+        remedy="List the models with GET /v1/models, or add one with `sightline models pull`.",
+    )
+
+
+def version_not_found(model: str, version: str) -> Problem:
+    return Problem(
+        Kind.NOT_FOUND,
+        "version-not-found",
+        "There is no such version",
+        f"Model {model!r} has no version {version[:20]!r}.",
+        remedy="Leave the version out for the latest, or name one that the repository has.",
+    )
+
+
+def model_not_ready(model: str, reason: str, *, loading: bool = False) -> Problem:
+    """``loading``: it will be ready without anybody doing anything."""
+    load = f"An administrator can load it: POST /v2/repository/models/{model}/load."
+    return Problem(
+        Kind.UNAVAILABLE,
+        "model-not-ready",
+        "The model is not ready",
+        f"Model {model!r}: {reason}",
+        remedy="Wait until it is loaded." if loading else load,
+        retry_after=1.0 if loading else 10.0,
+    )
+
+
+def state_unwritable(error: OSError) -> Problem:
+    return Problem(
+        Kind.UNAVAILABLE,
+        "state-unwritable",
+        "The wanted state of the models cannot be written",
+        f"control.json in the data folder: {error.strerror}. Nothing was changed.",
+        remedy="Make room on the disk, or the folder writable.",
+        retry_after=10.0,
+    )
+
+
+def model_invalid(detail: str, remedy: str) -> Problem:
+    """``detail`` names file and field."""
+    return Problem(Kind.INVALID, "model-invalid", "The model cannot be served as it is", detail, remedy=remedy)
+
+
+def model_damaged(detail: str) -> Problem:
+    return Problem(
+        Kind.INVALID,
+        "model-damaged",
+        "The model's files are not those of its card",
+        detail,
+        remedy="Remove the model and pull or import it again.",
+    )
+
+
+def model_is_pipeline(model: str, kind: str) -> Problem:
+    return Problem(
+        Kind.INVALID,
+        "model-is-pipeline",
+        "The model has no tensors of its own",
+        f"{model!r} is a pipeline of kind {kind!r}: other models and code around them.",
+        remedy="Send it a task request (POST /v1/classify, for example), or use its component models.",
+    )
+
+
+def model_closing() -> Problem:
+    return Problem(
+        Kind.UNAVAILABLE, "model-closing", "The server is stopping", remedy="Retry on another server.", retry_after=1.0
+    )
+
+
+def deadline_exceeded() -> Problem:
+    return Problem(
+        Kind.DEADLINE,
+        "deadline-exceeded",
+        "The request could not start before its deadline",
+        remedy="Retry when the server is less busy, or allow more time.",
+    )
+
+
+def queue_full(detail: str, wait: float | None) -> Problem:
+    """``wait``: seconds until what is ahead is done, when it is known."""
+    return Problem(
+        Kind.TOO_MANY,
+        "queue-full",
+        "The model's queue is full",
+        detail,
+        remedy="Retry after the time given, or add capacity.",
+        retry_after=min(max(wait, 0.05), 60.0) if wait is not None else 1.0,
+    )
+
+
+def tensor_problem(code: str, title: str, detail: str, remedy: str) -> Problem:
+    """``code`` is ``tensor-missing``, ``-unknown``, ``-type``, ``-shape`` or ``-value``."""
+    return Problem(Kind.INVALID, code, title, detail, remedy=remedy)
+
+
+def inference_failed(detail: str) -> Problem:
+    """The engine refused these values, such as a token id outside the vocabulary."""
+    return Problem(
+        Kind.INVALID,
+        "tensor-value",
+        "The model cannot compute with these values",
+        detail,
+        remedy="Check the range of ids and indices against the model's card.",
+    )
+
+
+def engine_failed(detail: str) -> Problem:
+    return Problem(Kind.INTERNAL, "engine-failed", "The engine failed", detail, remedy="See the server's log.")

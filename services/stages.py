@@ -1,0 +1,32 @@
+"""How long a request spent in each stage; the gateway makes one, services add to it, ``Server-Timing`` shows it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from services.runtime.backend import Inference
+
+
+@dataclass(slots=True)
+class Stages:
+    """Seconds in each stage. Stages of one request that overlap are added up."""
+
+    decode: float = 0.0
+    queue: float = 0.0
+    infer: float = 0.0
+    encode: float = 0.0
+
+    def ran(self, inference: Inference) -> None:
+        self.queue += inference.queue_seconds
+        self.infer += inference.infer_seconds
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.decode += time.perf_counter() - begin

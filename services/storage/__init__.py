@@ -1,0 +1,1 @@
+"""What must outlive a process: the SQL database (keys, jobs) and the artifact store."""

@@ -1,0 +1,1 @@
+"""Text to model tensors: tokenizers, prompt templates, the text encoder and its cache."""

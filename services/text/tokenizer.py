@@ -1,0 +1,93 @@
+"""Texts to ids, with the tokenizer file of a model's version folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from models.catalog.card import TextPreprocess
+from services.errors import Kind, Problem
+from services.text.cleaning import clean_clip
+
+Ids = NDArray[np.int64]
+
+_BATCH = 32
+"""From here on the library's own threads are worth waking."""
+
+
+class Tokenizer:
+    """One model's tokenizer, as its card's ``text`` asks: cut to ``max_length``, padded here and not by the file.
+
+    Threads may share it. Raises ``tokenizer-unreadable`` when the file is missing or is not a tokenizer.
+    """
+
+    def __init__(self, folder: Path, spec: TextPreprocess) -> None:
+        self.spec = spec
+        try:
+            if Path(spec.tokenizer).name != spec.tokenizer:
+                raise ValueError("it is not a file of the version folder")
+            self._tokenizer = tokenizers.Tokenizer.from_buffer((folder / spec.tokenizer).read_bytes())
+        except Exception as error:  # the library raises bare Exception on a file that it cannot read
+            raise Problem(
+                Kind.UNAVAILABLE,
+                "tokenizer-unreadable",
+                "Tokenizer cannot be read",
+                f"{spec.tokenizer} of {folder.parent.name}: {error}",
+                remedy="Pull or import the model again.",
+            ) from error
+        self._tokenizer.no_padding()
+        # The file's own post-processor adds the special tokens after the cut: a long text still ends with its end.
+        self._tokenizer.enable_truncation(spec.max_length)
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, special tokens included, at most ``max_length``. Raises ``text-not-unicode``."""
+        prepared = [self._prepare(text) for text in texts]
+        try:
+            if len(prepared) < _BATCH:
+                return [self._tokenizer.encode(text).ids for text in prepared]
+            return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(prepared)]
+        except (UnicodeEncodeError, TypeError):  # which of them depends on the library's version
+            raise not_unicode() from None
+
+    def pack(self, rows: Sequence[Sequence[int]]) -> dict[str, Ids]:
+        """Ids to the model's inputs by name, ``(B, L) int64`` each: padded ids and, if the card has one, the mask.
+
+        L is the longest row, or ``max_length`` with ``padding: max``.
+        """
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        longest = self.spec.max_length if self.spec.padding == "max" else int(lengths.max(initial=1))
+        ids = np.full((len(rows), longest), self.spec.pad_id, np.int64)
+        for row, values in zip(ids, rows, strict=True):
+            row[: len(values)] = values
+        inputs = {self.spec.ids_input: ids}
+        if self.spec.mask_input is not None:
+            inputs[self.spec.mask_input] = (np.arange(longest) < lengths[:, None]).astype(np.int64)
+        return inputs
+
+    def encode(self, texts: Sequence[str]) -> dict[str, Ids]:
+        """The inputs of one batch of texts; see :meth:`pack`."""
+        return self.pack(self.ids(texts))
+
+    def count(self, texts: Sequence[str]) -> int:
+        """Tokens that the model sees of ``texts``, special ones included, padding not."""
+        return sum(len(row) for row in self.ids(texts))
+
+    def _prepare(self, text: str) -> str:
+        if self.spec.clean == "clip":
+            text = clean_clip(text)
+        return text.lower() if self.spec.lowercase else text
+
+
+def not_unicode() -> Problem:
+    """A text with half a surrogate pair: JSON can spell it, UTF-8 cannot."""
+    return Problem(
+        Kind.INVALID,
+        "text-not-unicode",
+        "Text is not Unicode",
+        "The text holds half of a surrogate pair.",
+        remedy="Send text that can be written as UTF-8.",
+    )

@@ -1,0 +1,54 @@
+"""``sightline models verify --fixture``: numeric parity with a reference implementation, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from sightline.cli.output import console, print_json, table
+
+
+def verify(paths: Sequence[Path], *, json: bool) -> None:
+    """Check fixtures and show every tensor; exit code 1 when one is beyond its tolerance."""
+    from models.verify import verify_fixture
+
+    reports = [verify_fixture(path) for path in paths]
+    if json:
+        print_json(
+            [
+                {
+                    "fixture": report.fixture,
+                    "kind": report.kind,
+                    "ok": report.ok,
+                    "tensors": [
+                        {"name": c.name, "error": c.error, "atol": c.atol, "rtol": c.rtol, "ok": c.ok, "note": c.note}
+                        for c in report.comparisons
+                    ],
+                }
+                for report in reports
+            ]
+        )
+    else:
+        from rich.text import Text
+
+        for report in reports:
+            console().print(Text(f"{report.fixture} ({report.kind})", "bold"))
+            table(
+                ("tensor", "largest error", "atol", "rtol", "verdict", "note"),
+                [
+                    (
+                        c.name,
+                        f"{c.error:.1e}",
+                        f"{c.atol:.0e}",
+                        f"{c.rtol:.0e}",
+                        Text("ok", "green") if c.ok else Text("FAILED", "red"),
+                        c.note,
+                    )
+                    for c in report.comparisons
+                ],
+                right=("largest error", "atol", "rtol"),
+            )
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)

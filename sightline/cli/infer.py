@@ -1,0 +1,254 @@
+"""``sightline classify`` and ``sightline embed``: ask a running platform from the shell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sightline.cli.output import JsonOption, console, print_json, table
+
+if TYPE_CHECKING:
+    from sightline.client import APIError, Classification, ClassifiedImage
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+_BATCH_IMAGES, _BATCH_BYTES = 16, 8 * 1024 * 1024
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", help="Where the platform is. (env SIGHTLINE_URL)", show_default=False),
+]
+KeyOption = Annotated[str | None, typer.Option("--key", help="API key. (env SIGHTLINE_API_KEY)", show_default=False)]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Model; the platform's default when absent.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One image as the user named it; ``data`` is ``None`` for an address that the platform fetches."""
+
+    name: str
+    data: bytes | None
+
+    @property
+    def value(self) -> str | bytes:
+        return self.name if self.data is None else self.data
+
+
+def classify(
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Files, folders, https addresses, or - for standard input."),
+    ],
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may be: 'a cat,a dog', or the option repeated, or @FILE with one label a line."),
+    ] = None,
+    label_set: Annotated[str | None, typer.Option(help="A named label set instead, such as imagenet-1k.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="Sentence around a label: 'a photo of {}.'; repeat for several.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Labels to show.", min=1)] = None,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="Several labels may be right at once.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="Leave out labels that score less.", min=0, max=1)] = None,
+    model: ModelOption = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what is on pictures. With --json, one object a line for each picture.
+
+    The exit code is 1 when a picture could not be classified; the others are all the same.
+    """
+    from sightline.client import Client
+
+    failed = False
+    chosen = None if labels is None else split_labels(labels)
+    with Client(url, key) as client:
+
+        def ask(batch: list[str | bytes]) -> Classification:
+            return client.classify(
+                batch,
+                chosen,
+                label_set=label_set,
+                templates=template,
+                top_k=top_k,
+                multi_label=multi_label or None,
+                threshold=threshold,
+                model=model,
+            )
+
+        for batch in _batches(_collect(images)):
+            for source, outcome in _classify_batch(ask, batch):
+                failed |= not isinstance(outcome, tuple)
+                if json:
+                    _print_line(source, outcome)
+                else:
+                    _print_picture(source, outcome)
+    if failed:
+        raise typer.Exit(1)
+
+
+def embed(
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT...]", help="Texts.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="Files, folders or - for standard input, instead.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the (N, D) float32 array to this .npy file.")
+    ] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Cut vectors to this length.", min=1)] = None,
+    model: ModelOption = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Turn texts or pictures into vectors."""
+    if bool(texts) == bool(image):
+        raise typer.BadParameter("give texts, or --image, and not both")
+    import numpy as np
+
+    from sightline.client import Client
+
+    named: list[str] = list(texts or [])
+    with Client(url, key) as client:
+        if texts:
+            answers = [client.embed(texts, dimensions=dimensions, model=model)]
+        else:
+            answers = []
+            for batch in _batches(_collect(image or [])):
+                named += [source.name for source in batch]
+                answers.append(
+                    client.embed(images=[source.value for source in batch], dimensions=dimensions, model=model)
+                )
+    vectors = np.concatenate([answer.vectors for answer in answers])
+    if output is not None:
+        with output.open("wb") as out:
+            np.save(out, vectors)
+    if json:
+        print_json({"model": answers[0].model, "inputs": named, "embeddings": vectors.tolist()})
+    elif output is not None:
+        console().print(f"{vectors.shape[0]} vectors of {vectors.shape[1]} in {output}")
+    else:
+        rows = [
+            (name, str(len(row)), f"{float(np.linalg.norm(row)):.3f}", " ".join(f"{v:+.3f}" for v in row[:6]) + " …")
+            for name, row in zip(named, vectors, strict=True)
+        ]
+        table(("input", "length", "norm", "vector"), rows, right=("length", "norm"))
+
+
+def split_labels(given: Sequence[str]) -> list[str]:
+    """Labels from the command line: commas separate when the option stands once, as in a query of the API."""
+    if len(given) == 1 and given[0].startswith("@"):
+        lines = Path(given[0][1:]).read_text("utf-8").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    if len(given) == 1:
+        return [label.strip() for label in given[0].split(",") if label.strip()]
+    return list(given)
+
+
+def _collect(names: Sequence[str]) -> Iterator[Input]:
+    """Every image that ``names`` mean, read one at a time."""
+    for name in names:
+        if name == "-":
+            yield Input("-", sys.stdin.buffer.read())
+        elif name.startswith(("https://", "http://", "artifact:")):
+            yield Input(name, None)
+        elif (folder := Path(name)).is_dir():
+            found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+            if not found:
+                raise typer.BadParameter(f"no pictures in {folder} ({', '.join(sorted(_SUFFIXES))})")
+            for path in found:
+                yield Input(str(path), path.read_bytes())
+        else:
+            yield Input(name, Path(name).read_bytes())
+
+
+def _batches(inputs: Iterator[Input]) -> Iterator[list[Input]]:
+    """A request's worth of images at a time."""
+    batch: list[Input] = []
+    weight = 0
+    for source in inputs:
+        cost = len(source.data or b"")
+        if batch and (len(batch) == _BATCH_IMAGES or weight + cost > _BATCH_BYTES):
+            yield batch
+            batch, weight = [], 0
+        batch.append(source)
+        weight += cost
+    if batch:
+        yield batch
+
+
+def _classify_batch(
+    ask: Callable[[list[str | bytes]], Classification], batch: list[Input]
+) -> list[tuple[Input, tuple[Classification, ClassifiedImage] | APIError]]:
+    """One outcome an image. A picture that the platform refuses does not take the others with it."""
+    from sightline.client import APIError
+
+    refused: dict[int, APIError] = {}
+    while left := [index for index in range(len(batch)) if index not in refused]:
+        try:
+            answer = ask([batch[index].value for index in left])
+        except APIError as error:
+            parts = (error.pointer or "").split("/")
+            place = int(parts[2]) if len(parts) > 2 and parts[1] == "images" and parts[2].isdigit() else -1
+            if error.status >= 500 or not 0 <= place < len(left) or len(batch) == 1:
+                raise
+            refused[left[place]] = error
+            continue
+        found = dict(zip(left, answer.results, strict=True))
+        return [
+            (source, refused[index] if index in refused else (answer, found[index]))
+            for index, source in enumerate(batch)
+        ]
+    return [(source, refused[index]) for index, source in enumerate(batch)]
+
+
+def _print_line(source: Input, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
+    import json
+
+    if not isinstance(outcome, tuple):
+        error = {"code": outcome.code, "detail": outcome.detail, "remedy": outcome.remedy}
+        print(json.dumps({"image": source.name, "error": error}, ensure_ascii=False), flush=True)
+        return
+    answer, picture = outcome
+    line = {
+        "image": source.name,
+        "model": answer.model,
+        "version": answer.version,
+        "width": picture.width,
+        "height": picture.height,
+        "predictions": [{"label": guess.label, "score": guess.score} for guess in picture.predictions],
+        "none_of_these": picture.none_of_these,
+    }
+    print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+def _print_picture(source: Input, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
+    """A heading and a bar a label."""
+    from rich.text import Text
+
+    out = console()
+    if not isinstance(outcome, tuple):
+        out.print(Text.assemble((source.name, "bold"), "  ", (outcome.detail, "red")))
+        return
+    answer, picture = outcome
+    out.print(
+        Text.assemble(
+            (source.name, "bold"), (f"  {picture.width}×{picture.height}, {answer.model} v{answer.version}", "dim")
+        )
+    )
+    rows = [(guess.label, guess.score) for guess in picture.predictions]
+    width = max((len(label) for label, _ in rows), default=0)
+    for rank, (label, score) in enumerate(rows):
+        out.print(Text.assemble(f"  {label:<{width}}  ", (f"{score:6.1%} ", "bold" if rank == 0 else ""), _bar(score)))
+    if not rows:
+        out.print(Text("  no label reaches the threshold", "yellow"))
+    if picture.none_of_these is not None:
+        note = f"  {'none of these':<{width}}  {picture.none_of_these:6.1%} "
+        out.print(Text.assemble((note, "dim"), _bar(picture.none_of_these, "dim")))
+
+
+def _bar(score: float, style: str = "green") -> tuple[str, str]:
+    return "█" * round(score * 24), style

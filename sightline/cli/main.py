@@ -1,0 +1,57 @@
+"""The ``sightline`` command: its groups, and how a failure reads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from sightline.cli import infer, jobs, keys, models, serve, settings, version, worker
+from sightline.cli.failures import report
+
+app = typer.Typer(
+    name="sightline",
+    help="Serve, adapt and measure language-augmented vision models over REST.",
+    epilog="First steps: sightline models pull, sightline serve, sightline classify photo.jpg --labels 'a cat,a dog'",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("classify")(infer.classify)
+app.command("embed")(infer.embed)
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.add_typer(jobs.app, name="jobs")
+app.command("worker")(worker.worker)
+app.command("settings")(settings.settings)
+app.command("version")(version.version)
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="On a failure, show Python's trace of it.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=version.short, help="The version, in one line.")
+    ] = False,
+) -> None:
+    """Options that every command has; :func:`main` looks at ``--debug`` itself."""
+
+
+def main() -> NoReturn:
+    """Run the command of ``sys.argv``. Exit code 1 is a failure that the message explains, 2 a wrong command line."""
+    arguments = sys.argv[1:]
+    try:
+        app()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`| head`); what Python still wants to flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        report(error, as_json="--json" in arguments)
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,253 @@
+"""``sightline models``: what is in the catalog, what is installed, and getting it there."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sightline.cli import cards, fixtures
+from sightline.cli.output import (
+    DataDirOption,
+    JsonOption,
+    console,
+    print_json,
+    progress_bars,
+    settings_with,
+    size,
+    table,
+)
+
+if TYPE_CHECKING:
+    from models.catalog.card import Card
+
+app = typer.Typer(help="List, pull, import, inspect, verify and remove models.", no_args_is_help=True)
+
+
+class ImportTask(StrEnum):
+    classify = "classify"
+    embed_image = "embed-image"
+    tensor = "tensor"
+
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A model's name.", show_default=False)]
+
+
+@app.command("list")
+def list_models(data_dir: DataDirOption = None, json: JsonOption = False) -> None:
+    """Every model of the catalog, and every one that is installed."""
+    from models.catalog.catalog import Catalog
+    from models.repository import installed
+
+    there = installed(settings_with(data_dir=data_dir).models_dir)
+    known: dict[str, Card] = {name: entry.card for name, entry in Catalog.read().entries.items()}
+    known |= {version.name: version.card for version in there if version.card is not None}
+    lines = []
+    for name in sorted(known.keys() | {version.name for version in there}):
+        versions = [version for version in there if version.name == name]
+        card = known.get(name)
+        broken = next((version.problem for version in versions if version.problem), None)
+        state = "damaged" if broken else "installed" if versions else "available"
+        lines.append(
+            {
+                "name": name,
+                "task": card.task if card else None,
+                "title": card.title if card else None,
+                "licence": card.licence.spdx if card else None,
+                "state": state,
+                "versions": [version.version for version in versions],
+                "bytes": sum(cards.size_of(version.folder) for version in versions),
+                "problem": broken,
+            }
+        )
+    if json:
+        print_json(lines)
+        return
+    from rich.text import Text
+
+    styles = {"installed": "green", "available": "dim", "damaged": "red"}
+    table(
+        ("name", "task", "state", "versions", "size", "licence", "title"),
+        [
+            (
+                Text(str(line["name"]), "bold"),
+                str(line["task"] or ""),
+                Text(str(line["state"]), styles[str(line["state"])]),
+                ", ".join(version.version for version in there if version.name == line["name"]),
+                size(line["bytes"]) if isinstance(line["bytes"], int) and line["bytes"] else "",
+                str(line["licence"] or ""),
+                str(line["problem"] or line["title"] or ""),
+            )
+            for line in lines
+        ],
+        right=("size",),
+    )
+
+
+@app.command()
+def pull(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Models; the default ones when absent.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every model of the catalog.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build again what is there already.")] = False,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Fetch models and make them ready to serve. What is there and undamaged is left alone."""
+    from models.catalog.catalog import Catalog
+    from models.pull import pull as pull_model
+
+    settings = settings_with(data_dir=data_dir)
+    catalog = Catalog.read()
+    wanted = list(catalog.entries) if every else names or list(catalog.defaults)
+    for name in wanted:
+        catalog.entry(name)  # a misspelt name is told before the first download
+    pulled = []
+    with progress_bars(silent=json) as bar:
+        for name in wanted:
+            card = pull_model(name, settings.models_dir, settings.cache_dir, bar(name), catalog=catalog, force=force)
+            pulled.append(card)
+    if json:
+        print_json([cards.summary(card, settings.models_dir) for card in pulled])
+        return
+    for card in pulled:
+        cards.tell(card, settings.models_dir)
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An ONNX file, or a model folder in Triton's layout.", exists=True)
+    ],
+    name: Annotated[str, typer.Option(help="What requests will call it.")],
+    task: Annotated[ImportTask, typer.Option(help="What it does; tensor is reachable under /v2 only.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Text file with one label a line, for a classifier.", exists=True)
+    ] = None,
+    preprocess: Annotated[
+        str | None, typer.Option(help="imagenet-N, clip-N, half-N or unit-N; N is the side in pixels, as in clip-224.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="The output that counts, when there are several.")] = None,
+    title: Annotated[str, typer.Option(help="For the card.")] = "",
+    licence: Annotated[str, typer.Option(help="SPDX identifier, for the card.")] = "LicenseRef-not-stated",
+    size: Annotated[
+        list[str] | None, typer.Option(help="AXIS=N: a size to try a free axis of the graph with; repeat for several.")
+    ] = None,
+    max_batch_size: Annotated[int, typer.Option(help="Rows that may run together.", min=1, max=4096)] = 16,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring your own ONNX model: it is checked, run once, and served from then on."""
+    from models.importing import About, import_onnx
+
+    root = settings_with(data_dir=data_dir).models_dir
+    about = About(
+        title=title, licence=licence, output=output, max_batch_size=max_batch_size, sizes=_axis_sizes(size or [])
+    )
+    with progress_bars(silent=json) as bar:
+        card = import_onnx(
+            file, name, task.value, root, labels=labels, preprocess=preprocess, about=about, progress=bar(name)
+        )
+    if json:
+        print_json(cards.summary(card, root))
+        return
+    cards.tell(card, root)
+
+
+@app.command()
+def info(name: NameArgument, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
+    """A model's card: what it is, where it comes from, what it scores, what it is not for."""
+    from models.catalog.catalog import Catalog
+    from models.repository import latest, read_card
+
+    folder = latest(settings_with(data_dir=data_dir).models_dir, name)
+    card = read_card(folder) if folder is not None else Catalog.read().entry(name).card
+    if json:
+        print_json(card.model_dump(mode="json") | {"folder": str(folder) if folder else None})
+        return
+    cards.show(card, folder)
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Models; all installed ones when absent.")
+    ] = None,
+    fixture: Annotated[
+        list[Path] | None,
+        typer.Option(help="A parity fixture (folder or JSON file) instead: rebuild its network, compare every tensor."),
+    ] = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Hash every file of installed models against its card; exit code 1 when something is wrong."""
+    if fixture:
+        fixtures.verify(fixture, json=json)
+        return
+    from models.errors import ModelError
+    from models.pull import verify as verify_model
+    from models.repository import RepositoryError, installed, latest
+
+    root = settings_with(data_dir=data_dir).models_dir
+    for name in names or []:
+        if latest(root, name) is None:
+            raise RepositoryError(f"{name} is not installed in {root}", f"sightline models pull {name}")
+    checked = []
+    for name in names or sorted({version.name for version in installed(root)}):
+        try:
+            card = verify_model(root, name)
+            checked.append({"name": name, "ok": True, "version": card.version, "files": len(card.files)})
+        except ModelError as error:
+            checked.append({"name": name, "ok": False, "problem": str(error), "remedy": error.remedy})
+    if json:
+        print_json(checked)
+    else:
+        from rich.text import Text
+
+        table(
+            ("name", "verdict", "details"),
+            [
+                (str(line["name"]), Text("ok", "green"), f"version {line['version']}, {line['files']} files")
+                if line["ok"]
+                else (str(line["name"]), Text("damaged", "red"), f"{line['problem']}\n{line['remedy']}")
+                for line in checked
+            ],
+        )
+    if not all(line["ok"] for line in checked):
+        raise typer.Exit(1)
+
+
+@app.command()
+def remove(
+    name: NameArgument,
+    version: Annotated[str | None, typer.Option(help="Only this version.", show_default=False)] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove a model from this machine."""
+    from models.repository import latest
+    from models.repository import remove as remove_model
+
+    root = settings_with(data_dir=data_dir).models_dir
+    what = name if version is None else f"version {version} of {name}"
+    if not (yes or json) and latest(root, name) is not None:
+        typer.confirm(f"Remove {what} from {root}?", abort=True)
+    remove_model(root, name, version)
+    if json:
+        print_json({"removed": name, "version": version})
+        return
+    console().print(f"Removed {what}.")
+
+
+def _axis_sizes(given: list[str]) -> dict[str, int]:
+    sizes = {}
+    for text in given:
+        axis, _, count = text.partition("=")
+        if not axis or not count.isascii() or not count.isdigit() or int(count) < 1:
+            raise typer.BadParameter(f"{text!r} is not AXIS=N, such as height=224", param_hint="--size")
+        sizes[axis] = int(count)
+    return sizes

@@ -1,0 +1,30 @@
+"""The client: :class:`Client` and :class:`AsyncClient` with the same methods, and what they return."""
+
+from sightline.client.asynchronous import AsyncClient
+from sightline.client.blocking import Client
+from sightline.client.errors import APIError, JobFailed, JobTimeout, SightlineError, Unreachable
+from sightline.client.images import ImageLike
+from sightline.client.job_results import Artifact, Job, JobEvent, Progress
+from sightline.client.results import Classification, ClassifiedImage, Embeddings, Model, Prediction
+from sightline.client.retries import Retries
+
+__all__ = [
+    "APIError",
+    "Artifact",
+    "AsyncClient",
+    "Classification",
+    "ClassifiedImage",
+    "Client",
+    "Embeddings",
+    "ImageLike",
+    "Job",
+    "JobEvent",
+    "JobFailed",
+    "JobTimeout",
+    "Model",
+    "Prediction",
+    "Progress",
+    "Retries",
+    "SightlineError",
+    "Unreachable",
+]

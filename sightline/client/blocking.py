@@ -1,0 +1,112 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+
+from sightline.client import calls
+from sightline.client.calls import Call
+from sightline.client.connection import http_options, pause_after_loss, pause_after_refusal
+from sightline.client.images import ImageLike
+from sightline.client.jobs import Jobs
+from sightline.client.results import Classification, Embeddings, Model
+from sightline.client.retries import Retries
+
+T = TypeVar("T")
+
+
+class Client:
+    """Calls the platform at ``url``; safe to use from several threads. Close it, or use it in a ``with`` block.
+
+    ``url`` and ``api_key`` come from ``SIGHTLINE_URL`` and ``SIGHTLINE_API_KEY`` when absent; ``timeout`` in seconds
+    counts for one attempt. Every method raises :class:`APIError` or :class:`Unreachable`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        retries: Retries | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.Client(**http_options(url, api_key, timeout), transport=transport)
+        self._retries = retries or Retries()
+        self.jobs = Jobs(self._http, self._retries, self._send)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def classify(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        labels: Sequence[str] | None = None,
+        *,
+        label_set: str | None = None,
+        templates: Sequence[str] | None = None,
+        top_k: int | None = None,
+        multi_label: bool | None = None,
+        threshold: float | None = None,
+        model: str | None = None,
+    ) -> Classification:
+        """The labels of one or many images, best first. A closed-set model needs no ``labels``."""
+        return self._send(
+            calls.classify(
+                images,
+                labels,
+                label_set=label_set,
+                templates=templates,
+                top_k=top_k,
+                multi_label=multi_label,
+                threshold=threshold,
+                model=model,
+            )
+        )
+
+    def embed(
+        self,
+        texts: str | Sequence[str] | None = None,
+        *,
+        images: ImageLike | Sequence[ImageLike] | None = None,
+        dimensions: int | None = None,
+        model: str | None = None,
+    ) -> Embeddings:
+        """The embeddings of texts or of images."""
+        return self._send(calls.embed(texts, images=images, dimensions=dimensions, model=model))
+
+    def models(self) -> list[Model]:
+        """Every model that the platform has."""
+        return self._send(calls.models())
+
+    def model(self, name: str) -> Model:
+        """One model."""
+        return self._send(calls.model(name))
+
+    def _send(self, call: Call[T]) -> T:
+        content = call.content()
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = self._http.request(call.method, call.path, content=content, headers=call.headers)
+            except httpx.TransportError as error:
+                time.sleep(pause_after_loss(error, self._retries, attempt))
+                continue
+            if response.is_success:
+                return calls.result(call, response)
+            time.sleep(pause_after_refusal(response, self._retries, attempt))

@@ -1,0 +1,84 @@
+"""What calls about jobs return. Times in Unix seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is: ``step`` of ``total``, as far as it has said."""
+
+    step: int | None
+    total: int | None
+    message: str | None
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Content on the platform; ``size`` in bytes. Name it in requests as ``artifact:{id}``."""
+
+    id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    url: str
+
+    @property
+    def reference(self) -> str:
+        return f"artifact:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stood when it was asked for; ``error`` is the problem of one that failed."""
+
+    id: str
+    kind: str
+    state: State
+    progress: Progress
+    attempt: int
+    priority: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    parameters: Mapping[str, Any] | None
+    result: Mapping[str, Any] | None
+    error: Mapping[str, Any] | None
+    artifacts: tuple[Artifact, ...]
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("succeeded", "failed", "cancelled")
+
+    def artifact(self, name: str) -> Artifact:
+        """What it made under ``name``. Raises :class:`KeyError`."""
+        for made in self.artifacts:
+            if made.name == name:
+                return made
+        raise KeyError(f"{self.id} has made no {name!r}, but {[made.name for made in self.artifacts]}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that happened to a job; ``id`` counts up within it, ``event`` is progress, state, metric or log."""
+
+    job_id: str
+    id: int
+    event: str
+    data: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some jobs, and after which to ask for more."""
+
+    jobs: list[Job]
+    next: str | None

@@ -1,0 +1,1 @@
+"""``make demo``: the platform answers about real photos, and every answer is checked."""

@@ -1,0 +1,5 @@
+"""The steps of the demo in order: each feature has a module here, and adds its ``STEPS``."""
+
+from sightline.demo.steps import classify, embed, jobs, operate, protocol
+
+STEPS = (*classify.STEPS, *embed.STEPS, *protocol.STEPS, *jobs.STEPS, *operate.STEPS)

@@ -1,0 +1,43 @@
+"""What every test may ask for: settings of its own, a repository of tiny models, the real default models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.settings import Settings
+from tests.support import tiny_models
+
+DEFAULT_MODELS = Path(__file__).resolve().parent.parent / ".sightline" / "models"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_ambient_settings() -> Iterator[None]:
+    """Tests depend on what they set themselves, never on ``SIGHTLINE_*`` of the shell that runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.upper().startswith("SIGHTLINE_")]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings over an empty data folder of this test alone."""
+    return Settings(data_dir=tmp_path / "data", log_level="warning", port=0)
+
+
+@pytest.fixture
+def repository(settings: Settings) -> Path:
+    """``settings.models_dir`` filled with the tiny models; returns the folder."""
+    return tiny_models.add_all(settings.models_dir)
+
+
+@pytest.fixture(scope="session")
+def default_models() -> Path:
+    """The repository of the pulled default models (real weights). Mark such tests ``weights``."""
+    if not DEFAULT_MODELS.is_dir() or not any(DEFAULT_MODELS.glob("*/*/card.json")):
+        pytest.fail(f"the default models are not in {DEFAULT_MODELS}: run `make setup` once", pytrace=False)
+    return DEFAULT_MODELS

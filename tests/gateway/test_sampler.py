@@ -1,0 +1,42 @@
+"""What the sampler tells of models: served, missing, or unloaded because somebody wanted that."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+from gateway.sampler import Sampler
+from gateway.telemetry import Telemetry
+from services.runtime.onnx import OnnxBackend
+from services.settings import Settings
+from tests.support import tiny_models
+
+
+async def test_a_model_that_was_unloaded_on_request_is_no_model_that_is_not_ready(
+    settings: Settings, repository: Path
+) -> None:
+    backend, telemetry = OnnxBackend(settings), Telemetry()
+    sampler = Sampler(backend, telemetry)
+
+    def ready(name: str, version: str = "1") -> float:
+        sampler.sample()
+        value = telemetry.registry.get_sample_value("sightline_model_ready", {"model": name, "version": version})
+        assert value is not None
+        return value
+
+    await backend.start()
+    try:
+        assert ready("tiny-adder") == 1
+        await backend.unload("tiny-adder")
+        assert math.isnan(ready("tiny-adder"))
+        await backend.load("tiny-adder")
+        assert ready("tiny-adder") == 1
+        tiny_models.add_adder(settings.models_dir, version="2", offset=1)
+        await backend.load("tiny-adder")
+        assert (ready("tiny-adder", "1"), ready("tiny-adder", "2")) == (0, 1)
+        await backend.unload("tiny-text")
+        shutil.rmtree(repository / "tiny-text")
+        assert ready("tiny-text") == 0
+    finally:
+        await backend.close()

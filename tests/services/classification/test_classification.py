@@ -1,0 +1,185 @@
+"""Classification finds the model and the labels, scores every picture, and says what is wrong with a request."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.catalog.card import Pipeline, TextPreprocess
+from services.classification import Classification, ClassifyRequest
+from services.classification.images import unit
+from services.classification.scores import best
+from services.errors import Problem
+from services.media.picture import Picture
+from services.media.preprocess import Preprocessor
+from services.runtime.backend import Options
+from services.runtime.onnx import OnnxBackend
+from services.stages import Stages
+from services.text.encoder import TextEncoder
+from tests.support import tiny_models
+
+
+def picture(seed=0, size=(48, 40)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    return Picture(Image.fromarray(pixels), *size, "PNG")
+
+
+def add_dual_encoder(root, **parameters):
+    """The tiny classifier's features and a text tower of their width, behind the name tiny-open."""
+    tower = tiny_models.text_encoder(dim=tiny_models.FEATURES)
+    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "embedding": "embedding"}
+    tiny_models.write(
+        root,
+        tiny_models.card("tiny-tower", tower, **text),
+        {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()},
+    )
+    pipeline = Pipeline(
+        kind="dual-encoder", image_model="tiny-classifier", text_model="tiny-tower", parameters=parameters
+    )
+    tiny_models.write(root, tiny_models.card("tiny-open", task="zero-shot-classify", pipeline=pipeline), {})
+
+
+@pytest.fixture
+async def backend(settings, repository):
+    add_dual_encoder(repository, scale=20.0, none_logit=1.5, templates=["a photo of a {}.", "the {}"])
+    engine = OnnxBackend(settings)
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+def service(backend, settings):
+    return Classification(backend, settings)
+
+
+async def classify(service, pictures, **fields):
+    return await service.classify(ClassifyRequest(pictures, **fields), Options.within(30), Stages())
+
+
+async def code(service, **fields):
+    with pytest.raises(Problem) as caught:
+        await classify(service, [picture()], **fields)
+    return caught.value.code, caught.value.pointer
+
+
+async def test_a_closed_set_answers_from_its_own_labels(service, backend):
+    pictures = [picture(seed) for seed in range(3)]
+    answer = await classify(service, pictures, model="tiny-classifier", top_k=2)
+    card = backend.card("tiny-classifier")
+    pixels = Preprocessor(card.image).batch(pictures)
+    logits = (await backend.infer("tiny-classifier", {"image": pixels})).outputs["logits"]
+    scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert (answer.model, answer.version) == ("tiny-classifier", "1")
+    for index, result in enumerate(answer.results):
+        assert (result.index, result.width, result.height, result.none_of_these) == (index, 48, 40, None)
+        order = np.argsort(-scores[index])[:2]
+        assert [one.label for one in result.predictions] == [tiny_models.LABELS[i] for i in order]
+        assert [one.score for one in result.predictions] == pytest.approx(scores[index][order], rel=1e-4)
+
+
+async def test_more_pictures_than_a_batch_are_answered_in_order(service, backend):
+    many = [picture(seed) for seed in range(40)]
+    whole = await classify(service, many, model="tiny-classifier")
+    alone = await classify(service, [many[33]], model="tiny-classifier")
+    assert whole.results[33].predictions == alone.results[0].predictions
+    assert [result.index for result in whole.results] == list(range(40))
+
+
+async def test_labels_narrow_a_closed_set(service):
+    answer = await classify(service, [picture()], model="tiny-classifier", labels=["dog", "car"])
+    predictions = answer.results[0].predictions
+    assert {one.label for one in predictions} == {"dog", "car"}
+    assert sum(one.score for one in predictions) == pytest.approx(1.0)
+
+
+async def test_multi_label_scores_each_label_by_itself_and_a_threshold_cuts(service):
+    answer = await classify(service, [picture()], model="tiny-classifier", multi_label=True)
+    scores = [one.score for one in answer.results[0].predictions]
+    assert sum(scores) != pytest.approx(1.0)
+    cut = await classify(service, [picture()], model="tiny-classifier", multi_label=True, threshold=scores[1])
+    assert [one.score for one in cut.results[0].predictions] == scores[:2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"labels": []}, ("labels-empty", "/labels")),
+        ({"labels": ["dog", " "]}, ("label-empty", "/labels/1")),
+        ({"labels": ["dog", "car", "dog"]}, ("label-duplicate", "/labels/2")),
+        ({"labels": ["d\0g"]}, ("label-invalid", "/labels/0")),
+        ({"labels": ["x" * 9000]}, ("label-too-long", "/labels/0")),
+        ({"labels": [str(n) for n in range(10_001)]}, ("labels-too-many", "/labels")),
+        ({"labels": ["dog", "unicorn"]}, ("label-not-in-set", "/labels/1")),
+        ({"label_set": "no-such-set"}, ("label-set-unknown", "/label_set")),
+        ({"explain": True}, ("explain-unsupported", "/explain")),
+        ({"model": "tiny-text"}, ("model-does-not-classify", "/model")),
+        ({"model": "no-such-model"}, ("model-not-found", None)),
+    ],
+)
+async def test_what_is_wrong_is_named_with_its_place(service, fields, expected):
+    assert await code(service, **{"model": "tiny-classifier", **fields}) == expected
+
+
+async def test_open_labels_are_scored_by_the_mean_of_their_templates(service, backend):
+    labels = ["red cat", "old car"]
+    answer = await classify(service, [picture()], model="tiny-open", labels=labels)
+    result = answer.results[0]
+    assert (answer.model, {one.label for one in result.predictions}) == ("tiny-open", set(labels))
+    text = TextEncoder(backend, "tiny-tower")
+    rows = []
+    for label in labels:
+        own = unit(await text.encode([f"a photo of a {label}.", f"the {label}"]))
+        rows.append(unit(own.mean(axis=0)))
+    card = backend.card("tiny-classifier")
+    pixels = Preprocessor(card.image).batch([picture()])
+    feature = unit((await backend.infer("tiny-classifier", {"image": pixels})).outputs["features"])[0]
+    logits = 20.0 * np.array([feature @ row for row in rows])
+    scores = np.exp(logits) / np.exp(logits).sum()
+    assert {one.label: one.score for one in result.predictions} == pytest.approx(
+        dict(zip(labels, scores, strict=True)), rel=1e-3
+    )
+    assert result.none_of_these == pytest.approx(1 / (1 + np.exp(logits.max() - 1.5)), rel=1e-3)
+
+
+async def test_a_repeated_label_set_costs_no_text_inference(service, backend):
+    before = backend.statistics("tiny-tower", "1").inference_count
+    await classify(service, [picture()], model="tiny-open", labels=["cat", "dog"])
+    once = backend.statistics("tiny-tower", "1").inference_count
+    await classify(service, [picture(1)], model="tiny-open", labels=["cat", "dog"])
+    assert before < once == backend.statistics("tiny-tower", "1").inference_count
+    await classify(service, [picture(1)], model="tiny-open", labels=["cat", "dog"], templates=["old {}"])
+    assert backend.statistics("tiny-tower", "1").inference_count > once
+
+
+async def test_rows_of_an_older_text_tower_are_not_used_with_a_newer_one(service, backend, settings):
+    labels = ["red cat", "old car"]
+    before = await classify(service, [picture()], model="tiny-open", labels=labels)
+    tower = tiny_models.text_encoder(dim=tiny_models.FEATURES, seed=9)
+    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "embedding": "embedding"}
+    newer = tiny_models.card("tiny-tower", tower, **text).model_copy(update={"version": "2"})
+    tiny_models.write(settings.models_dir, newer, {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()})
+    await backend.load("tiny-tower")
+    after = await classify(service, [picture()], model="tiny-open", labels=labels)
+    assert after.results[0].predictions != before.results[0].predictions
+
+
+async def test_an_open_model_needs_labels(service):
+    assert await code(service, model="tiny-open") == ("labels-missing", "/labels")
+    assert await code(service, model="tiny-open", labels=["cat"], templates=["no slot"]) == (
+        "template-invalid",
+        "/templates/0",
+    )
+
+
+async def test_ten_thousand_labels_and_many_pictures_are_answered(service):
+    labels = [f"cat {number}" for number in range(10_000)]
+    answer = await classify(service, [picture(seed) for seed in range(8)], model="tiny-open", labels=labels)
+    assert [len(result.predictions) for result in answer.results] == [5] * 8
+
+
+def test_the_best_are_the_same_by_both_ways_of_looking():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 50, 1000).astype(np.float32)
+    labels = [str(n) for n in range(1000)]
+    few, all_of_them = best(scores, labels, 20, None), best(scores, labels, 1000, None)
+    assert few == all_of_them[:20]

@@ -1,0 +1,74 @@
+"""Embeddings are unit vectors in the order asked, of texts and of pictures, cut only as far as they go."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.embedding import Embedding
+from services.embedding.service import _cut
+from services.errors import Problem
+from services.media.picture import Picture
+from services.runtime.backend import Options
+from services.runtime.onnx import OnnxBackend
+from services.stages import Stages
+
+
+def picture(seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), np.uint8)
+    return Picture(Image.fromarray(pixels), 48, 40, "PNG")
+
+
+@pytest.fixture
+async def service(settings, repository):
+    backend = OnnxBackend(settings)
+    await backend.start()
+    yield Embedding(backend, settings)
+    await backend.close()
+
+
+async def texts(service, some, dimensions=None, model="tiny-text"):
+    return await service.texts(model, some, dimensions, Options.within(30), Stages())
+
+
+async def images(service, some, model="tiny-classifier"):
+    return await service.images(model, some, None, Options.within(30), Stages())
+
+
+async def test_texts_are_unit_rows_in_order_with_their_tokens(service):
+    together = await texts(service, ["a red cat", "the car", "a red cat"])
+    alone = await texts(service, ["the car"])
+    assert (together.model, together.version) == ("tiny-text", "1")
+    np.testing.assert_allclose(np.linalg.norm(together.vectors, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(together.vectors[1], alone.vectors[0], atol=1e-5)
+    np.testing.assert_array_equal(together.vectors[0], together.vectors[2])
+    assert together.tokens > alone.tokens > 0
+
+
+async def test_fewer_dimensions_are_the_first_ones_made_unit_again(service):
+    whole, cut = await texts(service, ["a cat"]), await texts(service, ["a cat"], dimensions=4)
+    expected = whole.vectors[0, :4] / np.linalg.norm(whole.vectors[0, :4])
+    np.testing.assert_allclose(cut.vectors[0], expected, rtol=1e-5)
+    with pytest.raises(Problem) as caught:
+        await texts(service, ["a cat"], dimensions=1000)
+    assert (caught.value.code, caught.value.pointer) == ("dimensions-too-many", "/dimensions")
+
+
+async def test_pictures_are_embedded_in_order_beyond_one_batch(service):
+    many = await images(service, [picture(seed) for seed in range(40)])
+    alone = await images(service, [picture(33)])
+    np.testing.assert_allclose(many.vectors[33], alone.vectors[0], atol=1e-5)
+
+
+async def test_a_model_without_pictures_or_texts_is_refused(service):
+    with pytest.raises(Problem) as caught:
+        await images(service, [picture()], model="tiny-text")
+    assert caught.value.code == "model-embeds-no-image"
+    with pytest.raises(Problem) as caught:
+        await texts(service, ["a cat"], model="tiny-classifier")
+    assert caught.value.code == "model-embeds-no-text"
+
+
+def test_a_vector_that_is_no_number_is_not_given_out():
+    with pytest.raises(Problem) as caught:
+        _cut(np.array([[1.0, np.nan]], np.float32), None)
+    assert caught.value.code == "model-not-finite"

@@ -1,0 +1,45 @@
+"""A program that supervises what its argument describes as JSON; prints a line when everything is ready.
+
+Tests of the supervisor run it as a process of its own: it takes signals, and is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from services.errors import Problem
+from sightline.processes import Process, Supervisor
+
+
+def main() -> int:
+    processes = []
+    for spec in json.loads(sys.argv[1]):
+        ready = spec.pop("ready_file", None)
+        if "stop_signal" in spec:
+            spec["stop_signal"] = signal.Signals[spec["stop_signal"]]
+        processes.append(
+            Process(
+                **spec,
+                environment={**os.environ},
+                ready=None if ready is None else Path(ready).exists,
+            )
+        )
+    supervisor = Supervisor(processes)
+
+    def on_ready() -> None:
+        print("ready", json.dumps(supervisor.pids), flush=True)
+
+    try:
+        supervisor.run(on_ready, lambda: print("stopping", flush=True))
+    except Problem as problem:
+        print("problem", problem.code, problem.detail, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
