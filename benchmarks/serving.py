@@ -141,16 +141,16 @@ def open_loop(setting: Setting, server: Server, options: argparse.Namespace) -> 
     lines = [
         f"Open loop, {server.name}; capacity is its closed loop with 32 users just before:",
         "",
-        "| capacity | offered | goodput | of capacity | p50/p99 ms | refused | their p50/p99 ms | failed | memory MiB |",
+        "| capacity | offered | goodput | of capacity | p50/p99 ms | refused | their p50/p99 ms | failed "
+        "| memory MiB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     with running(server, setting.folder / "log") as (pid, requests):
         request = requests[server.name]
         for share in (0.7, 1.5):
             capacity = measure(request, pid, users=32, seconds=options.seconds).rate
-            point = measure(
-                request, pid, users=OPEN_USERS, seconds=options.seconds * 2, rate=capacity * share, warm_up=0
-            )
+            rate = capacity * share
+            point = measure(request, pid, users=OPEN_USERS, seconds=options.seconds * 2, rate=rate, warm_up=0)
             refused = len(point.latencies[429])
             lines.append(
                 f"| {capacity:.0f}/s | {share:.0%} = {rate:.0f}/s | {point.rate:.0f}/s "
