@@ -99,7 +99,7 @@ class JobStore:
 
         Raises ``idempotency-conflict`` and ``too-many-jobs``.
         """
-        if order.idempotency_key is not None and (job := self._known(owner, order)) is not None:
+        if (job := self.known(owner, order)) is not None:
             return job, False
         now = time.time()
         row = {
@@ -134,10 +134,29 @@ class JobStore:
                 begin(connection, str(row["id"]), {"state": "queued", "attempt": 0}, now)
         except IntegrityError:
             # The same idempotency key was used between the look and the insert.
-            if (job := self._known(owner, order)) is not None:
+            if (job := self.known(owner, order)) is not None:
                 return job, False
             raise
         return _job(row), True
+
+    def known(self, owner: str, order: Order) -> Job | None:
+        """The job that the order's idempotency key stands for, if any. Raises ``idempotency-conflict``."""
+        if order.idempotency_key is None:
+            return None
+        mine = jobs.c.owner == owner, jobs.c.idempotency_key == order.idempotency_key
+        with reading(self._engine) as connection:
+            row = connection.execute(select(*_WHOLE, jobs.c.fingerprint).where(*mine)).one_or_none()
+        if row is None:
+            return None
+        if row.fingerprint != order.fingerprint():
+            raise Problem(
+                Kind.CONFLICT,
+                "idempotency-conflict",
+                "Idempotency key was used for another request",
+                f"The key stands for the job {row.id}, whose body was different.",
+                remedy="Use a new Idempotency-Key for a new job.",
+            )
+        return job_of(row._mapping)
 
     def get(self, owner: str, job_id: str) -> Job:
         """One of the owner's jobs. Raises ``job-not-found``, whether unknown or another's."""
@@ -235,22 +254,6 @@ class JobStore:
             connection.execute(delete(jobs).where(jobs.c.id.in_(gone), jobs.c.state.in_(FINAL)))
         self._artifacts.collect(content)
         return len(gone)
-
-    def _known(self, owner: str, order: Order) -> Job | None:
-        mine = jobs.c.owner == owner, jobs.c.idempotency_key == order.idempotency_key
-        with reading(self._engine) as connection:
-            row = connection.execute(select(*_WHOLE, jobs.c.fingerprint).where(*mine)).one_or_none()
-        if row is None:
-            return None
-        if row.fingerprint != order.fingerprint():
-            raise Problem(
-                Kind.CONFLICT,
-                "idempotency-conflict",
-                "Idempotency key was used for another request",
-                f"The key stands for the job {row.id}, whose body was different.",
-                remedy="Use a new Idempotency-Key for a new job.",
-            )
-        return job_of(row._mapping)
 
 
 def job_of(values: RowMapping) -> Job:

@@ -172,7 +172,7 @@ def stopped(place: str) -> Strike:
 def flushed(platform: Platform) -> None:
     """Empty the broker while jobs wait in it."""
     with broker.connection(broker.url_of(platform.settings)) as client:
-        assert client.llen("default\x06\x169") > 0
+        assert client.llen("default\x06\x169") > 0, "no job waited in the broker: there were too few"
         client.flushall()
 
 

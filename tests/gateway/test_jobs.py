@@ -127,6 +127,16 @@ async def test_an_idempotency_key_stands_for_one_job(http: httpx.AsyncClient) ->
     assert len((await http.get("/v1/jobs")).json()["data"]) == 2
 
 
+async def test_a_repeated_submission_is_answered_though_its_input_is_gone(http: httpx.AsyncClient) -> None:
+    sent = (await http.post("/v1/artifacts", content=b"{}")).json()
+    order, key = body("batch", input=f"artifact:{sent['id']}"), {"idempotency-key": "order-1"}
+    first = await http.post("/v1/jobs", json=order, headers=key)
+    await http.delete(f"/v1/artifacts/{sent['id']}")
+    again = await http.post("/v1/jobs", json=order, headers=key)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert (await http.post("/v1/jobs", json=order)).status_code == 404
+
+
 REFUSED: list[tuple[str, Any, int, str, str | None]] = [
     ("unknown kind", {"kind": "dance"}, 422, "job-kind-unknown", "/kind"),
     ("no kind", {"parameters": {}}, 422, "field-invalid", "/kind"),
