@@ -136,7 +136,8 @@ async def retry(request: Request, job_id: str) -> Response:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
     caller = allow(request, "jobs")
     context = context_of(request)
-    job = await asyncio.to_thread(context.jobs.jobs.retry, caller.key_id, job_id)
+    limit = context.settings.max_jobs_queued
+    job = await asyncio.to_thread(lambda: context.jobs.jobs.retry(caller.key_id, job_id, max_queued=limit))
     return _json(job_document(job, await _outputs(context, job)), 202, {"Location": f"/v1/jobs/{job.id}"})
 
 

@@ -16,7 +16,7 @@ from services.errors import Kind, Problem
 from services.jobs.ending import end
 from services.jobs.events import append, begin
 from services.storage.artifacts import Artifact, ArtifactStore, artifact_of
-from services.storage.database import reading, writing
+from services.storage.database import in_turn, reading, writing
 from services.storage.ids import is_id, new_id
 from services.storage.tables import artifacts, jobs
 
@@ -127,9 +127,7 @@ class JobStore:
         }
         try:
             with writing(self._engine) as connection:
-                waiting = select(func.count()).where(jobs.c.owner == owner, jobs.c.state == "queued")
-                if int(connection.scalar(waiting) or 0) >= max_queued:
-                    raise too_many(max_queued)
+                _check_room(connection, owner, max_queued)
                 connection.execute(insert(jobs).values(row))
                 begin(connection, str(row["id"]), {"state": "queued", "attempt": 0}, now)
         except IntegrityError:
@@ -210,10 +208,14 @@ class JobStore:
                     raise _wrong_state(connection, job_id, "job-finished", "Job has ended", "It cannot be cancelled.")
         return self.get(owner, job_id)
 
-    def retry(self, owner: str, job_id: str) -> Job:
-        """Queue a failed or cancelled job again; it goes on from its last checkpoint. Raises ``job-not-retriable``."""
+    def retry(self, owner: str, job_id: str, *, max_queued: int) -> Job:
+        """Queue a failed or cancelled job again; it goes on from its last checkpoint.
+
+        Raises ``job-not-retriable`` and ``too-many-jobs``.
+        """
         self.get(owner, job_id)
         with writing(self._engine) as connection:
+            _check_room(connection, owner, max_queued)
             again = connection.execute(
                 update(jobs)
                 .where(*_in_state(job_id, "failed", "cancelled"))
@@ -285,6 +287,13 @@ def too_many(max_queued: int) -> Problem:
         remedy="Wait for some to finish, or cancel some.",
         retry_after=30,
     )
+
+
+def _check_room(connection: Connection, owner: str, max_queued: int) -> None:
+    in_turn(connection, f"jobs of {owner}")
+    waiting = select(func.count()).where(jobs.c.owner == owner, jobs.c.state == "queued")
+    if int(connection.scalar(waiting) or 0) >= max_queued:
+        raise too_many(max_queued)
 
 
 def _in_state(job_id: str, *states: str) -> tuple[ColumnElement[bool], ...]:

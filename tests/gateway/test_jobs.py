@@ -217,6 +217,8 @@ async def test_the_quota_of_waiting_jobs_is_named(http: httpx.AsyncClient) -> No
     [first, *_] = (await http.get("/v1/jobs")).json()["data"]
     await http.post(f"/v1/jobs/{first['id']}/cancel")
     assert (await http.post("/v1/jobs", json=body())).status_code == 202
+    again = await http.post(f"/v1/jobs/{first['id']}/retry")  # it would wait like any other
+    assert (again.status_code, again.json()["error"]["code"]) == (429, "too-many-jobs")
 
 
 async def test_jobs_end_are_retried_and_deleted_in_order(http: httpx.AsyncClient, services: JobServices) -> None:
