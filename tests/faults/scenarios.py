@@ -200,7 +200,7 @@ def delivered_twice(platform: Platform) -> None:
     """Send a second message for every job that waits, and for those that have ended."""
     app = make_app(platform.settings)
     for job in platform.services.jobs.list("anonymous", limit=1000):
-        app.send_task(TASK, args=[job.id], exchange="", routing_key="default", priority=9)
+        app.send_task(TASK, args=[job.id], queue="default", declare=(), priority=9)
     app.close()
 
 
