@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 import httpx
@@ -34,7 +33,7 @@ _CHECKPOINT_SECONDS = 10.0
 _AWAY_SECONDS = 20.0  # a gateway that is away longer is left to the runner's patience
 _BUSY_SECONDS = 120.0  # a line that is told to wait for longer has that as its answer
 _TRIES = 3  # of a line that the gateway, though it lives, never answers
-_READ = 64  # lines read at a time, off the event loop
+_READ, _READ_BYTES = 64, 8 << 20  # lines, and their bytes, read at a time, off the event loop
 
 _Answer = tuple[bytes, bool]  # a line of the results, and whether it counts as a success
 
@@ -187,7 +186,13 @@ class _Batch:
 
 
 def _some(lines: Iterator[Line]) -> list[Line]:
-    return list(islice(lines, _READ))
+    found, size = [], 0
+    for line in lines:
+        found.append(line)
+        size += len(line.data)
+        if len(found) >= _READ or size >= _READ_BYTES:
+            break
+    return found
 
 
 async def _lives(client: httpx.AsyncClient) -> bool:

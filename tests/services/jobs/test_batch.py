@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from services.errors import Problem
-from services.jobs.kinds import batch, batch_lines
+from services.jobs.kinds import batch, batch_lines, batch_run
 from services.jobs.records import Job, Order
 from services.jobs.runner import run_job
 from services.jobs.services import JobServices
@@ -266,6 +266,13 @@ def test_a_file_of_a_million_lines_is_read_in_bounded_memory(tmp_path: Path) -> 
             pass
     assert last is not None and last.number == 1_000_000 and last.end == path.stat().st_size
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+def test_long_lines_are_read_ahead_by_their_bytes() -> None:
+    lines = (batch_lines.Line(n, bytes(3 << 20), n) for n in range(100))
+    read = [batch_run._some(lines) for _ in range(40)]
+    assert max(sum(len(line.data) for line in part) for part in read) <= 12 << 20
+    assert [line.number for part in read for line in part] == list(range(100))  # none is lost between two reads
 
 
 def test_reading_goes_on_at_any_line(tmp_path: Path) -> None:
