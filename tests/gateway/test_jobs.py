@@ -406,6 +406,18 @@ async def test_a_stream_tells_everything_until_the_end_and_goes_on_where_it_stop
     assert [(event["id"], event["event"]) for event in listed["data"]] == told
 
 
+async def test_a_silent_stream_gives_signs_of_life(
+    app: FastAPI, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.job_stream._ALIVE_SECONDS", 1.0)
+    job = (await http.post("/v1/jobs", json=body())).json()
+    watching = asyncio.create_task(http.get(f"/v1/jobs/{job['id']}/events"))
+    await asyncio.sleep(2.5)
+    app.state.context.lifecycle.draining = True
+    text = (await asyncio.wait_for(watching, 5)).text
+    assert text.count("\n\n: alive\n\n") >= 1
+
+
 async def test_a_stream_ends_when_the_process_drains(app: FastAPI, http: httpx.AsyncClient) -> None:
     job = (await http.post("/v1/jobs", json=body())).json()
     watching = asyncio.create_task(http.get(f"/v1/jobs/{job['id']}/events"))
