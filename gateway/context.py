@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class Context:
     lifecycle: Lifecycle
     jobs: JobServices
     job_stream: JobStream
+    imports: ThreadPoolExecutor
+    """For data sets, which take minutes: in the common pool they would keep out all other requests."""
     resolver: SystemResolver
     forms: Forms
     classification: Classification
@@ -93,6 +96,7 @@ class Context:
         await self.remote.aclose()
         self.resolver.close()
         self.pictures.close()
+        self.imports.shutdown(wait=False, cancel_futures=True)
         self.limiter.close()
         self.database.dispose()
         if self.tracing is not None:
@@ -129,6 +133,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         lifecycle=lifecycle,
         jobs=JobServices.over(settings, database),
         job_stream=JobStream(database, lambda: lifecycle.draining),
+        imports=ThreadPoolExecutor(2, thread_name_prefix="import"),
         resolver=SystemResolver(threads=2),
         forms=Forms.of(settings),
         classification=Classification(backend, settings),

@@ -115,7 +115,9 @@ class Settings(BaseSettings):
     celery_events: bool = Field(False, description="Let Celery tell of its tasks and workers, for celery-exporter")
     gateway_url: str | None = Field(None, description="Where workers reach the gateway; host and port when absent")
     webhook_private: bool = Field(False, description="Let webhooks go to private addresses and plain http")
-    webhook_attempts: int = Field(8, ge=1, le=20, description="Tries to deliver one webhook, with doubling pauses")
+    webhook_attempts: int = Field(
+        8, ge=1, le=20, description="Tries to deliver one webhook, each pause three times the last"
+    )
 
     @classmethod
     def settings_customise_sources(

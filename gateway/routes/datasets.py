@@ -78,8 +78,9 @@ async def upload(
         await receive(request, draft.write)
         await asyncio.to_thread(draft.finish)
         limits = ArchiveLimits(max_entry_bytes=limit, max_total_bytes=4 * limit)
-        made = await asyncio.to_thread(
-            lambda: _store(request).import_(caller.key_id, name, draft.path, strict=strict, limits=limits)
+        made = await asyncio.get_running_loop().run_in_executor(
+            context.imports,
+            lambda: _store(request).import_(caller.key_id, name, draft.path, strict=strict, limits=limits),
         )
     finally:
         await asyncio.to_thread(draft.discard)

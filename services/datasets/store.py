@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,8 @@ from services.storage.artifacts import CHUNK, ArtifactStore
 from services.storage.database import reading, writing
 from services.storage.ids import is_id, new_id
 from services.storage.tables import artifacts, datasets
+
+_PART_SECONDS = 24 * 3600.0  # far longer than a package takes to be copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,21 @@ class DatasetStore:
                 partial.unlink(missing_ok=True)
         with Package(local) as package:
             yield package
+
+    def tidy(self, cache: Path) -> int:
+        """Remove from ``cache`` the packages of sets that were deleted; returns how many."""
+        # Listed before the database is asked: a package is copied after its set is there.
+        found = list(cache.iterdir()) if cache.is_dir() else []
+        with reading(self._engine) as connection:
+            joined = select(artifacts.c.sha256).join(datasets, datasets.c.artifact_id == artifacts.c.id)
+            wanted = {f"{sha256}.zip" for sha256 in connection.scalars(joined)}
+        limit, gone = time.time() - _PART_SECONDS, 0
+        for path in found:
+            with suppress(FileNotFoundError):  # several tidy up
+                if path.name not in wanted and (path.suffix != ".part" or path.stat().st_mtime < limit):
+                    path.unlink()
+                    gone += 1
+        return gone
 
     def _named(self, owner: str, name: str) -> Dataset | None:
         with reading(self._engine) as connection:

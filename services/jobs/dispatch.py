@@ -64,8 +64,8 @@ class Dispatcher:
                     TASK,
                     args=[job_id],
                     task_id=f"{job_id}.{fence}",
-                    exchange="",
-                    routing_key=queue,
+                    queue=queue,  # an empty exchange and a routing key alone would mean the default queue
+                    declare=(),
                     priority=broker_priority(priority),
                     producer=producer,
                     retry=False,

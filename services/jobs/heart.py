@@ -79,14 +79,15 @@ class Heart:
                 self._give_up()
 
     def _beat(self) -> None:
-        progress, events = self._reporter.take()
-        told = [*events, ("progress", progress)] if progress is not None else events
-        try:
-            answer = leases.beat(self._engine, self._lease, progress, told)
-        except SQLAlchemyError as error:  # the database is away or locked: the next beat tries again
-            log.warning("beat failed", extra={"job": self._lease.job.id, "reason": str(error)[:300]})
-            self._reporter.give_back(progress, events)
-            return
+        with self._reporter.writing:
+            progress, events = self._reporter.take()
+            told = [*events, ("progress", progress)] if progress is not None else events
+            try:
+                answer = leases.beat(self._engine, self._lease, progress, told)
+            except SQLAlchemyError as error:  # the database is away or locked: the next beat tries again
+                log.warning("beat failed", extra={"job": self._lease.job.id, "reason": str(error)[:300]})
+                self._reporter.give_back(progress, events)
+                return
         if not answer.held:
             self._reporter.stop(LeaseLost())
         elif answer.cancel_requested:

@@ -17,6 +17,7 @@ import redis
 from kombu.exceptions import KombuError
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.datasets.opening import dataset_store
 from services.errors import Problem
 from services.jobs.celery_app import make_app
 from services.jobs.dispatch import Dispatcher
@@ -84,6 +85,8 @@ class Keeper:
         while self._services.jobs.expire(now - settings.job_retention_days * _DAY) == 200:
             pass
         self._services.artifacts.expire(now - settings.artifact_retention_days * _DAY)
+        services = self._services
+        dataset_store(settings, services.engine, services.artifacts).tidy(settings.cache_dir / "datasets")
         folder = settings.scratch_dir / "jobs"
         # Listed before the database is asked: a folder is made after its claim, so one without a claim is done with.
         folders = list(folder.iterdir()) if folder.is_dir() else []

@@ -18,7 +18,7 @@ class Sight(StrEnum):
 
 
 def identity(pid: int | None = None) -> str:
-    """``host:pid-namespace:pid:start``; no other process, before or after, has the same."""
+    """``host.boot:pid-namespace:pid:start``; no other process, before or after, has the same."""
     pid = pid or os.getpid()
     return f"{_here()}:{pid}:{_start(pid)[1]}"
 
@@ -41,7 +41,15 @@ def _here() -> str:
         namespace = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
     except OSError:
         namespace = "0"
-    return f"{socket.gethostname()}:{namespace}"
+    return f"{socket.gethostname()}.{_boot()}:{namespace}"
+
+
+def _boot() -> str:
+    """Of this run of the kernel: machines made from one image have one name, and the first namespace of all is one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _start(pid: int) -> tuple[str, str]:

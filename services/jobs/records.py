@@ -16,7 +16,7 @@ from services.errors import Kind, Problem
 from services.jobs.ending import end
 from services.jobs.events import append, begin
 from services.storage.artifacts import Artifact, ArtifactStore, artifact_of
-from services.storage.database import reading, writing
+from services.storage.database import in_turn, reading, writing
 from services.storage.ids import is_id, new_id
 from services.storage.tables import artifacts, jobs
 
@@ -99,7 +99,7 @@ class JobStore:
 
         Raises ``idempotency-conflict`` and ``too-many-jobs``.
         """
-        if order.idempotency_key is not None and (job := self._known(owner, order)) is not None:
+        if (job := self.known(owner, order)) is not None:
             return job, False
         now = time.time()
         row = {
@@ -127,17 +127,34 @@ class JobStore:
         }
         try:
             with writing(self._engine) as connection:
-                waiting = select(func.count()).where(jobs.c.owner == owner, jobs.c.state == "queued")
-                if int(connection.scalar(waiting) or 0) >= max_queued:
-                    raise too_many(max_queued)
+                _check_room(connection, owner, max_queued)
                 connection.execute(insert(jobs).values(row))
                 begin(connection, str(row["id"]), {"state": "queued", "attempt": 0}, now)
         except IntegrityError:
             # The same idempotency key was used between the look and the insert.
-            if (job := self._known(owner, order)) is not None:
+            if (job := self.known(owner, order)) is not None:
                 return job, False
             raise
         return _job(row), True
+
+    def known(self, owner: str, order: Order) -> Job | None:
+        """The job that the order's idempotency key stands for, if any. Raises ``idempotency-conflict``."""
+        if order.idempotency_key is None:
+            return None
+        mine = jobs.c.owner == owner, jobs.c.idempotency_key == order.idempotency_key
+        with reading(self._engine) as connection:
+            row = connection.execute(select(*_WHOLE, jobs.c.fingerprint).where(*mine)).one_or_none()
+        if row is None:
+            return None
+        if row.fingerprint != order.fingerprint():
+            raise Problem(
+                Kind.CONFLICT,
+                "idempotency-conflict",
+                "Idempotency key was used for another request",
+                f"The key stands for the job {row.id}, whose body was different.",
+                remedy="Use a new Idempotency-Key for a new job.",
+            )
+        return job_of(row._mapping)
 
     def get(self, owner: str, job_id: str) -> Job:
         """One of the owner's jobs. Raises ``job-not-found``, whether unknown or another's."""
@@ -191,10 +208,14 @@ class JobStore:
                     raise _wrong_state(connection, job_id, "job-finished", "Job has ended", "It cannot be cancelled.")
         return self.get(owner, job_id)
 
-    def retry(self, owner: str, job_id: str) -> Job:
-        """Queue a failed or cancelled job again; it goes on from its last checkpoint. Raises ``job-not-retriable``."""
+    def retry(self, owner: str, job_id: str, *, max_queued: int) -> Job:
+        """Queue a failed or cancelled job again; it goes on from its last checkpoint.
+
+        Raises ``job-not-retriable`` and ``too-many-jobs``.
+        """
         self.get(owner, job_id)
         with writing(self._engine) as connection:
+            _check_room(connection, owner, max_queued)
             again = connection.execute(
                 update(jobs)
                 .where(*_in_state(job_id, "failed", "cancelled"))
@@ -236,22 +257,6 @@ class JobStore:
         self._artifacts.collect(content)
         return len(gone)
 
-    def _known(self, owner: str, order: Order) -> Job | None:
-        mine = jobs.c.owner == owner, jobs.c.idempotency_key == order.idempotency_key
-        with reading(self._engine) as connection:
-            row = connection.execute(select(*_WHOLE, jobs.c.fingerprint).where(*mine)).one_or_none()
-        if row is None:
-            return None
-        if row.fingerprint != order.fingerprint():
-            raise Problem(
-                Kind.CONFLICT,
-                "idempotency-conflict",
-                "Idempotency key was used for another request",
-                f"The key stands for the job {row.id}, whose body was different.",
-                remedy="Use a new Idempotency-Key for a new job.",
-            )
-        return job_of(row._mapping)
-
 
 def job_of(values: RowMapping) -> Job:
     """The job of a row of the table."""
@@ -282,6 +287,13 @@ def too_many(max_queued: int) -> Problem:
         remedy="Wait for some to finish, or cancel some.",
         retry_after=30,
     )
+
+
+def _check_room(connection: Connection, owner: str, max_queued: int) -> None:
+    in_turn(connection, f"jobs of {owner}")
+    waiting = select(func.count()).where(jobs.c.owner == owner, jobs.c.state == "queued")
+    if int(connection.scalar(waiting) or 0) >= max_queued:
+        raise too_many(max_queued)
 
 
 def _in_state(job_id: str, *states: str) -> tuple[ColumnElement[bool], ...]:

@@ -21,6 +21,8 @@ class Reporter:
     def __init__(self, progress: Mapping[str, Any]) -> None:
         self.news = threading.Event()
         """Set when there is something to write, or the job was told to stop."""
+        self.writing = threading.Lock()
+        """Held while what was taken is on its way, so that the end of the job does not overtake the last news."""
         self._lock = threading.Lock()
         self._progress: dict[str, Any] = dict(progress)
         self._fresh = False

@@ -174,7 +174,8 @@ class _Run:
                 except Problem:
                     if state == "succeeded":
                         raise  # waited out like any trouble; a job that failed anyway ends without them
-            progress, events = self._reporter.take()
+            with self._reporter.writing:  # the heart may be about to write what it took before
+                progress, events = self._reporter.take()
             told = [*events, ("progress", progress)] if progress is not None else events
 
             def finish(with_outputs: dict[str, tuple[str, Draft]]) -> None:
@@ -206,7 +207,8 @@ class _Run:
         return state
 
     def _hand_back(self) -> Outcome:
-        _, events = self._reporter.take()
+        with self._reporter.writing:
+            _, events = self._reporter.take()
         given = persistently(lambda: leases.hand_back(self._services.engine, self._lease, events), seconds=10)
         return "handed-back" if given else "lost"
 

@@ -33,6 +33,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
 _SECONDS = 10.0  # for one try
 _RESOLVE_SECONDS = 5.0
 _AT_ONCE = 16
+_LOOKED_AT = 1000
 _LONGEST_URL = 2_000
 _GONE = 410  # by which a receiver says that it wants no more
 
@@ -63,7 +64,7 @@ async def check_address(url: str, resolver: Resolver, *, private: bool) -> None:
     if len(url) > _LONGEST_URL or not parsed.host or parsed.userinfo:
         raise _refused("webhook-invalid", "A webhook's address has a host, no user name, and at most 2,000 characters.")
     if parsed.scheme not in (("https", "http") if private else ("https",)):
-        raise _refused("webhook-blocked", "Webhooks go to https addresses only.")
+        raise _refused("webhook-blocked", f"Webhooks go to https{' and http' * private} addresses only.")
     if private:
         return
     try:
@@ -127,8 +128,13 @@ class Deliveries:
         """Try every delivery whose pause is over; returns how many were tried."""
         now = time.monotonic()
         with reading(self._engine) as connection:
+            # The least tried first: however many wait for a receiver that is away, the others get theirs.
+            order = webhook_deliveries.c.attempts, webhook_deliveries.c.id
             pending = connection.execute(
-                select(webhook_deliveries).where(webhook_deliveries.c.state == "pending").limit(1000)
+                select(webhook_deliveries)
+                .where(webhook_deliveries.c.state == "pending")
+                .order_by(*order)
+                .limit(_LOOKED_AT)
             ).all()
         self._due = {row.id: self._pause(row, now) for row in pending}
         due = [row for row in pending if self._due[row.id][1] <= now][: 4 * _AT_ONCE]

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from services.errors import Kind, Problem
 from services.storage.blobs import Blobs
-from services.storage.database import reading, writing
+from services.storage.database import in_turn, reading, writing
 from services.storage.ids import is_id, new_id
 from services.storage.tables import artifacts, blobs
 
@@ -163,8 +163,10 @@ class ArtifactStore:
                     artifacts.c.job_id == job_id, artifacts.c.role == role, artifacts.c.name == name
                 )
             )
-        if role in COUNTED and self._quota and _used(connection, owner) + draft.size > self._quota:
-            raise over_quota(self._quota)
+        if role in COUNTED and self._quota:
+            in_turn(connection, f"artifacts of {owner}")
+            if _used(connection, owner) + draft.size > self._quota:
+                raise over_quota(self._quota)
         artifact = Artifact(
             id=new_id("art"),
             owner=owner,

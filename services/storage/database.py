@@ -105,6 +105,15 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def in_turn(connection: Connection, name: str) -> None:
+    """Until the transaction ends, nobody else goes on from here under ``name``: what is counted stays so.
+
+    SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
 def is_transient(error: Exception) -> bool:
     """Whether the same statement may succeed later: a lock held too long, a server that went away."""
     if isinstance(error, PoolTimeout):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -16,15 +16,13 @@ import pytest
 
 from tests.faults import failpoints, scenarios
 from tests.faults.running import Platform
-from tests.faults.scenarios import clock_jumps, delivered_twice, disk_full, flushed, killed, locked, stopped
+from tests.faults.scenarios import Strike, clock_jumps, delivered_twice, disk_full, flushed, killed, locked, stopped
 from tests.support import tiny_models
 from tests.support.pictures import encoded, photo
 from tests.support.postgres import Postgres
 from tests.support.serving import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-Strike = Callable[[Platform], None]
 
 
 @pytest.fixture(scope="module")

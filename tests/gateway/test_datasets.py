@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
 import zipfile
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,6 +16,7 @@ from PIL import Image
 
 from gateway.app import create_app
 from gateway.context import Context
+from services.datasets.store import DatasetStore
 from services.settings import Settings
 from services.storage.keys import KeyStore
 from tests.support.asgi import call, client
@@ -67,6 +70,25 @@ async def test_a_set_is_described_with_what_was_left_out(http: httpx.AsyncClient
     for reference in (body["id"], "pets"):
         assert (await http.get(f"/v1/datasets/{reference}")).json() == body
     assert (await http.get("/v1/datasets")).json()["data"] == [body]
+
+
+async def test_long_imports_keep_nobody_else_waiting(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, whole = threading.Event(), DatasetStore.import_
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        assert go.wait(30)
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(DatasetStore, "import_", slowly)
+    imports = [asyncio.create_task(send(http, f"pets-{n}")) for n in range(40)]  # more than threads in the common pool
+    try:
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(5):
+            assert (await http.get("/v1/datasets")).json()["data"] == []
+    finally:
+        go.set()
+        answers = await asyncio.gather(*imports)
+    assert {answer.status_code for answer in answers} == {201}
 
 
 async def test_a_form_with_the_file_is_the_same(http: httpx.AsyncClient) -> None:

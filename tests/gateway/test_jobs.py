@@ -127,6 +127,16 @@ async def test_an_idempotency_key_stands_for_one_job(http: httpx.AsyncClient) ->
     assert len((await http.get("/v1/jobs")).json()["data"]) == 2
 
 
+async def test_a_repeated_submission_is_answered_though_its_input_is_gone(http: httpx.AsyncClient) -> None:
+    sent = (await http.post("/v1/artifacts", content=b"{}")).json()
+    order, key = body("batch", input=f"artifact:{sent['id']}"), {"idempotency-key": "order-1"}
+    first = await http.post("/v1/jobs", json=order, headers=key)
+    await http.delete(f"/v1/artifacts/{sent['id']}")
+    again = await http.post("/v1/jobs", json=order, headers=key)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert (await http.post("/v1/jobs", json=order)).status_code == 404
+
+
 REFUSED: list[tuple[str, Any, int, str, str | None]] = [
     ("unknown kind", {"kind": "dance"}, 422, "job-kind-unknown", "/kind"),
     ("no kind", {"parameters": {}}, 422, "field-invalid", "/kind"),
@@ -207,6 +217,8 @@ async def test_the_quota_of_waiting_jobs_is_named(http: httpx.AsyncClient) -> No
     [first, *_] = (await http.get("/v1/jobs")).json()["data"]
     await http.post(f"/v1/jobs/{first['id']}/cancel")
     assert (await http.post("/v1/jobs", json=body())).status_code == 202
+    again = await http.post(f"/v1/jobs/{first['id']}/retry")  # it would wait like any other
+    assert (again.status_code, again.json()["error"]["code"]) == (429, "too-many-jobs")
 
 
 async def test_jobs_end_are_retried_and_deleted_in_order(http: httpx.AsyncClient, services: JobServices) -> None:
@@ -392,6 +404,18 @@ async def test_a_stream_tells_everything_until_the_end_and_goes_on_where_it_stop
     assert nothing.status_code == 204
     listed = (await http.get(f"/v1/jobs/{job['id']}/events", headers={"accept": "application/json"})).json()
     assert [(event["id"], event["event"]) for event in listed["data"]] == told
+
+
+async def test_a_silent_stream_gives_signs_of_life(
+    app: FastAPI, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.job_stream._ALIVE_SECONDS", 1.0)
+    job = (await http.post("/v1/jobs", json=body())).json()
+    watching = asyncio.create_task(http.get(f"/v1/jobs/{job['id']}/events"))
+    await asyncio.sleep(2.5)
+    app.state.context.lifecycle.draining = True
+    text = (await asyncio.wait_for(watching, 5)).text
+    assert text.count("\n\n: alive\n\n") >= 1
 
 
 async def test_a_stream_ends_when_the_process_drains(app: FastAPI, http: httpx.AsyncClient) -> None:

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 import httpx
@@ -28,13 +27,13 @@ from services.jobs.kinds.batch_lines import Call, Line, LineError
 from services.jobs.stopping import JobInterrupted
 from services.storage import job_tokens
 
-_WINDOW_BYTES = 64 << 20  # of lines in flight
+_WINDOW_BYTES = 64 << 20  # of lines in flight, and of answers that wait for their turn
 _AHEAD = 4  # lines in the window for each that may be in flight: answers wait for their turn
 _CHECKPOINT_SECONDS = 10.0
 _AWAY_SECONDS = 20.0  # a gateway that is away longer is left to the runner's patience
 _BUSY_SECONDS = 120.0  # a line that is told to wait for longer has that as its answer
 _TRIES = 3  # of a line that the gateway, though it lives, never answers
-_READ = 64  # lines read at a time, off the event loop
+_READ, _READ_BYTES = 64, 8 << 20  # lines, and their bytes, read at a time, off the event loop
 
 _Answer = tuple[bytes, bool]  # a line of the results, and whether it counts as a success
 
@@ -87,6 +86,9 @@ class _Batch:
         self._free = asyncio.Semaphore(ctx.parameters.concurrency)
         self._saved_at = time.monotonic()
         self._since = 0
+        self._waiting: deque[tuple[Line, asyncio.Task[_Answer]]] = deque()
+        self._answered = 0  # bytes of answers that wait
+        self._written = asyncio.Event()
 
     async def go(self, lines: Iterator[Line]) -> None:
         token = await asyncio.to_thread(
@@ -103,8 +105,7 @@ class _Batch:
             limits=limits,
             trust_env=False,  # the gateway is ours: no proxy stands between
         ) as client:
-            waiting: deque[tuple[Line, asyncio.Task[_Answer]]] = deque()
-            held = 0
+            waiting, held = self._waiting, 0
             try:
                 while batch := await asyncio.to_thread(_some, lines):
                     for line in batch:
@@ -112,11 +113,11 @@ class _Batch:
                             held + len(line.data) > _WINDOW_BYTES
                             or len(waiting) >= self._ctx.parameters.concurrency * _AHEAD
                         ):
-                            held -= await self._write(waiting)
+                            held -= await self._write()
                         waiting.append((line, asyncio.create_task(self._answer(client, line))))
                         held += len(line.data)
                 while waiting:
-                    held -= await self._write(waiting)
+                    held -= await self._write()
             except (JobInterrupted, Problem):
                 await asyncio.to_thread(self._save)  # what is written need not be asked again
                 raise
@@ -125,15 +126,17 @@ class _Batch:
                     task.cancel()
                 await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
 
-    async def _write(self, waiting: deque[tuple[Line, asyncio.Task[_Answer]]]) -> int:
+    async def _write(self) -> int:
         """Write the first answer, waiting for it if need be; returns the bytes of its line."""
-        line, task = waiting[0]
+        line, task = self._waiting[0]
         while not task.done():
             self._ctx.step()
             await asyncio.wait([task], timeout=1.0)
         data, good = task.result()
         self._results.write(data)
-        waiting.popleft()
+        self._waiting.popleft()
+        self._answered -= len(data)
+        self._written.set()
         place = self._place
         place.succeeded += good
         place.failed += not good
@@ -156,10 +159,16 @@ class _Batch:
         try:
             call = batch_lines.parse(line, parameters.endpoint, parameters.defaults)
             async with self._free:
+                # The first in line came here first, so it never waits for those behind it.
+                while self._answered > _WINDOW_BYTES and self._waiting[0][0] is not line:
+                    self._written.clear()
+                    await self._written.wait()
                 response = await self._send(client, call, line.number)
+            answer = _success(call.custom_id, response), response.status_code < 400
         except LineError as error:
-            return _failure(error), False
-        return _success(call.custom_id, response), response.status_code < 400
+            answer = _failure(error), False
+        self._answered += len(answer[0])
+        return answer
 
     async def _send(self, client: httpx.AsyncClient, call: Call, number: int) -> httpx.Response:
         request_id = f"{self._ctx.job_id}-{number}"
@@ -187,7 +196,13 @@ class _Batch:
 
 
 def _some(lines: Iterator[Line]) -> list[Line]:
-    return list(islice(lines, _READ))
+    found, size = [], 0
+    for line in lines:
+        found.append(line)
+        size += len(line.data)
+        if len(found) >= _READ or size >= _READ_BYTES:
+            break
+    return found
 
 
 async def _lives(client: httpx.AsyncClient) -> bool:

@@ -83,3 +83,17 @@ def test_deleting_takes_the_bytes_unless_another_set_shares_them(store, upload, 
     assert blobs(tmp_path) == []
     with pytest.raises(Problem):
         store.get("key_a", "pets")
+
+
+def test_the_cache_keeps_no_package_of_a_deleted_set(store, upload, tmp_path):
+    cache = tmp_path / "cache"
+    kept, deleted = store.import_("key_a", "kept", upload), store.import_("key_a", "deleted", upload, strict=False)
+    for dataset in (kept, deleted):
+        with store.open(dataset, cache):
+            pass
+    (cache / "other.part").touch()  # being copied
+    store.delete("key_a", "deleted")
+    assert store.tidy(cache) == 1
+    with store.open(kept, cache) as package:
+        assert package.name == "kept"
+    assert len(list(cache.glob("*.zip"))) == 1 and (cache / "other.part").exists()

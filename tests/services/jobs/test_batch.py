@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from services.errors import Problem
-from services.jobs.kinds import batch, batch_lines
+from services.jobs.kinds import batch, batch_lines, batch_run
 from services.jobs.records import Job, Order
 from services.jobs.runner import run_job
 from services.jobs.services import JobServices
@@ -34,6 +34,9 @@ class Gateway:
     busy: int = 0
     drop: set[int] = field(default_factory=set)
     pause: float = 0.0
+    fill: str = ""
+    first: threading.Event | None = None
+    """What the answer to number 0 waits for."""
     most: int = 0
     _now: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -61,6 +64,8 @@ def gateway() -> Iterator[Gateway]:
                 busy = told.busy > 0
                 told.busy -= busy
             threading.Event().wait(told.pause * (3 - body.get("n", 0) % 3))
+            if told.first is not None and body.get("n") == 0:
+                told.first.wait(20)
             with told.lock:
                 told._now -= 1
             if busy:
@@ -70,7 +75,7 @@ def gateway() -> Iterator[Gateway]:
             elif body.get("n") == 13:
                 self._answer(422, {"title": "unlucky"})
             else:
-                self._answer(200, {"path": self.path, "got": body})
+                self._answer(200, {"path": self.path, "got": body, **({"fill": told.fill} if told.fill else {})})
 
         def _answer(self, status: int, document: Any, headers: dict[str, str] | None = None) -> None:
             content = orjson.dumps(document)
@@ -130,6 +135,22 @@ def test_answers_are_in_the_order_of_lines_though_they_come_in_another(calling: 
     assert rows[13]["response"]["status_code"] == 422
     assert calling.jobs.get(OWNER, job.id).result == {"lines": 40, "succeeded": 39, "failed": 1}
     assert 1 < gateway.most <= 4
+
+
+def test_answers_that_wait_for_a_slow_one_are_bounded(
+    calling: JobServices, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_run, "_WINDOW_BYTES", 20_000)
+    gateway.first, gateway.fill = threading.Event(), "x" * 10_000
+    job = submit(calling, input=upload(calling, b"\n".join(line(n) for n in range(30))), concurrency=4)
+    running = threading.Thread(target=run_job, args=(calling, job.id))
+    running.start()
+    threading.Event().wait(1.5)
+    asked = len(gateway.seen)
+    gateway.first.set()
+    running.join(30)
+    assert 4 <= asked <= 8  # of 16 that may be in the window by their number
+    assert [row["custom_id"] for row in results(calling, job)] == [f"r{n}" for n in range(30)]
 
 
 def test_a_bad_line_fails_alone_and_says_why(calling: JobServices) -> None:
@@ -266,6 +287,13 @@ def test_a_file_of_a_million_lines_is_read_in_bounded_memory(tmp_path: Path) -> 
             pass
     assert last is not None and last.number == 1_000_000 and last.end == path.stat().st_size
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+def test_long_lines_are_read_ahead_by_their_bytes() -> None:
+    lines = (batch_lines.Line(n, bytes(3 << 20), n) for n in range(100))
+    read = [batch_run._some(lines) for _ in range(40)]
+    assert max(sum(len(line.data) for line in part) for part in read) <= 12 << 20
+    assert [line.number for part in read for line in part] == list(range(100))  # none is lost between two reads
 
 
 def test_reading_goes_on_at_any_line(tmp_path: Path) -> None:

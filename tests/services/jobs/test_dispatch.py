@@ -15,6 +15,7 @@ from services.errors import Problem
 from services.jobs import broker, leases
 from services.jobs.celery_app import make_app, queue_keys
 from services.jobs.dispatch import Dispatcher
+from services.jobs.kind import QUEUES
 from services.jobs.records import Order
 from services.jobs.services import JobServices
 from services.settings import Settings
@@ -68,6 +69,18 @@ def test_waiting_jobs_are_told_of_once_the_urgent_first(
     message = orjson.loads(client.lrange("default", 0, 0)[0])
     assert message["content-type"] == "application/json"
     assert b"parameters" not in orjson.dumps(message)
+
+
+def test_every_queue_gets_its_own_jobs(services: JobServices, valkey: str, client: redis.Redis) -> None:
+    ids = {queue: services.jobs.submit("a", Order("count", queue, {}), max_queued=10)[0].id for queue in QUEUES}
+    dispatching = dispatcher(services, valkey)
+    assert dispatching.dispatch() == len(QUEUES)
+    assert {queue: told(client, queue) for queue in QUEUES} == {queue: [job] for queue, job in ids.items()}
+    for _ in range(3):
+        assert dispatching.reconcile() == 0  # all are where they belong
+    client.flushall()
+    assert [dispatching.reconcile(), dispatching.reconcile(), dispatching.dispatch()] == [0, 4, 4]
+    assert {queue: told(client, queue) for queue in QUEUES} == {queue: [job] for queue, job in ids.items()}
 
 
 def test_jobs_that_the_broker_lost_are_told_of_again(services: JobServices, valkey: str, client: redis.Redis) -> None:

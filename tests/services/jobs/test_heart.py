@@ -5,16 +5,27 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from services.jobs import events, heart, leases
+from services.jobs.context import JobContext
 from services.jobs.heart import Heart
+from services.jobs.kind import JobKind
+from services.jobs.records import Order
 from services.jobs.reporting import Reporter
+from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.jobs.stopping import JobCancelled, JobInterrupted, LeaseLost
 from tests.services.jobs.test_runner import OWNER, submit
+
+
+class Nothing(BaseModel):
+    """The parameters of a job that has none."""
 
 
 class Held:
@@ -68,6 +79,30 @@ def test_news_is_written_while_the_job_works(services: JobServices) -> None:
     assert [event.event for event in told].count("metric") == 5
     assert [event.event for event in told].count("progress") <= 2  # only the latest of many
     assert next(event.data for event in told if event.event == "log") == {"level": "info", "message": "half way"}
+
+
+def test_the_end_of_a_job_does_not_overtake_its_last_words(
+    services: JobServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beating, beat = threading.Event(), leases.beat
+
+    def slow(*arguments: Any) -> leases.Beat:
+        if arguments[3]:
+            beating.set()
+            time.sleep(0.5)
+        return beat(*arguments)
+
+    def speak(ctx: JobContext[Nothing]) -> dict[str, object]:
+        ctx.log("last words")
+        assert beating.wait(10)  # the heart has taken them, and has not written them
+        return {}
+
+    monkeypatch.setattr(leases, "beat", slow)
+    kinds = {"speak": JobKind("speak", "default", Nothing, lambda: speak)}
+    job, _ = services.jobs.submit(OWNER, Order("speak", "default", {}), max_queued=10)
+    assert run_job(replace(services, kinds=kinds), job.id) == "succeeded"
+    told = [event.data.get("message", event.data.get("state")) for event in events.after(services.engine, job.id, 0)]
+    assert told == ["queued", "running", "last words", "succeeded"]
 
 
 def test_a_job_that_logs_without_end_loses_lines_not_memory(services: JobServices) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +135,10 @@ def test_a_process_is_known_from_any_other(services: JobServices) -> None:
     assert owner.look(f"other:{namespace}:{pid}:{start}") is Sight.ELSEWHERE
     assert owner.look(f"{host}:1:{pid}:{start}") is Sight.ELSEWHERE
     assert owner.look("") is Sight.ELSEWHERE
+    name, _, boot = host.rpartition(".")
+    assert boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    another_machine = f"{name}.{boot[::-1]}"  # of the same name, where a process of the same number has ended
+    assert owner.look(f"{another_machine}:{namespace}:{pid}:{int(start) - 1}") is Sight.ELSEWHERE
     assert str(os.getpid()) == pid
 
 

@@ -124,7 +124,7 @@ def test_cancelling_a_running_job_stops_it_at_its_next_step(services: JobService
     assert job.state == "cancelled"
     partial = output(services, job, "numbers.txt")
     assert partial == numbers(partial.count(b"\n"))
-    again = services.jobs.retry(OWNER, job.id)
+    again = services.jobs.retry(OWNER, job.id, max_queued=10)
     assert (again.state, again.checkpoint) == ("queued", job.checkpoint)
 
 
@@ -166,7 +166,7 @@ def test_three_lost_workers_in_a_row_fail_a_job(services: JobServices) -> None:
     assert job.state == "failed" and job.error is not None
     assert job.error["code"] == "job-worker-lost" and "its process is gone" in job.error["detail"]
     assert leases.claim(services.engine, job.id, "w") is None
-    assert services.jobs.retry(OWNER, job.id).state == "queued"
+    assert services.jobs.retry(OWNER, job.id, max_queued=10).state == "queued"
     assert run_job(services, job.id) == "succeeded"
 
 

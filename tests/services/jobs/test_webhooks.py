@@ -115,6 +115,19 @@ def test_it_is_given_up_in_the_end(services: JobServices, receiver: Receiver) ->
     assert [attempt.status for attempt in webhooks.attempts(services.engine, job_id)] == [500, 500]
 
 
+def test_a_new_delivery_does_not_wait_behind_a_receiver_that_is_away(
+    services: JobServices, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_LOOKED_AT", 3)
+    sending = Deliveries(services.engine, services.settings.model_copy(update={"webhook_private": True}))
+    for _ in range(3):
+        ended(services, "http://127.0.0.1:9/")
+    assert sending.deliver() == 3
+    ended(services, receiver.url)
+    assert sending.deliver() == 1
+    assert len(receiver.got) == 1
+
+
 def test_a_receiver_that_wants_no_more_is_left_alone(services: JobServices, receiver: Receiver) -> None:
     receiver.answers = [410]
     ended(services, receiver.url)
