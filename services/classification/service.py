@@ -27,7 +27,7 @@ INLINE_SCORES = 50_000
 
 
 class Classification:
-    """Over one backend, for one event loop. Class rows and texts of label sets are kept within ``settings.text_cache_bytes``."""
+    """For one event loop. Rows and texts of label sets are kept within ``settings.text_cache_bytes``."""
 
     def __init__(self, backend: Backend, settings: Settings) -> None:
         self._backend = backend
