@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from models.catalog.card import Card
@@ -26,6 +27,7 @@ from services.classification.protocol import Array, Scored
 from services.classification.scores import sigmoid
 from services.errors import Kind, Problem
 from services.runtime.backend import Backend, Options, Tensor
+from services.runtime.problems import model_file_unreadable
 from services.stages import Stages
 from services.text.cache import ArrayCache
 from services.text.encoder import TextEncoder
@@ -222,7 +224,10 @@ class WeightPrediction:
         self.image_outputs: tuple[str, ...] = (image.embedding, image.logits)
         self.templates = tuple(pipeline.parameters.get("templates", ("{}",)))
         self._text = TextEncoder(backend, pipeline.text_model, cache)
-        data = load_file(folder / pipeline.data)
+        try:
+            data = load_file(folder / pipeline.data)
+        except (OSError, SafetensorError) as error:
+            raise model_file_unreadable(card.name, pipeline.data, getattr(error, "strerror", None)) from error
         _check_parts(card, image, data)
         self._predictor = Predictor(data, pipeline.parameters)
 

@@ -45,7 +45,7 @@ class OnnxBackend:
         self._settings = settings
         self._observer = observer or NoObserver()
         self._repository = Repository(settings.models_dir)
-        self._library = Library(self._repository, Control(settings.data_dir / "control.json"), self._open)
+        self._library = Library(self._repository, Control.of(settings), self._open)
         self._executor = ThreadPoolExecutor(max(2, physical_cores()), thread_name_prefix="infer")
 
     async def start(self) -> None:

@@ -1,5 +1,7 @@
 """Classification finds the model and the labels, scores every picture, and says what is wrong with a request."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -118,6 +120,15 @@ async def test_multi_label_scores_each_label_by_itself_and_a_threshold_cuts(serv
 )
 async def test_what_is_wrong_is_named_with_its_place(service, fields, expected):
     assert await code(service, **{"model": "tiny-classifier", **fields}) == expected
+
+
+async def test_a_model_whose_folder_is_gone_before_its_labels_were_read_is_not_a_bug(service, settings):
+    folder = settings.models_dir / "tiny-classifier" / "1"
+    shutil.move(folder, settings.data_dir / "elsewhere")
+    with pytest.raises(Problem) as caught:
+        await classify(service, [picture()], model="tiny-classifier")
+    assert (caught.value.kind, caught.value.code) == (Kind.UNAVAILABLE, "model-file-unreadable")
+    assert caught.value.detail == "labels.txt of 'tiny-classifier': No such file or directory."
 
 
 async def test_open_labels_are_scored_by_the_mean_of_their_templates(service, backend):
