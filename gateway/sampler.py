@@ -32,9 +32,10 @@ async def run(backend: Backend, telemetry: Telemetry) -> None:
 
 
 class Sampler:
-    """Looks at the backend; a model that was there before and is not any more is not ready.
+    """Looks at the backend; a model that was served before and is not any more is not ready.
 
-    One that was unloaded on request is neither: an alert on models that are not ready must not tell of it.
+    One that was unloaded on request, or is gone from the repository since, is neither ready nor not: an alert on
+    models that are not ready must not tell of it. (What is served stays so when its folder is lost.)
     """
 
     def __init__(self, backend: Backend, telemetry: Telemetry) -> None:
@@ -47,7 +48,7 @@ class Sampler:
         telemetry.resident_memory.set(_resident())
         index = self._backend.index()
         ready = {(status.name, status.version) for status in index if status.state == "READY"}
-        unwanted = {(status.name, status.version) for status in index if status.reason == UNLOADED}
+        wanted = {(status.name, status.version) for status in index if status.reason != UNLOADED}
         depths = dict.fromkeys((name for name, _ in self._seen | ready), 0)
         for name, version in ready:
             depths[name] += self._backend.statistics(name, version).pending
@@ -55,7 +56,7 @@ class Sampler:
             telemetry.queue_depth.labels(name).set(depth)
         self._seen |= ready
         for name, version in self._seen:
-            told = math.nan if (name, version) in unwanted else (name, version) in ready
+            told = (name, version) in ready if (name, version) in wanted else math.nan
             telemetry.model_ready.labels(name, version).set(told)
 
 
