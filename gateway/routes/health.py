@@ -18,7 +18,7 @@ async def live(request: Request) -> Response:
     return Response(_OK, media_type="application/json")
 
 
-@router.get("/readyz", summary="The process takes work")
+@router.get("/readyz", summary="The process takes work", responses={503: {"description": "Starting, or draining"}})
 async def ready(request: Request) -> Response:
     """200 once models are loaded; 503 before that and from the moment the process is told to stop."""
     lifecycle = context_of(request).lifecycle

@@ -94,6 +94,7 @@ class TextEncoder:
                 "model-embeds-no-text",
                 "Model does not embed texts",
                 f"Model {card.name!r} takes no text or puts out no embedding.",
+                pointer="/model",
                 remedy="Choose a model of task embed-text or embed.",
             )
         folder = self._backend.folder(self._model, card.version)
