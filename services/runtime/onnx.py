@@ -16,7 +16,7 @@ from pathlib import Path
 
 from models.catalog.card import Card
 from services.errors import Problem
-from services.runtime.backend import Inference, ModelStatus, Options, Statistics, Tensor
+from services.runtime.backend import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor
 from services.runtime.control import Control
 from services.runtime.cores import physical_cores
 from services.runtime.library import Library
@@ -188,7 +188,7 @@ class OnnxBackend:
         held = self._library.model(model)
         if held.reason:
             return held.reason.rstrip(".")
-        return f"version {version} is not among those served" if version and held.versions else "not loaded"
+        return f"version {version} is not among those served" if version and held.versions else NOT_WANTED
 
     def _status(self, name: str, version: str) -> ModelStatus:
         held = self._library.model(name)

@@ -13,6 +13,23 @@ from services.settings import Settings
 from tests.support import tiny_models
 
 
+async def test_a_model_that_fails_to_load_is_not_ready_from_the_start(settings: Settings, repository: Path) -> None:
+    with (repository / "tiny-classifier" / "1" / "model.onnx").open("ab") as file:
+        file.write(b"damage")
+    wanted = ("tiny-classifier", "tiny-text")
+    backend, telemetry = OnnxBackend(settings.model_copy(update={"preload": wanted})), Telemetry()
+    await backend.start()
+    try:
+        Sampler(backend, telemetry).sample()
+        value = telemetry.registry.get_sample_value
+        ready = {
+            name: value("sightline_model_ready", {"model": name, "version": "1"}) for name in (*wanted, "tiny-adder")
+        }
+        assert ready == {"tiny-classifier": 0, "tiny-text": 1, "tiny-adder": None}
+    finally:
+        await backend.close()
+
+
 async def test_a_model_that_was_unloaded_on_request_is_no_model_that_is_not_ready(
     settings: Settings, repository: Path
 ) -> None:
