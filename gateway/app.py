@@ -67,7 +67,14 @@ def create_app(
     if exposed is None:
         exposed = not is_loopback(settings.host)
     context = contexts.build(settings, backend, exposed=exposed, metrics=metrics)
-    app = FastAPI(lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None, **openapi.METADATA)
+    app = FastAPI(
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # to an address made of Host and http, which leads astray behind a proxy with TLS
+        **openapi.METADATA,
+    )
     app.state.context = context
     problems.install(app, [route for router in ROUTERS for route in router.routes if isinstance(route, Route)])
     app.router.routes.extend(SHORTCUTS)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gateway.keys import Keys
 from gateway.limits import RateLimiter
 from gateway.logs import RequestLog
 from gateway.pictures import Pictures
+from gateway.references import Images, References
 from gateway.tables import Forms
 from gateway.telemetry import Telemetry
 from services import tracing
@@ -29,6 +31,7 @@ from services.errors import Kind, Problem
 from services.jobs.metrics import JobMetrics
 from services.jobs.services import JobServices
 from services.media.intake import Limits
+from services.media.picture import Picture
 from services.media.remote import RemoteImages
 from services.net.guard import SystemResolver
 from services.runtime.backend import Backend
@@ -41,10 +44,20 @@ from services.tracing import Tracing
 
 @dataclass(slots=True)
 class Lifecycle:
-    """Where the process stands. ``ready`` turns true after start-up, ``draining`` when it is told to stop."""
+    """Where the process stands.
+
+    ``ready`` turns true after start-up, ``leaving`` when the platform around it begins to stop, ``draining`` when the
+    process itself is told to.
+    """
 
     ready: bool = False
+    leaving: bool = False
     draining: bool = False
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether load balancers are to send requests."""
+        return self.ready and not self.leaving and not self.draining
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,11 @@ class Context:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
         return name
 
+    def read_pictures(self, exchange: Exchange, images: Images) -> AbstractAsyncContextManager[list[Picture]]:
+        """The pictures of a request, see :meth:`Pictures.read`; what it names must be its caller's."""
+        owner = "" if exchange.caller is None else exchange.caller.key_id
+        return self.pictures.read(images, exchange.stages, owner=owner, deadline=exchange.deadline)
+
     async def start(self) -> None:
         """Load models; then the process is ready."""
         await self.backend.start()
@@ -116,22 +134,24 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
     telemetry.include(JobMetrics(database))
     lifecycle = Lifecycle()
     remote = RemoteImages(settings, blocked=telemetry.blocked)
+    jobs, limits = JobServices.over(settings, database), Limits.of(settings)
+    references = References(
+        limits, remote, jobs.artifacts, per_request=settings.max_body_bytes, held=settings.max_held_bytes
+    )
     backend = backend or OnnxBackend(settings, observer=telemetry)
     return Context(
         settings=settings,
         backend=backend,
         database=database,
         remote=remote,
-        pictures=Pictures(
-            Limits.of(settings), remote, pixels=settings.max_decoded_pixels, threads=max(2, os.cpu_count() or 1)
-        ),
+        pictures=Pictures(limits, references, pixels=settings.max_decoded_pixels, threads=max(2, os.cpu_count() or 1)),
         keys=Keys(store, settings.auth, exposed=exposed, metrics_token=settings.metrics_token),
         limiter=RateLimiter(settings.run_dir / "limits", rate=settings.rate_limit, burst=settings.rate_burst),
         admission=Admission(settings.max_inflight),
         telemetry=telemetry,
         log=RequestLog(settings.log_level, settings.log_format),
         lifecycle=lifecycle,
-        jobs=JobServices.over(settings, database),
+        jobs=jobs,
         job_stream=JobStream(database, lambda: lifecycle.draining),
         imports=ThreadPoolExecutor(2, thread_name_prefix="import"),
         resolver=SystemResolver(threads=2),

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from gateway.budget import Budget
+from gateway.references import Images, References
 from services.errors import Kind, Problem
 from services.media.formats import Container, read_container
 from services.media.intake import Limits, decode_base64
 from services.media.picture import Picture, decode_picture
-from services.media.remote import RemoteImages
 from services.stages import Stages
 
 A = TypeVar("A")
@@ -34,9 +34,9 @@ class Pictures:
     picture takes 4 bytes a pixel. ``threads`` decode the large ones.
     """
 
-    def __init__(self, limits: Limits, remote: RemoteImages, *, pixels: int, threads: int) -> None:
+    def __init__(self, limits: Limits, references: References, *, pixels: int, threads: int) -> None:
         self._limits = limits
-        self._remote = remote
+        self._references = references
         self._budget = Budget(max(pixels, limits.max_pixels))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
@@ -44,12 +44,23 @@ class Pictures:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
-    async def read(self, images: Sequence[tuple[str, str | bytes]], stages: Stages) -> AsyncIterator[list[Picture]]:
+    async def read(
+        self, images: Images, stages: Stages, *, owner: str = "", deadline: float | None = None
+    ) -> AsyncIterator[list[Picture]]:
         """The pictures in order, for as long as the block lasts; the time it takes goes to ``stages``.
 
+        ``owner`` and ``deadline`` are for images that are named instead of sent, see :class:`References`.
         Raises what is wrong with an image, pointing at where it stood in the request; ``images-too-many-pixels``.
         """
         begin = time.perf_counter()
+        async with (
+            self._references.followed(images, owner, deadline) as sent,
+            self._decoded(sent, stages, begin) as pictures,
+        ):
+            yield pictures
+
+    @asynccontextmanager
+    async def _decoded(self, images: Images, stages: Stages, begin: float) -> AsyncIterator[list[Picture]]:
         containers = [await self._look_into(pointer, image) for pointer, image in images]
         total = 0
         for (pointer, _), container in zip(images, containers, strict=True):
@@ -77,8 +88,6 @@ class Pictures:
 
     async def _look_into(self, pointer: str, image: str | bytes) -> Container:
         try:
-            if isinstance(image, str) and image.startswith(("https:", "http:")):
-                image = await self._remote.fetch(image)
             if len(image) <= _INLINE_BYTES:
                 return self._container(image)
             return await self._run(self._container, image)

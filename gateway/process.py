@@ -3,6 +3,9 @@
 The drain loses nothing. At the signal ``/readyz`` turns 503 and every answer closes its connection, so clients move
 on by themselves; then no new connection is accepted; idle connections get a moment more, because a request may be on
 its way on any of them; what is in flight is finished. A second signal ends the process at once.
+
+``LEAVING_SIGNAL`` comes before: workers of jobs, which call the gateway, are stopped first and may take their time.
+``/readyz`` turns 503, and everything is answered as before.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from types import FrameType
 
 import uvicorn
 
-from gateway import logs, telemetry
+from gateway import LEAVING_SIGNAL, logs, telemetry
 from gateway.app import create_app
 from gateway.context import Context, Lifecycle
 from gateway.keys import is_loopback
@@ -49,6 +52,9 @@ class DrainingServer(uvicorn.Server):
             self.force_exit = True
         self.should_exit = True
         self._lifecycle.draining = True
+
+    def handle_leaving(self, sig: int, frame: FrameType | None) -> None:
+        self._lifecycle.leaving = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -107,6 +113,7 @@ def serve(settings: Settings, descriptor: int, worker: str) -> int:
     )
     server = DrainingServer(config, context.lifecycle, settings)
     signal.signal(signal.SIGTERM, server.handle_exit)  # also while models load, before uvicorn listens for it
+    signal.signal(LEAVING_SIGNAL, server.handle_leaving)
     server.run(sockets=[listening])
     return 1 if server.force_exit or not server.started else 0
 

@@ -7,10 +7,11 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.telemetry import Telemetry
-from services.runtime.backend import UNLOADED, Backend
+from services.runtime.backend import NOT_WANTED, UNLOADED, Backend, ModelStatus
 
 PERIOD = 1.0
 
@@ -32,9 +33,10 @@ async def run(backend: Backend, telemetry: Telemetry) -> None:
 
 
 class Sampler:
-    """Looks at the backend; a model that was there before and is not any more is not ready.
+    """Looks at the backend; a model that was to be served and is not, or not any more, is not ready.
 
-    One that was unloaded on request is neither: an alert on models that are not ready must not tell of it.
+    One that was unloaded on request, or is gone from the repository since, is neither ready nor not: an alert on
+    models that are not ready must not tell of it. (What is served stays so when its folder is lost.)
     """
 
     def __init__(self, backend: Backend, telemetry: Telemetry) -> None:
@@ -47,16 +49,28 @@ class Sampler:
         telemetry.resident_memory.set(_resident())
         index = self._backend.index()
         ready = {(status.name, status.version) for status in index if status.state == "READY"}
-        unwanted = {(status.name, status.version) for status in index if status.reason == UNLOADED}
+        wanted = {(status.name, status.version) for status in index if status.reason != UNLOADED}
         depths = dict.fromkeys((name for name, _ in self._seen | ready), 0)
         for name, version in ready:
             depths[name] += self._backend.statistics(name, version).pending
         for name, depth in depths.items():
             telemetry.queue_depth.labels(name).set(depth)
-        self._seen |= ready
+        self._seen |= ready | _failed(index, {name for name, _ in ready})
         for name, version in self._seen:
-            told = math.nan if (name, version) in unwanted else (name, version) in ready
+            told = (name, version) in ready if (name, version) in wanted else math.nan
             telemetry.model_ready.labels(name, version).set(told)
+
+
+def _failed(index: Sequence[ModelStatus], served: set[str]) -> set[tuple[str, str]]:
+    """Versions of models that were to be served, and of which none is."""
+    return {
+        (status.name, status.version)
+        for status in index
+        if status.state == "UNAVAILABLE"
+        and status.name not in served
+        and status.reason
+        and status.reason not in (UNLOADED, NOT_WANTED)
+    }
 
 
 def _resident() -> int:

@@ -133,7 +133,7 @@ class Telemetry:
         )
         self.model_ready = Gauge(
             "sightline_model_ready",
-            "1 when every worker serves the model's version; NaN when it was unloaded on request",
+            "1 when every worker serves the model's version; NaN when it was unloaded or removed on request",
             ["model", "version"],
             registry=registry,
             multiprocess_mode="livemin",

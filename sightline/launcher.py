@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import distributions
 from urllib.parse import urlsplit
 
-from gateway import telemetry
+from gateway import LEAVING_SIGNAL, telemetry
 from services.errors import Kind, Problem
 from services.jobs import broker
 from services.settings import Settings, child_environment
@@ -98,6 +98,7 @@ class Launcher:
             environment=child_environment(settings, defaults=_defaults(settings.workers), fixed={}),
             stage=GATEWAY_STAGE,
             ready=lambda: listeners.accepts(worker) and _says_ready(listeners.url),
+            leaving_signal=LEAVING_SIGNAL,
             grace=settings.lame_duck_seconds + settings.drain_seconds + _STOP_MARGIN,
             descriptors=(descriptor,),
             died=died,

@@ -33,6 +33,7 @@ class Process:
     Processes of one ``stage`` start together, once every process of the lower stages is ``ready``; they stop in the
     opposite order. ``grace`` seconds pass between ``stop_signal`` and SIGKILL. ``descriptors`` are inherited under
     their own numbers. ``died`` is called with the exit code after an unwanted death, before the restart.
+    ``leaving_signal`` is sent when the whole is told to stop, which may be long before this process's turn comes.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Process:
     ready: Callable[[], bool] | None = None
     start_timeout: float = 120.0
     stop_signal: signal.Signals = signal.SIGTERM
+    leaving_signal: signal.Signals | None = None
     grace: float = 10.0
     descriptors: tuple[int, ...] = ()
     died: Callable[[int], None] | None = None
@@ -193,6 +195,8 @@ class Supervisor:
     def _stop(self) -> None:
         for child in self._children.values():
             child.due = None
+            if child.process.leaving_signal is not None and child.popen is not None and child.ready:
+                child.popen.send_signal(child.process.leaving_signal)
         for stage in sorted({child.process.stage for child in self._children.values()}, reverse=True):
             members = [child for child in self._children.values() if child.process.stage == stage]
             begin = time.monotonic()

@@ -104,7 +104,7 @@ def _check(sent: Sent) -> None:
 
 async def _answer(context: Context, exchange: Exchange, sent: Sent, model: str) -> ClassifyAnswer:
     fields = sent.fields
-    async with context.pictures.read(sent.images, exchange.stages) as pictures:
+    async with context.read_pictures(exchange, sent.images) as pictures:
         asked = ClassifyRequest(
             pictures,
             model=model,

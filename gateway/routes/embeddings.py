@@ -85,7 +85,7 @@ async def _embedded(context: Context, exchange: Exchange, sent: Sent) -> Embedde
             remedy="Send `input`, `image` or `images`.",
         )
     model = context.known_model(exchange, fields, settings.default_classifier)
-    async with context.pictures.read(sent.images, exchange.stages) as pictures:
+    async with context.read_pictures(exchange, sent.images) as pictures:
         return await context.embedding.images(model, pictures, dimensions, exchange.options(), exchange.stages)
 
 

@@ -18,11 +18,11 @@ async def live(request: Request) -> Response:
     return Response(_OK, media_type="application/json")
 
 
-@router.get("/readyz", summary="The process takes work")
+@router.get("/readyz", summary="The process takes work", responses={503: {"description": "Starting, or draining"}})
 async def ready(request: Request) -> Response:
     """200 once models are loaded; 503 before that and from the moment the process is told to stop."""
     lifecycle = context_of(request).lifecycle
-    if lifecycle.ready and not lifecycle.draining:
+    if lifecycle.takes_work:
         return Response(_OK, media_type="application/json")
-    body = b'{"status":"draining"}' if lifecycle.draining else b'{"status":"starting"}'
+    body = b'{"status":"draining"}' if lifecycle.leaving or lifecycle.draining else b'{"status":"starting"}'
     return Response(body, status_code=503, headers={"Retry-After": "1"}, media_type="application/json")

@@ -56,8 +56,7 @@ async def server_live(request: Request) -> Response:
 )
 async def server_ready(request: Request) -> Response:
     """200 once models are loaded, 503 before that and from the moment the process is told to stop."""
-    lifecycle = context_of(request).lifecycle
-    ready = lifecycle.ready and not lifecycle.draining
+    ready = context_of(request).lifecycle.takes_work
     return _json({"ready": ready}, 200 if ready else 503)
 
 

@@ -19,7 +19,9 @@ class ClassifyBody(Body):
     )
     version: Version | None = Field(None, description="A version of the model; the latest when absent", examples=["1"])
     image: ImageText | None = Field(
-        None, description="One image: data URI, base64, or an https address where the server allows it", examples=[PNG]
+        None,
+        description="One image: data URI, base64, `artifact:{id}`, or an https address where the server allows it",
+        examples=[PNG],
     )
     images: Annotated[list[ImageText], Field(min_length=1, max_length=MAX_IMAGES)] | None = Field(
         None, description="Several images; send either this or `image`"

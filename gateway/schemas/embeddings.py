@@ -23,7 +23,9 @@ class EmbeddingsBody(Body):
     input: PlainText | Annotated[list[PlainText], Field(min_length=1, max_length=MAX_INPUTS)] | None = Field(
         None, description="One text, or several; arrays of tokens are not read", examples=[["a red apple"]]
     )
-    image: ImageText | None = Field(None, description="One image instead of texts")
+    image: ImageText | None = Field(
+        None, description="One image instead of texts, in any form that `/v1/classify` reads"
+    )
     images: Annotated[list[ImageText], Field(min_length=1, max_length=MAX_IMAGES)] | None = Field(
         None, description="Several images instead of texts"
     )

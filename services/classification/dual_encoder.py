@@ -13,6 +13,7 @@ from services.classification.images import unit
 from services.classification.protocol import Array, Scored
 from services.runtime.backend import Backend, Options, Tensor
 from services.stages import Stages
+from services.text.cache import ArrayCache
 from services.text.encoder import TextEncoder
 from services.text.templates import fill
 
@@ -28,7 +29,7 @@ class DualEncoder:
     picture that shows none of the labels is; absent when it was not calibrated).
     """
 
-    def __init__(self, backend: Backend, card: Card, folder: Path) -> None:
+    def __init__(self, backend: Backend, card: Card, folder: Path, cache: ArrayCache | None = None) -> None:
         pipeline = card.pipeline
         assert pipeline is not None and pipeline.image_model is not None and pipeline.text_model is not None
         self.image_model: str = pipeline.image_model
@@ -39,7 +40,7 @@ class DualEncoder:
         self._scale = float(pipeline.parameters.get("scale", 100.0))
         self._bias = float(pipeline.parameters.get("bias", 0.0))
         self._none = pipeline.parameters.get("none_logit")
-        self._text = TextEncoder(backend, pipeline.text_model)
+        self._text = TextEncoder(backend, pipeline.text_model, cache)
 
     async def rows(self, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages) -> Array:
         return await text_rows(self._text, labels, templates, options, stages)

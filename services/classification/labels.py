@@ -9,6 +9,7 @@ from pathlib import Path
 from models.catalog.card import Card
 from models.catalog.labels import LabelError, label_set, label_sets, read_labels
 from services.errors import Kind, Problem
+from services.runtime.problems import model_file_unreadable
 
 
 def named_set(name: str) -> tuple[str, ...]:
@@ -32,11 +33,22 @@ def _named(name: str) -> tuple[str, ...]:
 
 
 def own_labels(card: Card, folder: Path) -> tuple[str, ...]:
-    """The label set of a closed-set model: a file of its version folder, or a named set of the catalog."""
+    """The label set of a closed-set model: a file of its version folder, or a named set of the catalog.
+
+    Raises ``model-file-unreadable``.
+    """
     assert card.label_set is not None
     if card.label_set.endswith(".txt"):
-        return _of_file(folder / card.label_set, card.files.get(card.label_set, ""))
+        try:
+            return _of_file(folder / card.label_set, card.files.get(card.label_set, ""))
+        except LabelError as error:
+            raise model_file_unreadable(card.name, card.label_set, _reason(error)) from error
     return named_set(card.label_set)
+
+
+def _reason(error: LabelError) -> str | None:
+    """Without the path: where the server keeps its files is nobody's business."""
+    return error.__cause__.strerror if isinstance(error.__cause__, OSError) else None
 
 
 @lru_cache(maxsize=64)

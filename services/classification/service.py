@@ -27,7 +27,7 @@ INLINE_SCORES = 50_000
 
 
 class Classification:
-    """Over one backend, for one event loop. Class rows of label sets are kept within ``settings.text_cache_bytes``."""
+    """For one event loop. Rows and texts of label sets are kept within ``settings.text_cache_bytes``."""
 
     def __init__(self, backend: Backend, settings: Settings) -> None:
         self._backend = backend
@@ -110,7 +110,7 @@ class Classification:
                 known = self._opened.get(card.name)
                 if known is None or known[0] != card:
                     folder = self._backend.folder(card.name, card.version)
-                    opened = await asyncio.to_thread(open_zero_shot, self._backend, card, folder)
+                    opened = await asyncio.to_thread(open_zero_shot, self._backend, card, folder, self._rows)
                     known = self._opened[card.name] = (card, opened)
         return known[1]
 

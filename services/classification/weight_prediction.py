@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from models.catalog.card import Card
@@ -26,7 +27,9 @@ from services.classification.protocol import Array, Scored
 from services.classification.scores import sigmoid
 from services.errors import Kind, Problem
 from services.runtime.backend import Backend, Options, Tensor
+from services.runtime.problems import model_file_unreadable
 from services.stages import Stages
+from services.text.cache import ArrayCache
 from services.text.encoder import TextEncoder
 
 _ROWS_AT_ONCE = 1024
@@ -211,7 +214,7 @@ def _maxima(classes: Array, members: NDArray[np.int64], starts: NDArray[np.int64
 class WeightPrediction:
     """:class:`Predictor` between an image classifier and a text encoder that the backend runs."""
 
-    def __init__(self, backend: Backend, card: Card, folder: Path) -> None:
+    def __init__(self, backend: Backend, card: Card, folder: Path, cache: ArrayCache | None = None) -> None:
         pipeline = card.pipeline
         assert pipeline is not None and pipeline.data is not None
         assert pipeline.image_model is not None and pipeline.text_model is not None
@@ -220,8 +223,11 @@ class WeightPrediction:
         assert image.embedding is not None and image.logits is not None
         self.image_outputs: tuple[str, ...] = (image.embedding, image.logits)
         self.templates = tuple(pipeline.parameters.get("templates", ("{}",)))
-        self._text = TextEncoder(backend, pipeline.text_model)
-        data = load_file(folder / pipeline.data)
+        self._text = TextEncoder(backend, pipeline.text_model, cache)
+        try:
+            data = load_file(folder / pipeline.data)
+        except (OSError, SafetensorError) as error:
+            raise model_file_unreadable(card.name, pipeline.data, getattr(error, "strerror", None)) from error
         _check_parts(card, image, data)
         self._predictor = Predictor(data, pipeline.parameters)
 

@@ -15,21 +15,25 @@ from services.classification.protocol import FeatureRows, Scored, ZeroShot
 from services.classification.weight_prediction import WeightPrediction
 from services.errors import Kind, Problem
 from services.runtime.backend import Backend
+from services.text.cache import ArrayCache
 
 __all__ = ["KINDS", "FeatureRows", "Scored", "ZeroShot", "does_not_classify", "open_zero_shot"]
 
-Opener = Callable[[Backend, Card, Path], ZeroShot]
+Opener = Callable[[Backend, Card, Path, ArrayCache | None], ZeroShot]
 
 KINDS: dict[str, Opener] = {"dual-encoder": DualEncoder, "weight-prediction": WeightPrediction}
 """How a card's ``pipeline.kind`` is done."""
 
 
-def open_zero_shot(backend: Backend, card: Card, folder: Path) -> ZeroShot:
-    """The kind of ``card``; reads its files. Raises ``model-does-not-classify`` where none fits."""
+def open_zero_shot(backend: Backend, card: Card, folder: Path, cache: ArrayCache | None = None) -> ZeroShot:
+    """The kind of ``card``; reads its files. ``cache`` keeps embeddings of label texts.
+
+    Raises ``model-does-not-classify`` where none fits.
+    """
     kind = KINDS.get(card.pipeline.kind) if card.pipeline is not None else None
     if kind is None:
         raise does_not_classify(card.name)
-    return kind(backend, card, folder)
+    return kind(backend, card, folder, cache)
 
 
 def does_not_classify(model: str) -> Problem:

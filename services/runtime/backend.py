@@ -20,6 +20,9 @@ State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 UNLOADED = "unloaded on request"
 """The ``reason`` of a version that nobody wants served: no fault."""
 
+NOT_WANTED = "not loaded"
+"""That of one that nobody asked to load."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

@@ -144,7 +144,8 @@ class Batcher(Generic[T, R]):
             raise queue_full(f"{waiting} items wait and {self._limits.max_queue} may.", wait)
         if patience is not None and wait is not None and wait > patience:
             self._hooks.on_rejected("queue-full")
-            raise queue_full(f"The {ahead} items ahead would take {wait:.1f} s, longer than the deadline.", wait)
+            detail = f"The {ahead} items ahead would take {wait:.1f} s, the deadline is in {patience:.1f} s."
+            raise queue_full(detail, wait)
 
     # Going out
 

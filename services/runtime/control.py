@@ -22,6 +22,7 @@ from pathlib import Path
 
 from models.catalog.card import MODEL_NAME
 from services.runtime.policy import LATEST, VersionPolicy
+from services.settings import Settings
 
 _log = logging.getLogger("sightline.runtime")
 
@@ -44,6 +45,11 @@ class Control:
         self._path = path
         self._stamp: Stamp | None = None
         self.wishes: dict[str, Wish] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> Control:
+        """That of a data folder."""
+        return cls(settings.data_dir / "control.json")
 
     def refresh(self) -> bool:
         """Read the file if it has changed; whether it had."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from models.catalog.card import Card
 from services.errors import Problem
-from services.runtime.backend import Inference, ModelStatus, Options, Statistics, Tensor
+from services.runtime.backend import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor
 from services.runtime.control import Control
 from services.runtime.cores import physical_cores
 from services.runtime.library import Library
@@ -45,7 +45,7 @@ class OnnxBackend:
         self._settings = settings
         self._observer = observer or NoObserver()
         self._repository = Repository(settings.models_dir)
-        self._library = Library(self._repository, Control(settings.data_dir / "control.json"), self._open)
+        self._library = Library(self._repository, Control.of(settings), self._open)
         self._executor = ThreadPoolExecutor(max(2, physical_cores()), thread_name_prefix="infer")
 
     async def start(self) -> None:
@@ -188,7 +188,7 @@ class OnnxBackend:
         held = self._library.model(model)
         if held.reason:
             return held.reason.rstrip(".")
-        return f"version {version} is not among those served" if version and held.versions else "not loaded"
+        return f"version {version} is not among those served" if version and held.versions else NOT_WANTED
 
     def _status(self, name: str, version: str) -> ModelStatus:
         held = self._library.model(name)

@@ -64,6 +64,18 @@ def model_damaged(detail: str) -> Problem:
     )
 
 
+def model_file_unreadable(model: str, file: str, why: str | None) -> Problem:
+    """A file that is read when it is first needed, of a model that is served: somebody has removed it."""
+    return Problem(
+        Kind.UNAVAILABLE,
+        "model-file-unreadable",
+        "A file of the model cannot be read",
+        f"{file} of {model!r}: {why or 'it cannot be read'}.",
+        remedy="Pull or import the model again, and load it.",
+        retry_after=10.0,
+    )
+
+
 def model_is_pipeline(model: str, kind: str) -> Problem:
     return Problem(
         Kind.INVALID,

@@ -55,6 +55,9 @@ def upgrade(database_url: str) -> None:
     url = _normalised(database_url)
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        # It holds secrets of webhooks: no other user of the machine is to read it, nor the files beside it, which
+        # SQLite gives the same rights.
+        Path(url.database).touch(mode=0o600, exist_ok=True)
     engine = connect(database_url)
     try:
         if version(engine) == HEAD:

@@ -22,6 +22,9 @@ from services.text.tokenizer import Tokenizer, not_unicode
 _BATCHES_AT_ONCE = 2
 """One runs while the next is queued; more would only push other requests out of the queue."""
 
+_KEPT_TOGETHER = 256
+"""Texts of one entry of the cache: some seconds of work, on a slow machine."""
+
 _INLINE_CHARS = 4_000
 """Texts of more characters than this together are tokenised in a thread."""
 
@@ -38,8 +41,9 @@ class _Loaded:
 class TextEncoder:
     """Embeds texts with ``model``, any model whose card has ``text`` and ``embedding``.
 
-    With a ``cache`` whole lists of texts are kept, by model, version, its files and the texts themselves: meant for
-    the texts of label sets. Leave it out for texts that are never seen again.
+    With a ``cache`` lists of texts are kept, by model, version, its files and the texts themselves: meant for the
+    texts of label sets. Long ones are kept in pieces, so that a list that takes longer than one request's deadline
+    is done after a few. Leave it out for texts that are never seen again.
     """
 
     def __init__(self, backend: Backend, model: str, cache: ArrayCache | None = None) -> None:
@@ -90,6 +94,7 @@ class TextEncoder:
                 "model-embeds-no-text",
                 "Model does not embed texts",
                 f"Model {card.name!r} takes no text or puts out no embedding.",
+                pointer="/model",
                 remedy="Choose a model of task embed-text or embed.",
             )
         folder = self._backend.folder(self._model, card.version)
@@ -105,6 +110,13 @@ class TextEncoder:
     async def _encode(self, loaded: _Loaded, texts: Sequence[str], options: Options, stages: Stages) -> Array:
         if self._cache is None:
             return await self._run(loaded, texts, options, stages)
+        pieces = [texts[begin : begin + _KEPT_TOGETHER] for begin in range(0, len(texts), _KEPT_TOGETHER)]
+        rows = [await self._kept(self._cache, loaded, piece, options, stages) for piece in pieces]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    async def _kept(
+        self, cache: ArrayCache, loaded: _Loaded, texts: Sequence[str], options: Options, stages: Stages
+    ) -> Array:
         ran = False
 
         async def compute() -> Array:
@@ -113,7 +125,7 @@ class TextEncoder:
             return await self._run(loaded, texts, options, stages)
 
         begin = time.perf_counter()
-        embeddings = await self._cache.get(_key(loaded, texts), compute, deadline=options.deadline)
+        embeddings = await cache.get(_key(loaded, texts), compute, deadline=options.deadline)
         if not ran:  # another request computed it: what this one did was wait
             stages.queue += time.perf_counter() - begin
         return embeddings

@@ -36,8 +36,9 @@ class Tokenizer:
                 Kind.UNAVAILABLE,
                 "tokenizer-unreadable",
                 "Tokenizer cannot be read",
-                f"{spec.tokenizer} of {folder.parent.name}: {error}",
+                f"{spec.tokenizer} of {folder.parent.name}: {getattr(error, 'strerror', None) or error}",
                 remedy="Pull or import the model again.",
+                retry_after=10.0,
             ) from error
         self._tokenizer.no_padding()
         # The file's own post-processor adds the special tokens after the cut: a long text still ends with its end.

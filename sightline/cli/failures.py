@@ -34,6 +34,11 @@ def describe(error: Exception) -> Failure:
         return _of_validation(error)
     if type(error).__module__.startswith("sightline.client"):
         return _of_client(error)
+    if callable(explain := getattr(error, "format_message", None)):
+        # Typer's own: which class they have depends on its version.
+        return Failure(
+            "usage", "The command line is wrong", str(explain()), "The same command with --help explains it."
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return Failure("file-error", "A file cannot be used", f"{error.filename}: {error.strerror}.")
     return Failure(

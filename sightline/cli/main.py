@@ -43,8 +43,10 @@ def root(
 def main() -> NoReturn:
     """Run the command of ``sys.argv``. Exit code 1 is a failure that the message explains, 2 a wrong command line."""
     arguments = sys.argv[1:]
+    as_json = "--json" in arguments
     try:
-        app()
+        # Typer explains a wrong command line to people; programs get it as they get every failure.
+        code = app(standalone_mode=not as_json)
     except BrokenPipeError:
         # Whoever read the output has seen enough (`| head`); what Python still wants to flush goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,6 +54,6 @@ def main() -> NoReturn:
     except Exception as error:
         if "--debug" in arguments:
             raise
-        report(error, as_json="--json" in arguments)
-        sys.exit(1)
-    sys.exit(0)
+        report(error, as_json=as_json)
+        sys.exit(getattr(error, "exit_code", 1))
+    sys.exit(code)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli import cards, fixtures
+from sightline.cli import cards, fixtures, running
 from sightline.cli.output import (
     DataDirOption,
     JsonOption,
@@ -96,7 +96,10 @@ def pull(
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Fetch models and make them ready to serve. What is there and undamaged is left alone."""
+    """Fetch models and make them ready to serve. What is there and undamaged is left alone.
+
+    A server that runs on this data directory serves them at once.
+    """
     from models.catalog.catalog import Catalog
     from models.pull import pull as pull_model
 
@@ -108,8 +111,14 @@ def pull(
     pulled = []
     with progress_bars(silent=json) as bar:
         for name in wanted:
+            before = {one: running.stamp(settings.models_dir, one) for one in (*catalog.requirements(name), name)}
             card = pull_model(name, settings.models_dir, settings.cache_dir, bar(name), catalog=catalog, force=force)
             pulled.append(card)
+            for one, was in before.items():
+                if was is None:
+                    running.came(settings, one)
+                elif was != running.stamp(settings.models_dir, one):
+                    running.changed(settings, one)
     if json:
         print_json([cards.summary(card, settings.models_dir) for card in pulled])
         return
@@ -140,10 +149,11 @@ def import_model(
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring your own ONNX model: it is checked, run once, and served from then on."""
+    """Bring your own ONNX model: it is checked, run once, and served from then on, by a running server at once."""
     from models.importing import About, import_onnx
 
-    root = settings_with(data_dir=data_dir).models_dir
+    settings = settings_with(data_dir=data_dir)
+    root = settings.models_dir
     about = About(
         title=title, licence=licence, output=output, max_batch_size=max_batch_size, sizes=_axis_sizes(size or [])
     )
@@ -151,6 +161,7 @@ def import_model(
         card = import_onnx(
             file, name, task.value, root, labels=labels, preprocess=preprocess, about=about, progress=bar(name)
         )
+    running.came(settings, name)
     if json:
         print_json(cards.summary(card, root))
         return
@@ -228,15 +239,21 @@ def remove(
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove a model from this machine."""
+    """Remove a model from this machine. A running server stops to serve it."""
     from models.repository import latest
     from models.repository import remove as remove_model
 
-    root = settings_with(data_dir=data_dir).models_dir
+    settings = settings_with(data_dir=data_dir)
+    root = settings.models_dir
     what = name if version is None else f"version {version} of {name}"
     if not (yes or json) and latest(root, name) is not None:
         typer.confirm(f"Remove {what} from {root}?", abort=True)
+    if version is None and latest(root, name) is not None:
+        running.goes(settings, name)
     remove_model(root, name, version)
+    if version is not None:
+        follow = running.goes if latest(root, name) is None else running.changed
+        follow(settings, name)
     if json:
         print_json({"removed": name, "version": version})
         return

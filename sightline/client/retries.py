@@ -41,7 +41,4 @@ def is_lost(error: httpx.TransportError) -> bool:
 
     A time-out is none of these: the platform may still be working on the first one.
     """
-    return isinstance(
-        error,
-        httpx.ConnectError | httpx.ConnectTimeout | httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError,
-    )
+    return isinstance(error, _LOST)

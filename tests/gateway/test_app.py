@@ -44,6 +44,18 @@ async def test_every_operation_but_the_public_ones_asks_for_a_key(settings: Sett
             assert answer.status_code in expected, (method, path, answer.text)
 
 
+async def test_a_path_with_a_slash_too_many_is_not_there_and_leads_nowhere(app: FastAPI) -> None:
+    async with client(app) as http:
+        for method, path in [("GET", "/v1/models/"), ("POST", "/v1/classify/"), ("GET", "/v2/")]:
+            answer = await http.request(method, path)
+            assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
+def test_the_document_says_that_readiness_can_be_refused(app: FastAPI) -> None:
+    for path in ("/readyz", "/v2/health/ready"):
+        assert "503" in app.openapi()["paths"][path]["get"]["responses"]
+
+
 async def test_a_key_without_scopes_for_it_opens_nothing(settings: Settings, repository: Path) -> None:
     """Each route asks for a scope itself: a key that has none of them is turned away by every one."""
     upgrade(settings.database)

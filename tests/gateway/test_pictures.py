@@ -6,17 +6,22 @@ import asyncio
 import base64
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from gateway.budget import Budget
 from gateway.pictures import Pictures
+from gateway.references import References
 from services.errors import Kind, Problem
 from services.media.intake import Limits
 from services.media.remote import RemoteImages
 from services.settings import Settings
 from services.stages import Stages
+from services.storage.artifacts import ArtifactStore
+from services.storage.blobs import open_blobs
+from services.storage.database import connect
 
 
 def png(width: int, height: int, mode: str = "RGB") -> bytes:
@@ -26,11 +31,16 @@ def png(width: int, height: int, mode: str = "RGB") -> bytes:
 
 
 @pytest.fixture
-def pictures() -> Iterator[Pictures]:
-    settings = Settings()
-    made = Pictures(Limits.of(settings), RemoteImages(settings), pixels=30_000_000, threads=2)
+def pictures(tmp_path: Path) -> Iterator[Pictures]:
+    settings = Settings(data_dir=tmp_path)
+    limits = Limits.of(settings)
+    engine = connect(settings.database)
+    artifacts = ArtifactStore(engine, open_blobs(settings.artifact_address), settings.scratch_dir)
+    references = References(limits, RemoteImages(settings), artifacts, per_request=4096, held=4096)
+    made = Pictures(limits, references, pixels=30_000_000, threads=2)
     yield made
     made.close()
+    engine.dispose()
 
 
 async def test_bytes_and_text_small_and_large_come_back_in_order(pictures: Pictures) -> None:

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from gateway import LEAVING_SIGNAL
 from services.settings import Settings
 from tests.support import tiny_models
 from tests.support.server import Server, serving
@@ -45,6 +46,21 @@ def test_it_starts_without_torch_transformers_or_sklearn(settings: Settings, rep
     with serving(settings, tmp_path, wrapper=BLOCKED) as server:
         models = httpx.get(f"{server.url}/v1/models", timeout=10).json()["data"]
         assert {model["state"] for model in models} == {"READY"}, server.said()
+
+
+def test_it_is_not_ready_from_the_moment_the_platform_begins_to_stop_and_goes_on_answering(
+    settings: Settings, repository: Path, tmp_path: Path
+) -> None:
+    with serving(settings, tmp_path) as server:
+        os.kill(server.pid, LEAVING_SIGNAL)
+        time.sleep(0.2)
+        for path in ("/readyz", "/v2/health/ready"):
+            assert httpx.get(f"{server.url}{path}", timeout=5).status_code == 503
+        for _ in range(2):
+            models = httpx.get(f"{server.url}/v1/models", timeout=5)
+            assert models.status_code == 200 and "connection" not in models.headers
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.workers["w0"].wait(10) == 0
 
 
 def test_sigterm_ends_it_with_code_0_and_readiness_turns_at_once(settings: Settings, tmp_path: Path) -> None:

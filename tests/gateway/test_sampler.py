@@ -13,6 +13,23 @@ from services.settings import Settings
 from tests.support import tiny_models
 
 
+async def test_a_model_that_fails_to_load_is_not_ready_from_the_start(settings: Settings, repository: Path) -> None:
+    with (repository / "tiny-classifier" / "1" / "model.onnx").open("ab") as file:
+        file.write(b"damage")
+    wanted = ("tiny-classifier", "tiny-text")
+    backend, telemetry = OnnxBackend(settings.model_copy(update={"preload": wanted})), Telemetry()
+    await backend.start()
+    try:
+        Sampler(backend, telemetry).sample()
+        value = telemetry.registry.get_sample_value
+        ready = {
+            name: value("sightline_model_ready", {"model": name, "version": "1"}) for name in (*wanted, "tiny-adder")
+        }
+        assert ready == {"tiny-classifier": 0, "tiny-text": 1, "tiny-adder": None}
+    finally:
+        await backend.close()
+
+
 async def test_a_model_that_was_unloaded_on_request_is_no_model_that_is_not_ready(
     settings: Settings, repository: Path
 ) -> None:
@@ -35,8 +52,9 @@ async def test_a_model_that_was_unloaded_on_request_is_no_model_that_is_not_read
         tiny_models.add_adder(settings.models_dir, version="2", offset=1)
         await backend.load("tiny-adder")
         assert (ready("tiny-adder", "1"), ready("tiny-adder", "2")) == (0, 1)
-        await backend.unload("tiny-text")
         shutil.rmtree(repository / "tiny-text")
-        assert ready("tiny-text") == 0
+        assert ready("tiny-text") == 1
+        await backend.unload("tiny-text")
+        assert math.isnan(ready("tiny-text"))
     finally:
         await backend.close()

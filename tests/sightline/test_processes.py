@@ -37,6 +37,7 @@ def stop(number, frame):
         os._exit(0)
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
     signal.signal(number, stop)
+signal.signal(signal.SIGUSR1, lambda number, frame: say("SIGUSR1"))
 if "parent" in traits and os.fork() == 0:
     say("grandchild")
     time.sleep(60)
@@ -137,6 +138,17 @@ def test_stages_start_in_order_and_stop_in_the_opposite_order(run: Run) -> None:
     asked, done = run.diary("SIGTERM"), run.diary("done")
     assert [name for name, _, _ in asked] == [name for name, _, _ in done] == ["worker", "gateway", "broker"]
     assert asked[1][2] >= done[0][2] and asked[2][2] >= done[1][2]
+
+
+def test_who_is_stopped_last_is_told_first_that_the_end_begins(run: Run) -> None:
+    run.start(run.spec("gateway", stage=1, leaving_signal="SIGUSR1"), run.spec("worker", "slow", stage=2))
+    assert run.process is not None
+    run.process.terminate()
+    assert run.wait() == 0
+    ((name, _, told),) = run.diary("SIGUSR1")
+    (worker, _, done), _ = run.diary("done")
+    assert (name, worker) == ("gateway", "worker")
+    assert told < done
 
 
 def test_each_process_is_stopped_by_its_own_signal(run: Run) -> None:

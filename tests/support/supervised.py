@@ -19,8 +19,9 @@ def main() -> int:
     processes = []
     for spec in json.loads(sys.argv[1]):
         ready = spec.pop("ready_file", None)
-        if "stop_signal" in spec:
-            spec["stop_signal"] = signal.Signals[spec["stop_signal"]]
+        for name in ("stop_signal", "leaving_signal"):
+            if name in spec:
+                spec[name] = signal.Signals[spec[name]]
         processes.append(
             Process(
                 **spec,

@@ -90,6 +90,7 @@ async def test_images_are_embedded_as_json_form_and_raw(http: httpx.AsyncClient)
 async def test_models_that_cannot_are_refused(http: httpx.AsyncClient) -> None:
     answer = await http.post(EMBEDDINGS, json={"model": "tiny-adder", "input": "a"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "model-embeds-no-text")
+    assert answer.json()["pointer"] == "/model"
     answer = await http.post(EMBEDDINGS, content=png("red"), headers={"content-type": "image/png"})
     assert answer.status_code == 200
     image = base64.b64encode(png("red")).decode()

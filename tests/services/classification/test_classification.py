@@ -1,5 +1,7 @@
 """Classification finds the model and the labels, scores every picture, and says what is wrong with a request."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from models.catalog.card import Pipeline, TextPreprocess
 from services.classification import Classification, ClassifyRequest
 from services.classification.images import unit
 from services.classification.scores import best
-from services.errors import Problem
+from services.errors import Kind, Problem
 from services.media.picture import Picture
 from services.media.preprocess import Preprocessor
 from services.runtime.backend import Options
@@ -120,6 +122,15 @@ async def test_what_is_wrong_is_named_with_its_place(service, fields, expected):
     assert await code(service, **{"model": "tiny-classifier", **fields}) == expected
 
 
+async def test_a_model_whose_folder_is_gone_before_its_labels_were_read_is_not_a_bug(service, settings):
+    folder = settings.models_dir / "tiny-classifier" / "1"
+    shutil.move(folder, settings.data_dir / "elsewhere")
+    with pytest.raises(Problem) as caught:
+        await classify(service, [picture()], model="tiny-classifier")
+    assert (caught.value.kind, caught.value.code) == (Kind.UNAVAILABLE, "model-file-unreadable")
+    assert caught.value.detail == "labels.txt of 'tiny-classifier': No such file or directory."
+
+
 async def test_open_labels_are_scored_by_the_mean_of_their_templates(service, backend):
     labels = ["red cat", "old car"]
     answer = await classify(service, [picture()], model="tiny-open", labels=labels)
@@ -149,6 +160,24 @@ async def test_a_repeated_label_set_costs_no_text_inference(service, backend):
     assert before < once == backend.statistics("tiny-tower", "1").inference_count
     await classify(service, [picture(1)], model="tiny-open", labels=["cat", "dog"], templates=["old {}"])
     assert backend.statistics("tiny-tower", "1").inference_count > once
+
+
+async def test_a_label_set_too_long_for_one_request_is_ready_after_a_few(service, backend, monkeypatch):
+    labels = [f"cat {number}" for number in range(300)]
+    infer, calls = backend.infer, 0
+
+    async def infer_until_the_queue_is_full(model, *arguments, **options):
+        nonlocal calls
+        calls += model == "tiny-tower"
+        if calls == 33:
+            raise Problem(Kind.TOO_MANY, "queue-full", "Full")
+        return await infer(model, *arguments, **options)
+
+    monkeypatch.setattr(backend, "infer", infer_until_the_queue_is_full)
+    assert await code(service, model="tiny-open", labels=labels) == ("queue-full", None)
+    calls = 100
+    await classify(service, [picture()], model="tiny-open", labels=labels)
+    assert calls - 100 <= 10  # of 38 batches: the two templates make 600 texts
 
 
 async def test_rows_of_an_older_text_tower_are_not_used_with_a_newer_one(service, backend, settings):

@@ -13,7 +13,7 @@ from services.classification import weight_prediction as module
 from services.classification.images import unit
 from services.classification.weight_prediction import Predictor
 from services.classification.zero_shot import FeatureRows, open_zero_shot
-from services.errors import Problem
+from services.errors import Kind, Problem
 from services.media.picture import Picture
 from services.runtime.backend import Options
 from services.runtime.onnx import OnnxBackend
@@ -196,6 +196,16 @@ async def test_arrays_of_another_image_model_are_refused(backend, repository):
     with pytest.raises(Problem) as caught:
         open_zero_shot(backend, card, folder)
     assert caught.value.code == "model-parts-differ"
+
+
+@pytest.mark.parametrize("content", [None, b"no safetensors"])
+async def test_arrays_that_cannot_be_read_are_not_a_bug(backend, tmp_path, content):
+    if content is not None:
+        (tmp_path / "prediction.safetensors").write_bytes(content)
+    with pytest.raises(Problem) as caught:
+        open_zero_shot(backend, backend.card("tiny-predicted"), tmp_path)
+    assert (caught.value.kind, caught.value.code) == (Kind.UNAVAILABLE, "model-file-unreadable")
+    assert str(tmp_path) not in caught.value.detail
 
 
 async def test_fine_tuning_gets_directions_in_the_features(backend):

@@ -40,6 +40,17 @@ def test_migrations_make_the_tables_and_head_names_the_last(url: str) -> None:
     engine.dispose()
 
 
+def test_no_other_user_may_read_the_file_or_those_beside_it(tmp_path: Path) -> None:
+    upgrade(f"sqlite:///{tmp_path / 'x.db'}")
+    engine = connect(f"sqlite:///{tmp_path / 'x.db'}")
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+    with reading(engine):
+        modes = {path.name: path.stat().st_mode & 0o077 for path in tmp_path.glob("x.db*") if path.suffix != ".migrate"}
+    assert modes.keys() >= {"x.db", "x.db-wal"} and not any(modes.values()), modes
+    engine.dispose()
+
+
 def test_a_database_of_a_newer_version_is_refused(url: str) -> None:
     upgrade(url)
     engine = connect(url)

@@ -170,6 +170,18 @@ async def test_concurrent_requests_for_one_label_set_run_it_once(recorder: Recor
     assert all(s.queue > 0 for s in stages)
 
 
+async def test_what_was_encoded_before_the_deadline_is_not_encoded_again(recorder: Recorder):
+    encoder = TextEncoder(recorder, "tiny-text", ArrayCache(1 << 20))
+    texts = [f"cat {number}" for number in range(600)]  # three entries of the cache, in 150 batches
+    recorder.fail_on = 140
+    with pytest.raises(Problem):
+        await encoder.encode(texts)
+    tried = len(recorder.calls)
+    rows = await encoder.encode(texts)
+    assert len(recorder.calls) - tried == 22  # the last 88 texts, in batches of 4
+    np.testing.assert_array_equal(rows, await TextEncoder(recorder, "tiny-text").encode(texts))
+
+
 async def test_without_a_cache_nothing_is_kept(recorder: Recorder):
     encoder = TextEncoder(recorder, "tiny-text")
     await encoder.encode(["cat"])

@@ -122,6 +122,24 @@ def test_a_wrong_command_line_is_exit_code_2(run: Run) -> None:
         assert run(*arguments)[0] == 2
 
 
+@pytest.mark.parametrize("command", ["models remove", "models info a b", "keys create --name x --scope y", "nonsense"])
+def test_a_wrong_command_line_is_json_where_json_is_asked_for(run: Run, command: str) -> None:
+    code, out, err = run(*command.split(), "--json")
+    assert (code, out) == (2, "")
+    error = json.loads(err)["error"]
+    assert error["code"] == "usage" and error["detail"] and "--help" in error["remedy"]
+
+
+def test_exit_codes_of_commands_are_the_same_with_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    assert run("models", "list", "--json")[0] == 0
+    assert run("models", "list", "--json", "--help")[0] == 0
+    monkeypatch.setattr("sightline.cli.models.print_json", interrupted)
+    assert run("models", "list", "--json")[0] == 130
+
+
 def test_no_color_is_respected() -> None:
     import os
 

@@ -1,0 +1,61 @@
+"""Keeps a server on the same data directory in step with what commands do to its repository.
+
+The server's processes follow ``services.runtime.control``: a model that comes is loaded, one that goes is unloaded
+first, within a second and without a restart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.runtime.control import Control, Wish
+    from services.settings import Settings
+
+
+def stamp(root: Path, name: str) -> int | None:
+    """A number that another one takes the place of when the highest version of ``name`` is written or replaced."""
+    from models.repository import latest
+
+    folder = latest(root, name)
+    return None if folder is None else folder.stat().st_mtime_ns
+
+
+def came(settings: Settings, name: str) -> None:
+    """A model is there that was not: serve it, also if one of its name was taken out of service once."""
+    control, wish = _wish_for(settings, name)
+    if _runs(settings) or (wish is not None and not wish.loaded):
+        control.wish(name, loaded=True)
+
+
+def changed(settings: Settings, name: str) -> None:
+    """The versions of a model are others now: serve those, unless the model was taken out of service."""
+    control, wish = _wish_for(settings, name)
+    if not _runs(settings) or (wish is not None and not wish.loaded):
+        return
+    if wish is None:
+        control.wish(name, loaded=True)
+    else:
+        control.wish(name, loaded=True, policy=wish.policy)
+
+
+def goes(settings: Settings, name: str) -> None:
+    """A model is removed: no request may find it any more."""
+    if _runs(settings):
+        _wish_for(settings, name)[0].wish(name, loaded=False)
+
+
+def _runs(settings: Settings) -> bool:
+    from sightline.rundir import read_server
+
+    return read_server(settings.run_dir) is not None
+
+
+def _wish_for(settings: Settings, name: str) -> tuple[Control, Wish | None]:
+    from services.runtime.control import Control
+
+    control = Control.of(settings)
+    control.refresh()
+    return control, control.wishes.get(name)
