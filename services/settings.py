@@ -39,7 +39,7 @@ class Settings(BaseSettings):
         description="auto: keys are required once one exists, and only loopback is bound until then; "
         "off: never ask (loopback only)",
     )
-    rate_limit: float = Field(0, ge=0, description="Requests a second for each key; 0 is unlimited")
+    rate_limit: float = Field(0, ge=0, lt=1e9, description="Requests a second for each key; 0 is unlimited")
     rate_burst: int = Field(0, ge=0, description="Requests a key may send at once; 0 is twice the rate")
     cors_origins: tuple[str, ...] = Field((), description="Origins that browsers may call from; none by default")
     docs: bool = Field(True, description="Serve /docs and /openapi.json")
