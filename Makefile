@@ -23,7 +23,7 @@ demo: ready ## Start the platform, ask it about real photos, check the answers, 
 test: setup check ## Everything that CI runs: checks and the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
-faults: setup ## Kill everything that can be killed, among hundreds of jobs; wants a quiet machine
+faults: setup ## Only the tests that kill everything that can be killed, among hundreds of jobs
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: ready ## Lint, format, types, and the rules between the floors

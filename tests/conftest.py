@@ -14,6 +14,11 @@ from tests.support import tiny_models
 DEFAULT_MODELS = Path(__file__).resolve().parent.parent / ".sightline" / "models"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Last comes what kills processes among hundreds of jobs: it takes minutes, and needs all else to work."""
+    items.sort(key=lambda item: "faults" in item.path.parts)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_ambient_settings() -> Iterator[None]:
     """Tests depend on what they set themselves, never on ``SIGHTLINE_*`` of the shell that runs them."""
