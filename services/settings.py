@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     # Models
     runtime: Literal["onnx", "triton"] = "onnx"
     triton_urls: tuple[str, ...] = ()
+    triton_server: Path | None = Field(
+        None, description="tritonserver, or a virtual environment that has nvidia-pytriton; looked for when absent"
+    )
     providers: tuple[str, ...] = Field((), description="ONNX Runtime providers in order; CUDA then CPU when absent")
     preload: tuple[str, ...] = Field(("*",), description="Models to load at start; * is all, empty is none")
     default_classifier: str = "photo-zero-shot"
