@@ -31,7 +31,7 @@ from services.media.intake import Limits
 from services.media.remote import RemoteImages
 from services.net.guard import SystemResolver
 from services.runtime.backend import Backend
-from services.runtime.onnx import OnnxBackend
+from services.runtime.choosing import open_backend
 from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
@@ -81,6 +81,11 @@ class Context:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
         return name
 
+    @property
+    def takes_work(self) -> bool:
+        """Whether the process is to be sent requests."""
+        return self.lifecycle.ready and not self.lifecycle.draining and self.backend.takes_work()
+
     async def start(self) -> None:
         """Load models; then the process is ready."""
         await self.backend.start()
@@ -102,7 +107,7 @@ class Context:
 def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics: Path | None) -> Context:
     """Put a process together. ``exposed`` says whether other machines can reach it; ``metrics`` is the workers' folder.
 
-    Raises ``exposed-without-key`` when it would answer strangers.
+    Raises ``exposed-without-key`` when it would answer strangers, and what :func:`open_backend` raises.
     """
     upgrade(settings.database)
     database = connect(settings.database)
@@ -112,7 +117,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
     telemetry.include(JobMetrics(database))
     lifecycle = Lifecycle()
     remote = RemoteImages(settings, blocked=telemetry.blocked)
-    backend = backend or OnnxBackend(settings, observer=telemetry)
+    backend = backend or open_backend(settings, telemetry)
     return Context(
         settings=settings,
         backend=backend,

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 PREFIX = "SIGHTLINE_"
 MIB = 1024 * 1024
@@ -81,7 +87,11 @@ class Settings(BaseSettings):
 
     # Models
     runtime: Literal["onnx", "triton"] = "onnx"
-    triton_urls: tuple[str, ...] = ()
+    triton_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.1:8011",),
+        description="gRPC addresses of Triton servers: host:port,host:port; grpcs://host:port for TLS",
+    )
+    triton_batches: int = Field(2, ge=1, le=64, description="Batches of one model in flight at one Triton server")
     triton_server: Path | None = Field(
         None, description="tritonserver, or a virtual environment that has nvidia-pytriton; looked for when absent"
     )
@@ -139,6 +149,14 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @field_validator("triton_urls", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """``a:1,b:2`` as people write it, or JSON as :meth:`environment` does."""
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.startswith("[") else [one.strip() for one in value.split(",") if one.strip()]
 
     @property
     def models_dir(self) -> Path:

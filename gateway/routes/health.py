@@ -20,9 +20,11 @@ async def live(request: Request) -> Response:
 
 @router.get("/readyz", summary="The process takes work")
 async def ready(request: Request) -> Response:
-    """200 once models are loaded; 503 before that and from the moment the process is told to stop."""
-    lifecycle = context_of(request).lifecycle
-    if lifecycle.ready and not lifecycle.draining:
+    """200 once models are loaded; 503 before that, while no server that runs models is reached, and from the moment
+    the process is told to stop."""
+    context = context_of(request)
+    if context.takes_work:
         return Response(_OK, media_type="application/json")
-    body = b'{"status":"draining"}' if lifecycle.draining else b'{"status":"starting"}'
+    status = "draining" if context.lifecycle.draining else "no-engine" if context.lifecycle.ready else "starting"
+    body = b'{"status":"%s"}' % status.encode()
     return Response(body, status_code=503, headers={"Retry-After": "1"}, media_type="application/json")

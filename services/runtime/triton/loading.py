@@ -1,0 +1,115 @@
+"""What one Triton server has loaded, made to be what is wanted.
+
+Triton has one configuration for all versions of a model, and by it serves the latest one. Wherever that is what is
+wanted, the model is loaded as its folder says; else with the version policy in the request. Before a new version takes
+over, both are loaded, so that what was prepared for the old one still finds it.
+
+Gateway processes of one data folder take turns by a file lock, and each looks first whether another has done it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+from services.runtime.triton.channel import Channel, Failure
+
+PATIENCE = 120.0
+POLL_SECONDS = 0.05
+
+_log = logging.getLogger("sightline.runtime")
+
+
+class Loader:
+    """Loads and unloads on one server. ``folder`` is where processes meet."""
+
+    def __init__(self, channel: Channel, folder: Path) -> None:
+        self._channel = channel
+        self._path = folder / f"triton-{re.sub(r'[^A-Za-z0-9.]+', '-', channel.address)}.lock"
+        self._mine = asyncio.Lock()
+
+    async def bring(self, model: str, versions: Collection[str], *, union: bool = True, anew: bool = False) -> None:
+        """Return once ``versions`` are served, perhaps among others; raises :class:`Failure`.
+
+        ``union``: versions that are served stay so while the model is loaded. ``anew``: its files have changed.
+        """
+        async with self._turn():
+            ready = await self._ready(model)
+            if not anew and ready.issuperset(versions):
+                return
+            if not ready or anew or not union:
+                await self._channel.load(model)
+                ready = await self._ready(model)
+            if not ready.issuperset(versions):
+                await self._serve(model, ready, versions)
+
+    async def trim(self, model: str, versions: Collection[str], *, plain: bool) -> None:
+        """Let go of every version but ``versions``. ``plain``: they are what the model's folder asks for."""
+        async with self._turn():
+            ready = await self._ready(model)
+            if ready == set(versions):
+                return
+            if not versions:
+                await self._unload(model)
+            elif plain:
+                await self._channel.load(model)
+            else:
+                await self._serve(model, ready, versions)
+
+    async def repair(self, model: str, versions: Collection[str], works: Callable[[], Awaitable[bool]]) -> None:
+        """Start a model anew whose process has died: loading alone does nothing, since Triton believes it loaded."""
+        async with self._turn():
+            if await works():
+                return  # another has done it
+            _log.warning("%s on %s has died and is unloaded and loaded again", model, self._channel.address)
+            await self._unload(model)
+            await self._channel.load(model)
+            ready = await self._ready(model)
+            if not ready.issuperset(versions):
+                await self._serve(model, ready, versions)
+
+    async def _serve(self, model: str, ready: set[str], versions: Collection[str]) -> None:
+        """Load exactly ``versions`` with the configuration that is in use."""
+        if not ready:
+            raise Failure("absent", f"{model!r} was loaded and has no version that is ready")
+        await self._channel.load(model, await self._channel.configuration(model, sorted(map(int, versions))))
+        missing = set(versions) - await self._ready(model)
+        if missing:
+            raise Failure("absent", f"version {min(missing, key=int)} of {model!r} did not become ready")
+
+    async def _unload(self, model: str) -> None:
+        await self._channel.unload(model)
+        await self._ready(model, "UNLOADING")
+
+    async def _ready(self, model: str, *moving: str) -> set[str]:
+        """The versions that are served, once none is on its way."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            states = {
+                version: state for (name, version), (state, _) in (await self._channel.index()).items() if name == model
+            }
+            if not any(state in ("LOADING", *moving) for state in states.values()) or time.monotonic() > end:
+                return {version for version, state in states.items() if state == "READY"}
+            await asyncio.sleep(POLL_SECONDS)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        async with self._mine:
+            file = await asyncio.to_thread(self._lock)
+            try:
+                yield
+            finally:
+                file.close()
+
+    def _lock(self) -> IO[str]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._path.open("a")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
