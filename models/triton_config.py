@@ -114,7 +114,7 @@ def _sample(card: Card, shapes: dict[str, tuple[int, ...] | None], rows: int) ->
         dims = ", ".join(map(str, shapes[spec.name] or (1,)))
         zeros = f"data_type: {_datatype(spec)}, dims: [ {dims} ], zero_data: true"
         inputs.append(f"inputs {{ key: {_text(spec.name)} value {{ {zeros} }} }}")
-    return f'model_warmup [{{ name: "{rows or 1} rows of zeros", batch_size: {rows} {" ".join(inputs)} }}]'
+    return f'model_warmup [{{ name: "zeros-{rows or 1}", batch_size: {rows} {" ".join(inputs)} }}]'
 
 
 def known_shape(card: Card, spec: TensorSpec, batched: bool) -> tuple[int, ...] | None:

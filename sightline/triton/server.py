@@ -58,6 +58,11 @@ class Server:
     gpu: bool = False
 
     @property
+    def reach(self) -> str:
+        """The address at which this machine itself reaches the server."""
+        return "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
+
+    @property
     def region(self) -> str:
         """How the names of its shared memory begin: nobody else's do."""
         return f"sightline_triton_{self.ports.grpc}_"
@@ -100,17 +105,17 @@ class Server:
             name="tritonserver",
             argv=self.argv,
             environment=self.environment,
-            ready=lambda: lives(self.ports.http),
+            ready=lambda: lives(self.reach, self.ports.http),
             start_timeout=START_SECONDS,
             grace=STOP_SECONDS,
         )
 
 
-def lives(port: int, seconds: float = 1.0) -> bool:
-    """Whether the server on this machine's ``port`` answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+def lives(host: str, port: int, path: str = "/v2/health/live", seconds: float = 1.0) -> bool:
+    """Whether what listens there answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
-        connection.request("GET", "/v2/health/live")
+        connection.request("GET", path)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

@@ -74,7 +74,7 @@ class TritonServer:
     def await_live(self, seconds: float = 60) -> None:
         def answers() -> bool:
             assert self._process is not None and self._process.poll() is None, self.said
-            return lives(self.ports.http)
+            return lives("127.0.0.1", self.ports.http)
 
         eventually(answers, seconds)
 

@@ -1,0 +1,265 @@
+"""Keeps one tritonserver honest: what it calls ready is tried, what is dead inside it is brought back.
+
+Triton goes on calling a model ready when the process that runs it in Python was killed, and answers every inference of
+it with an error from then on; loading it again does nothing. Only taking it out and loading it anew helps. And a server
+that hangs keeps its connections. So each model that served nothing since the last look gets one row of zeros, and what
+is found decides. That is every two seconds, less often for large models, and at once when a process is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from models.catalog.card import Card
+from services.errors import Problem
+from services.runtime.repository import Repository
+from sightline.triton import shared_memory
+from sightline.triton.api import Api, Entry, Probe, Unanswered
+from sightline.triton.watched import Watched
+
+INTERVAL = 2.0
+PROBE_SECONDS = 5.0
+"""Longer than the second that Triton takes to find out that a process is dead."""
+
+HANG_SECONDS = 20.0
+"""A server that takes connections and answers nothing for this long is killed, to be started again."""
+
+FAILURES = 3
+"""Failures in a row, of whatever kind, after which a model is loaded anew; a dead one is at once."""
+
+SHARE = 0.02
+"""Of a model's time that idle looks may cost: one that takes 200 ms is tried every ten seconds."""
+
+UNLOAD_SECONDS = 1.0
+"""A dead model that was asked for something is being unloaded for ever; it can be loaded all the same."""
+
+LONGEST_PAUSE = 60.0
+
+_log = logging.getLogger("sightline.triton")
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is remembered of one version: its counters after the last look, failures since it was well, when it may be
+    tried again while it is."""
+
+    counts: tuple[int, int] = (-1, -1)
+    failures: int = 0
+    due: float = 0.0
+
+
+@dataclass(slots=True)
+class _Repairs:
+    """When a model may be repaired again: one that breaks each time it is loaded is left longer and longer."""
+
+    pause: float = 0.0
+    due: float = 0.0
+    well_since: float = math.inf
+    owed: Mapping[str, object] | None = None
+    """The configuration of a model that was taken out and could not be loaded again yet."""
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """One server, through ``api``. ``kill`` ends it when it hangs; its supervisor starts it again."""
+
+    api: Api
+    repository: Repository
+    watched: Watched
+    kill: Callable[[], None]
+    clock: Callable[[], float] = time.monotonic
+    _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
+    _repairs: dict[str, _Repairs] = field(default_factory=dict)
+    _hangs_since: float | None = None
+
+    async def run(self, hurry: asyncio.Event) -> None:
+        """Look again and again; at once, and at everything, when told to ``hurry``."""
+        while True:
+            began = self.clock()
+            hurried = hurry.is_set()
+            hurry.clear()
+            await self.look(hurried=hurried)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), max(0.1, INTERVAL - (self.clock() - began)))
+
+    async def look(self, *, hurried: bool = False) -> None:
+        """One look at the server and at each of its models, and what has to be done about it."""
+        try:
+            await self.api.live()
+            index = await self.api.index()
+            counts = await self.api.counts()
+        except Unanswered as trouble:
+            self._unanswered(trouble)
+            return
+        self._hangs_since = None
+        self.watched.up()
+        self._forget({(entry.name, entry.version) for entry in index})
+        served = [entry for entry in index if entry.state == "READY"]
+        for entry in index:
+            if entry.state != "READY":
+                wanted = entry.reason != "unloaded" or self._is_owed(entry.name)
+                self.watched.model(entry.name, entry.version, 0.0 if wanted else math.nan)
+        verdicts = await asyncio.gather(*(self._verdict(entry, counts, hurried=hurried) for entry in served))
+        broken: dict[str, str] = {}
+        for entry, verdict in zip(served, verdicts, strict=True):
+            if verdict is not None and self._must_be_repaired(entry, verdict):
+                broken[entry.name] = verdict.reason
+        for model, reason in broken.items():
+            await self._repair(model, reason)
+        await self._load_owed({entry.name for entry in served})
+        for name in shared_memory.clean((self.watched.region,)):
+            _log.info("Shared memory %s was left by a dead process: removed", name)
+
+    # The server
+
+    def _unanswered(self, trouble: Unanswered) -> None:
+        self.watched.down()
+        # A server that is started again loads everything by itself.
+        self._seen.clear()
+        self._repairs.clear()
+        if not trouble.hangs:
+            # It is being started, or its supervisor knows that it is dead.
+            self._hangs_since = None
+            return
+        now = self.clock()
+        if self._hangs_since is None:
+            self._hangs_since = now
+        if now - self._hangs_since >= HANG_SECONDS:
+            _log.error("tritonserver has not answered for %.0f s: killed", now - self._hangs_since)
+            self._hangs_since = None
+            self.kill()
+
+    # Its models
+
+    async def _verdict(
+        self, entry: Entry, counts: Mapping[tuple[str, str], tuple[int, int]], *, hurried: bool = False
+    ) -> Probe | None:
+        """What is known of a version's health now; ``None`` when nothing new can be said."""
+        key = (entry.name, entry.version)
+        seen = self._seen.setdefault(key, _Seen())
+        now = counts.get(key, (0, 0))
+        if not hurried and not seen.failures and seen.counts[0] >= 0 and now[1] == seen.counts[1]:
+            served_some = now[0] > seen.counts[0]
+            seen.counts = now
+            if served_some:
+                return Probe(True)
+            if self.clock() < seen.due:
+                return None
+        card = self._card(entry)
+        if card is None:
+            return None
+        began = self.clock()
+        try:
+            probe = await self.api.probe(card)
+        except Unanswered as trouble:
+            probe = Probe(False, f"no answer within {PROBE_SECONDS:g} s" if trouble.hangs else str(trouble))
+        seen.due = self.clock() + (self.clock() - began) / SHARE
+        # The probe itself was counted, too.
+        seen.counts = (now[0] + 1, now[1]) if probe.healthy else (-1, -1)
+        return probe if probe.known else None
+
+    def _must_be_repaired(self, entry: Entry, verdict: Probe) -> bool:
+        seen = self._seen[entry.name, entry.version]
+        self.watched.model(entry.name, entry.version, float(verdict.healthy))
+        repairs = self._repairs.setdefault(entry.name, _Repairs())
+        if verdict.healthy:
+            seen.failures = 0
+            repairs.well_since = min(repairs.well_since, self.clock())
+            if self.clock() - repairs.well_since > LONGEST_PAUSE:
+                repairs.pause = 0.0
+            return False
+        seen.failures += 1
+        repairs.well_since = math.inf
+        _log.warning("%s/%s fails a tiny inference: %s", entry.name, entry.version, verdict.reason)
+        return (verdict.dead or seen.failures >= FAILURES) and self.clock() >= repairs.due
+
+    async def _repair(self, model: str, reason: str) -> None:
+        """Unload and load, with the versions that were served; and wait longer before the next time."""
+        repairs = self._repairs[model]
+        repairs.pause = min(LONGEST_PAUSE, repairs.pause * 2 or INTERVAL)
+        repairs.due = self.clock() + repairs.pause
+        began = self.clock()
+        self.watched.repaired(model)
+        try:
+            config = await self.api.config(model)
+            trouble = await self.api.unload(model)
+            if not trouble:
+                await self._await_unloaded(model)
+                repairs.owed = config
+                trouble = await self._load(model, config)
+        except Unanswered as error:
+            trouble = str(error)
+        if trouble:
+            _log.error("%s fails (%s) and could not be loaded anew: %s", model, reason, trouble)
+            return
+        _log.warning("%s was loaded anew in %.1f s, since: %s", model, self.clock() - began, reason)
+        await self._confirm(model)
+
+    async def _load(self, model: str, config: Mapping[str, object]) -> str:
+        trouble = await self.api.load(model, None if _serves_latest(config) else config)
+        repairs = self._repairs[model]
+        if not trouble:
+            repairs.owed = None
+        repairs.due = self.clock() + repairs.pause
+        for (name, _), seen in self._seen.items():
+            if name == model:
+                seen.counts, seen.failures = (-1, -1), 0
+        return trouble
+
+    async def _load_owed(self, served: set[str]) -> None:
+        """Try again to load what was taken out, unless somebody else has done so."""
+        for model, repairs in self._repairs.items():
+            if model in served:
+                repairs.owed = None
+            elif repairs.owed is not None and self.clock() >= repairs.due:
+                repairs.pause = min(LONGEST_PAUSE, repairs.pause * 2)
+                try:
+                    trouble = await self._load(model, repairs.owed)
+                except Unanswered as error:
+                    trouble = str(error)
+                if trouble:
+                    _log.error("%s could not be loaded: %s", model, trouble)
+
+    async def _await_unloaded(self, model: str) -> None:
+        """Unloading goes on after its answer; a load that comes too early is lost."""
+        end = self.clock() + UNLOAD_SECONDS
+        while self.clock() < end:
+            if all(one.state == "UNAVAILABLE" for one in await self.api.index() if one.name == model):
+                return
+            await asyncio.sleep(0.05)
+
+    async def _confirm(self, model: str) -> None:
+        """Tell at once that a repaired model is well, if it is."""
+        for entry in await self.api.index():
+            if entry.name == model and entry.state == "READY":
+                verdict = await self._verdict(entry, {})
+                if verdict is not None:
+                    self.watched.model(entry.name, entry.version, float(verdict.healthy))
+
+    def _is_owed(self, model: str) -> bool:
+        repairs = self._repairs.get(model)
+        return repairs is not None and repairs.owed is not None
+
+    def _card(self, entry: Entry) -> Card | None:
+        try:
+            return self.repository.card(entry.name, entry.version)
+        except Problem as problem:
+            _log.debug("%s/%s cannot be tried: %s", entry.name, entry.version, problem)
+            return None
+
+    def _forget(self, there: set[tuple[str, str]]) -> None:
+        for key in [key for key in self._seen if key not in there]:
+            del self._seen[key]
+        self.watched.keep_only(there)
+
+
+def _serves_latest(config: Mapping[str, object]) -> bool:
+    """Whether a configuration's versions are those that a plain load takes."""
+    policy = config.get("version_policy")
+    return policy in (None, {}, {"latest": {"num_versions": 1}})
