@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         ("127.0.0.1:8011",),
         description="gRPC addresses of Triton servers: host:port,host:port; grpcs://host:port for TLS",
     )
-    triton_batches: int = Field(2, ge=1, le=64, description="Batches of one model in flight at one Triton server")
+    triton_batches: int = Field(2, ge=1, le=64, description="Batches in flight for each instance of a model")
     triton_server: Path | None = Field(
         None, description="tritonserver, or a virtual environment that has nvidia-pytriton; looked for when absent"
     )

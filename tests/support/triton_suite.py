@@ -32,6 +32,7 @@ class Shared:
         data.mkdir(parents=True, exist_ok=True)
         (data / "models").symlink_to(self.root)
         fields = {"log_level": "warning", "port": 0, "runtime": "triton", "triton_urls": (self.server.grpc,)}
+        fields["triton_batches"] = 1  # some tests watch the order in which requests leave the queue
         return Settings(data_dir=data, **{**fields, **changes})  # type: ignore[arg-type]
 
     def restore(self) -> None:
@@ -43,7 +44,8 @@ class Shared:
         for name in {folder.partition("/")[0] for folder in added}:
             action = "load" if name in known else "unload"
             httpx.post(f"{self.server.url}/v2/repository/models/{name}/{action}", json={}, timeout=30)
-            while "UNLOADING" in self.server.states().values():
+            end = time.monotonic() + 5
+            while "UNLOADING" in self.server.states().values() and time.monotonic() < end:
                 time.sleep(0.05)
 
     def _all(self) -> set[str]:

@@ -10,7 +10,6 @@ import asyncio
 from typing import Any, Literal
 
 import grpc
-from google.protobuf.json_format import MessageToJson
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 Fault = Literal["away", "silent", "dead", "absent", "refused", "late", "broken"]
@@ -102,14 +101,6 @@ class Channel:
         """State and reason of every model and version that the server knows."""
         answer = await self._ask(self._stub.RepositoryIndex, service_pb2.RepositoryIndexRequest())
         return {(one.name, one.version): (one.state, one.reason) for one in answer.models}
-
-    async def configuration(self, model: str, versions: list[int]) -> str:
-        """The configuration of a loaded model as JSON, changed to serve ``versions``."""
-        answer = await self._ask(self._stub.ModelConfig, service_pb2.ModelConfigRequest(name=model))
-        config = answer.config
-        config.ClearField("version_policy")
-        config.version_policy.specific.versions.extend(versions)
-        return str(MessageToJson(config, preserving_proto_field_name=True, indent=None))
 
     async def load(self, model: str, configuration: str | None = None) -> None:
         """Load, or load anew; what the model's folder says when no configuration is given."""

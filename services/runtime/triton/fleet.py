@@ -50,7 +50,7 @@ class Fleet:
     def __init__(self, addresses: Sequence[str], folder: Path) -> None:
         self.replicas = [Replica(address) for address in addresses]
         self.wanted: dict[Key, Wanted] = {}
-        self._loaders = {replica: Loader(replica.channel, folder) for replica in self.replicas}
+        self._loaders = {replica: Loader(replica.channel, folder, self._card_of) for replica in self.replicas}
         self._menders = [Mender(replica, self._loaders[replica], self.wanted) for replica in self.replicas]
         self._tasks: list[asyncio.Task[None]] = []
         self._locks: dict[str, asyncio.Lock] = {}
@@ -62,7 +62,9 @@ class Fleet:
         self._tasks = [asyncio.create_task(mender.watch()) for mender in self._menders]
 
     def look_after(self) -> None:
-        """All that is wanted at start has been named: from here on see to it that it is served."""
+        """All that is wanted at start has been named, and loaded where servers answer: from here on keep it so."""
+        for replica in self.replicas:
+            replica.settled = replica.up
         self._tasks += [asyncio.create_task(mender.mend()) for mender in self._menders]
 
     def leave(self) -> None:
@@ -157,14 +159,11 @@ class Fleet:
                     _log.warning("%s/%s stays loaded on %s: %s", *key, replica.address, result)
 
     async def _bring(self, replica: Replica, key: Key, anew: bool) -> None:
-        versions = self._versions(key[0])
         forms = {_form(wanted.card) for (name, _), wanted in self.wanted.items() if name == key[0]}
+        # One configuration cannot describe both: then the new one takes over, and the old one is gone with that.
+        versions = self._versions(key[0]) if len(forms) == 1 else {key[1]}
         try:
-            if len(forms) > 1:
-                # One configuration cannot describe both: the new one takes over, the old one is gone with that.
-                await self._loaders[replica].bring(key[0], {key[1]}, union=False, anew=anew)
-            else:
-                await self._loaders[replica].bring(key[0], versions, anew=anew)
+            await self._loaders[replica].bring(key[0], versions, anew=anew)
             await self._menders[self.replicas.index(replica)].prove(key)
         except Failure as failure:
             replica.place(key).open(f"{replica.address}: {failure.detail}")
@@ -173,6 +172,9 @@ class Fleet:
     def _quickest(self, key: Key, tried: Sequence[Replica]) -> Replica | None:
         able = [replica for replica in self.replicas if replica not in tried and replica.serves(key)]
         return min(able, key=lambda replica: replica.place(key).expected(), default=None)
+
+    def _card_of(self, model: str, version: str) -> Card:
+        return self.wanted[model, version].card
 
     def _versions(self, model: str) -> set[str]:
         return {version for name, version in self.wanted if name == model}

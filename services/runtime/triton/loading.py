@@ -14,41 +14,49 @@ import fcntl
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.text_format import Parse
+from tritonclient.grpc import model_config_pb2
+
+from models.catalog.card import Card
+from models.triton_config import config_pbtxt
 from services.runtime.triton.channel import Channel, Failure
 
 PATIENCE = 120.0
+UNLOAD_SECONDS = 3.0
 POLL_SECONDS = 0.05
 
 _log = logging.getLogger("sightline.runtime")
 
 
 class Loader:
-    """Loads and unloads on one server. ``folder`` is where processes meet."""
+    """Loads and unloads on one server. ``folder`` is where processes meet, ``card_of`` knows what is wanted."""
 
-    def __init__(self, channel: Channel, folder: Path) -> None:
+    def __init__(self, channel: Channel, folder: Path, card_of: Callable[[str, str], Card]) -> None:
         self._channel = channel
         self._path = folder / f"triton-{re.sub(r'[^A-Za-z0-9.]+', '-', channel.address)}.lock"
+        self._card_of = card_of
         self._mine = asyncio.Lock()
 
-    async def bring(self, model: str, versions: Collection[str], *, union: bool = True, anew: bool = False) -> None:
-        """Return once ``versions`` are served, perhaps among others; raises :class:`Failure`.
+    async def bring(self, model: str, versions: Collection[str], *, anew: bool = False) -> None:
+        """Return once ``versions`` are served, perhaps among others; ``anew``: their files have changed.
 
-        ``union``: versions that are served stay so while the model is loaded. ``anew``: its files have changed.
+        Raises :class:`Failure`.
         """
         async with self._turn():
             ready = await self._ready(model)
             if not anew and ready.issuperset(versions):
                 return
-            if not ready or anew or not union:
+            if not ready or anew:
                 await self._channel.load(model)
                 ready = await self._ready(model)
             if not ready.issuperset(versions):
-                await self._serve(model, ready, versions)
+                await self._serve(model, versions)
 
     async def trim(self, model: str, versions: Collection[str], *, plain: bool) -> None:
         """Let go of every version but ``versions``. ``plain``: they are what the model's folder asks for."""
@@ -61,7 +69,7 @@ class Loader:
             elif plain:
                 await self._channel.load(model)
             else:
-                await self._serve(model, ready, versions)
+                await self._serve(model, versions)
 
     async def repair(self, model: str, versions: Collection[str], works: Callable[[], Awaitable[bool]]) -> None:
         """Start a model anew whose process has died: loading alone does nothing, since Triton believes it loaded."""
@@ -71,26 +79,25 @@ class Loader:
             _log.warning("%s on %s has died and is unloaded and loaded again", model, self._channel.address)
             await self._unload(model)
             await self._channel.load(model)
-            ready = await self._ready(model)
-            if not ready.issuperset(versions):
-                await self._serve(model, ready, versions)
+            if not (await self._ready(model)).issuperset(versions):
+                await self._serve(model, versions)
 
-    async def _serve(self, model: str, ready: set[str], versions: Collection[str]) -> None:
-        """Load exactly ``versions`` with the configuration that is in use."""
-        if not ready:
-            raise Failure("absent", f"{model!r} was loaded and has no version that is ready")
-        await self._channel.load(model, await self._channel.configuration(model, sorted(map(int, versions))))
+    async def _serve(self, model: str, versions: Collection[str]) -> None:
+        """Load exactly ``versions``, configured as the newest of them is."""
+        newest = self._card_of(model, max(versions, key=int))
+        await self._channel.load(model, configuration(newest, sorted(map(int, versions))))
         missing = set(versions) - await self._ready(model)
         if missing:
             raise Failure("absent", f"version {min(missing, key=int)} of {model!r} did not become ready")
 
     async def _unload(self, model: str) -> None:
+        """A model whose process has died stays in UNLOADING for good, in which it can be loaded all the same."""
         await self._channel.unload(model)
-        await self._ready(model, "UNLOADING")
+        await self._ready(model, "UNLOADING", patience=UNLOAD_SECONDS)
 
-    async def _ready(self, model: str, *moving: str) -> set[str]:
+    async def _ready(self, model: str, *moving: str, patience: float = PATIENCE) -> set[str]:
         """The versions that are served, once none is on its way."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while True:
             states = {
                 version: state for (name, version), (state, _) in (await self._channel.index()).items() if name == model
@@ -113,3 +120,11 @@ class Loader:
         file = self._path.open("a")
         fcntl.flock(file, fcntl.LOCK_EX)
         return file
+
+
+def configuration(card: Card, versions: Sequence[int]) -> str:
+    """What ``config.pbtxt`` says of a model, as JSON and with these versions to be served."""
+    config = Parse(config_pbtxt(card), model_config_pb2.ModelConfig())
+    config.ClearField("version_policy")
+    config.version_policy.specific.versions.extend(versions)
+    return str(MessageToJson(config, preserving_proto_field_name=True, indent=None))

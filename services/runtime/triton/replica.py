@@ -139,7 +139,7 @@ class Replica:
                 answer = await self.channel.infer(request, seconds, traceparent)
             certain = True
             place.worked(time.monotonic() - began)
-            return wire.outputs(answer)
+            return wire.outputs(answer, outputs)
         except Failure as failure:
             certain = failure.fault in _UNTOUCHED
             self._conclude(place, failure)

@@ -61,7 +61,7 @@ class Wire:
             described.parameters["shared_memory_offset"].int64_param = offset
             offset += -(-size // 64) * 64
 
-    def outputs(self, response: Any) -> dict[str, Tensor]:
+    def outputs(self, response: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """The arrays of an answer, which are the caller's to write to. Raises ``engine-failed``."""
         found: dict[str, Tensor] = {}
         for described, raw in zip(response.outputs, response.raw_output_contents, strict=True):
@@ -77,7 +77,10 @@ class Wire:
                 array = np.frombuffer(bytearray(raw), DTYPES[spec.datatype])
             shape = tuple(described.shape)
             found[described.name] = array.reshape(shape[:1] if self._flat(spec) else shape)
-        return found
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise engine_failed(f"{self._card.name}: Triton's answer lacks {missing[0]!r}.")
+        return {name: found[name] for name in names}
 
     def _flat(self, spec: TensorSpec) -> bool:
         """Whether a row is one number: Triton wants an axis of its own for it (``reshape`` in its configuration)."""
