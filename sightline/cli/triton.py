@@ -22,9 +22,15 @@ DEFAULT_PORT = 8010
 def up(
     host: Annotated[str, typer.Option(help="Address to listen on; Triton asks nobody for a key.")] = "127.0.0.1",
     port: Annotated[
-        int,
-        typer.Option(help="HTTP; the next three are gRPC, metrics, and the watchdog's metrics. 0: free ones.", min=0),
+        int, typer.Option(help="HTTP, and the first of four in a row unless the others are named; 0: free ones.", min=0)
     ] = DEFAULT_PORT,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC.  [default: the next one]", show_default=False)] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Triton's metrics.  [default: the one after]", show_default=False)
+    ] = None,
+    watchdog_port: Annotated[
+        int | None, typer.Option(help="The watchdog's metrics.  [default: the one after]", show_default=False)
+    ] = None,
     gpu: Annotated[
         bool | None,
         typer.Option("--gpu/--cpu", help="Run models on GPUs or not.  [default: where both can]", show_default=False),
@@ -47,7 +53,9 @@ def up(
     from sightline.triton.server import Ports
 
     logs.configure(settings.log_level, settings.log_format)
-    run(settings, host, Ports.starting_at(port), gpu, lambda where: _announce(where, as_json=json))
+    first = Ports.starting_at(port)
+    ports = Ports(first.http, grpc_port or first.grpc, metrics_port or first.metrics, watchdog_port or first.watch)
+    run(settings, host, ports, gpu, lambda where: _announce(where, as_json=json))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -44,8 +45,8 @@ def up(settings: Settings, host: str, ports: Ports, gpu: bool | None, on_ready: 
     use_gpu = choose_device(installation, gpu, has_gpu())
     check_free(host, ports)
     settings.models_dir.mkdir(parents=True, exist_ok=True)
-    # Two servers of one data folder are replicas: each has a folder of its own.
-    folder = settings.run_dir / f"triton-{ports.grpc}"
+    # Servers of one data folder are replicas, on one machine or on several: each has a folder of its own.
+    folder = settings.run_dir / f"triton-{socket.gethostname()}-{ports.grpc}"
     with held(folder) as run_dir:
         refresh_configs(settings.models_dir)
         shared_memory.clean()
