@@ -19,7 +19,14 @@ ENVIRONMENT = ".venv-triton"
 """Where `make setup` puts one."""
 
 ENGINE = "onnxruntime"
-_SOURCE = Path(__file__).parent / "model.py"
+_MODEL = f"""\
+# Triton's interpreter does not look at PYTHONPATH, and would look where the server was started.
+import sys
+
+sys.path[:] = [place for place in sys.path if place]
+sys.path.append({str(CHECKOUT)!r})
+from sightline.triton.model import TritonPythonModel
+"""
 _QUESTION = (
     "import json, sysconfig as s; v = s.get_config_vars(); "
     "print(json.dumps([s.get_path('purelib'), v['py_version_short'], v.get('INSTSONAME') or '', "
@@ -30,7 +37,7 @@ _QUESTION = (
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One tritonserver. ``backends`` are its own; ``stub`` runs models in Python, with the packages of ``packages``.
+    """One tritonserver. ``backends`` are its own; ``stub`` runs models in Python.
 
     ``environment`` is what its processes need among their variables.
     """
@@ -38,7 +45,6 @@ class Installation:
     binary: Path
     backends: Path
     stub: Path | None = None
-    packages: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -54,14 +60,16 @@ class Installation:
         if self.native:
             return self.backends
         assert self.stub is not None
-        wanted = {f"python/{path.name}": path for path in (self.backends / "python").iterdir() if path.is_file()}
-        wanted |= {f"python/{self.stub.name}": self.stub, f"{ENGINE}/model.py": _SOURCE}
-        for name, source in wanted.items():
+        sources = [path for path in (self.backends / "python").iterdir() if path.is_file()]
+        wanted = {f"python/{path.name}": path.read_bytes() for path in [*sources, self.stub]}
+        wanted[f"{ENGINE}/model.py"] = _MODEL.encode()
+        for name, content in wanted.items():
             target = made / name
-            if not target.is_file() or target.read_bytes() != source.read_bytes():
+            if not target.is_file() or target.read_bytes() != content:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fresh = target.with_name(f".{target.name}")
-                shutil.copy(source, fresh)
+                fresh.write_bytes(content)
+                fresh.chmod(0o755)
                 fresh.replace(target)
         return made
 
@@ -145,11 +153,9 @@ def _of_environment(folder: Path, python: Path) -> Installation:
         )
     environment = {
         "PATH": os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", os.defpath)]),
-        # The platform's own modules come last: packages of theirs must not hide those of the environment.
-        "PYTHONPATH": os.pathsep.join([packages, str(CHECKOUT)]),
         "LD_LIBRARY_PATH": os.pathsep.join([shared, str(Path(packages) / "nvidia_pytriton.libs")]),
     }
-    return Installation(binary, server / "backends", stub, Path(packages), environment)
+    return Installation(binary, server / "backends", stub, environment)
 
 
 def _unusable(detail: str, remedy: str) -> Problem:

@@ -188,7 +188,8 @@ def _drive(platform: httpx.Client, hook: str) -> None:
 
     def ask(number: int) -> None:
         while time.monotonic() < end:
-            assert platform.post("/v1/classify", json=line["body"]).status_code == 200
+            answered = platform.post("/v1/classify", json=line["body"])
+            assert answered.status_code == 200, answered.text
             assert platform.post("/v1/classify", json={"model": "tiny-classifier", "image": "!"}).status_code == 422
             body = {"model": "tiny-text", "input": [f"a photo of {number}"]}
             assert platform.post("/v1/embeddings", json=body).status_code == 200

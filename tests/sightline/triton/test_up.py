@@ -52,7 +52,14 @@ class Up:
             "--json",
         ]
         with self.log.open("wb") as err:
-            self.process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=err, text=True)
+            self.process = subprocess.Popen(
+                argv,
+                cwd=folder,  # anywhere: Python would find the platform's modules in the checkout by chance
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                stderr=err,
+                text=True,
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.said
