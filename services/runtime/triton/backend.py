@@ -35,7 +35,7 @@ class TritonBackend(RepositoryBackend):
         """Look for the servers and have them load what is wanted. Servers that are away are waited for later."""
         memory.clean_up()
         self._loop = asyncio.get_running_loop()
-        self._fleet = Fleet(self._settings.triton_urls, self._settings.run_dir)
+        self._fleet = Fleet(self._settings.triton_urls, self._settings.run_dir, self._repository.card)
         await self._fleet.start()
         await self._library.start(self._settings.preload)
         self._fleet.look_after()
@@ -84,7 +84,4 @@ class TritonBackend(RepositoryBackend):
     async def _leave(self, served: Remote) -> None:
         if self._settings.workers > 1 and not self._fleet.leaving:
             await asyncio.sleep(OTHERS_SECONDS)
-        newest = self._repository.versions(served.card.name)[-1:]
-        left = sorted(version for name, version in self._fleet.wanted if name == served.card.name)
-        rest = [version for version in left if version != served.card.version]
-        await self._fleet.drop(served.card, latest=rest == newest)
+        await self._fleet.drop(served.card, served.wire)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +45,15 @@ class Wanted:
 
 
 class Fleet:
-    """See the module's docstring. Used from one event loop. ``folder``: where gateway processes meet."""
+    """See the module's docstring. Used from one event loop. ``folder``: where gateway processes meet.
 
-    def __init__(self, addresses: Sequence[str], folder: Path) -> None:
+    ``card_of`` finds a card in the repository, wanted or not.
+    """
+
+    def __init__(self, addresses: Sequence[str], folder: Path, card_of: Callable[[str, str], Card]) -> None:
         self.replicas = [Replica(address) for address in addresses]
         self.wanted: dict[Key, Wanted] = {}
-        self._loaders = {replica: Loader(replica.channel, folder, self._card_of) for replica in self.replicas}
+        self._loaders = {replica: Loader(replica.channel, folder, card_of) for replica in self.replicas}
         self._menders = [Mender(replica, self._loaders[replica], self.wanted) for replica in self.replicas]
         self._tasks: list[asyncio.Task[None]] = []
         self._locks: dict[str, asyncio.Lock] = {}
@@ -137,22 +140,26 @@ class Fleet:
                 if isinstance(other, BaseException) and not isinstance(other, Failure):
                     raise other
 
-    async def drop(self, card: Card, *, latest: bool) -> None:
-        """Nobody here needs this version any more. ``latest``: what remains is what the repository has newest."""
-        key, mine = (card.name, card.version), card
+    async def drop(self, card: Card, wire: Wire) -> None:
+        """Nobody here needs this version any more."""
+        key = (card.name, card.version)
         async with self._lock(card.name):
             held = self.wanted.get(key)
-            if held is None or held.card is not mine:
+            if held is None or held.wire is not wire:
                 return  # its successor of the same number is served
             del self.wanted[key]
-            left = self._versions(card.name)
+            others = self._versions(card.name)
             for replica in self.replicas:
                 replica.forget(key)
             if self.leaving:
                 return
             up = [replica for replica in self.replicas if replica.up]
             results = await asyncio.gather(
-                *(self._loaders[replica].trim(card.name, left, plain=latest) for replica in up), return_exceptions=True
+                *(
+                    self._loaders[replica].drop(*key) if others else self._loaders[replica].clear(card.name)
+                    for replica in up
+                ),
+                return_exceptions=True,
             )
             for replica, result in zip(up, results, strict=True):
                 if isinstance(result, BaseException):
@@ -161,9 +168,9 @@ class Fleet:
     async def _bring(self, replica: Replica, key: Key, anew: bool) -> None:
         forms = {_form(wanted.card) for (name, _), wanted in self.wanted.items() if name == key[0]}
         # One configuration cannot describe both: then the new one takes over, and the old one is gone with that.
-        versions = self._versions(key[0]) if len(forms) == 1 else {key[1]}
+        versions = self._versions(key[0]) if len(forms) == 1 else ()
         try:
-            await self._loaders[replica].bring(key[0], versions, anew=anew)
+            await self._loaders[replica].bring(*key, versions, anew=anew)
             await self._menders[self.replicas.index(replica)].prove(key)
         except Failure as failure:
             replica.place(key).open(f"{replica.address}: {failure.detail}")
@@ -172,9 +179,6 @@ class Fleet:
     def _quickest(self, key: Key, tried: Sequence[Replica]) -> Replica | None:
         able = [replica for replica in self.replicas if replica not in tried and replica.serves(key)]
         return min(able, key=lambda replica: replica.place(key).expected(), default=None)
-
-    def _card_of(self, model: str, version: str) -> Card:
-        return self.wanted[model, version].card
 
     def _versions(self, model: str) -> set[str]:
         return {version for name, version in self.wanted if name == model}

@@ -1,8 +1,8 @@
 """What one Triton server has loaded, made to be what is wanted.
 
-Triton has one configuration for all versions of a model, and by it serves the latest one. Wherever that is what is
-wanted, the model is loaded as its folder says; else with the version policy in the request. Before a new version takes
-over, both are loaded, so that what was prepared for the old one still finds it.
+Triton has one configuration for all versions of a model, and by it serves the latest one. Where that is not what is
+wanted, the request to load says which. Before a new version takes over, both are loaded, so that what was prepared for
+the old one still finds it.
 
 Gateway processes of one data folder take turns by a file lock, and each looks first whether another has done it.
 """
@@ -28,14 +28,14 @@ from models.triton_config import config_pbtxt
 from services.runtime.triton.channel import Channel, Failure
 
 PATIENCE = 120.0
-UNLOAD_SECONDS = 3.0
+UNLOAD_SECONDS = 1.0
 POLL_SECONDS = 0.05
 
 _log = logging.getLogger("sightline.runtime")
 
 
 class Loader:
-    """Loads and unloads on one server. ``folder`` is where processes meet, ``card_of`` knows what is wanted."""
+    """Loads and unloads on one server. ``folder`` is where processes meet, ``card_of`` the repository's."""
 
     def __init__(self, channel: Channel, folder: Path, card_of: Callable[[str, str], Card]) -> None:
         self._channel = channel
@@ -43,33 +43,34 @@ class Loader:
         self._card_of = card_of
         self._mine = asyncio.Lock()
 
-    async def bring(self, model: str, versions: Collection[str], *, anew: bool = False) -> None:
-        """Return once ``versions`` are served, perhaps among others; ``anew``: their files have changed.
+    async def bring(self, model: str, version: str, keep: Collection[str], *, anew: bool = False) -> None:
+        """Return once ``version`` is served. When it has to be loaded, ``keep`` stay served beside it, or come back.
 
-        Raises :class:`Failure`.
+        ``anew``: its files have changed. Raises :class:`Failure`.
         """
         async with self._turn():
             ready = await self._ready(model)
-            if not anew and ready.issuperset(versions):
+            if version in ready and not anew:
                 return
             if not ready or anew:
                 await self._channel.load(model)
                 ready = await self._ready(model)
-            if not ready.issuperset(versions):
-                await self._serve(model, versions)
+            if version not in ready:
+                await self._serve(model, {version, *keep})
 
-    async def trim(self, model: str, versions: Collection[str], *, plain: bool) -> None:
-        """Let go of every version but ``versions``. ``plain``: they are what the model's folder asks for."""
+    async def drop(self, model: str, version: str) -> None:
+        """Let go of one version, and leave the others: another process may just have loaded one."""
         async with self._turn():
             ready = await self._ready(model)
-            if ready == set(versions):
-                return
-            if not versions:
+            if ready == {version}:
                 await self._unload(model)
-            elif plain:
-                await self._channel.load(model)
-            else:
-                await self._serve(model, versions)
+            elif version in ready:
+                await self._serve(model, ready - {version})
+
+    async def clear(self, model: str) -> None:
+        """Let go of all versions."""
+        async with self._turn():
+            await self._unload(model)
 
     async def repair(self, model: str, versions: Collection[str], works: Callable[[], Awaitable[bool]]) -> None:
         """Start a model anew whose process has died: loading alone does nothing, since Triton believes it loaded."""

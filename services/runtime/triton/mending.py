@@ -31,7 +31,7 @@ PROVE_SECONDS = 5.0
 """How long a version without traffic is believed to work."""
 
 PROBE_SECONDS = 2.0
-REPAIR_SECONDS = 4.0
+REPAIR_SECONDS = 2.5
 """How long the watchdog beside the server has to start a dead model anew, before the gateway asks for it."""
 
 LONGEST_PAUSE = 5.0
@@ -125,7 +125,7 @@ class Mender:
         versions = {version for name, version in self._wanted if name == model}
         try:
             if place.dead_since is None:
-                await self._loader.bring(model, versions)
+                await self._loader.bring(*key, versions)
             else:
                 await self._loader.repair(model, versions, lambda: self.prove(key))
         except Failure as failure:
