@@ -77,6 +77,8 @@ class Server:
             f"--backend-directory={self.installation.backend_directory(self.folder / 'backends')}",
             "--model-control-mode=explicit",
             "--load-model=*",
+            # Configurations are whole. Completing them would start each model's process once more at each load.
+            "--disable-auto-complete-config",
             # One damaged model must not keep the others from being served.
             "--exit-on-error=false",
             "--strict-readiness=false",

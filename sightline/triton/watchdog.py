@@ -36,7 +36,7 @@ FAILURES = 3
 SHARE = 0.02
 """Of a model's time that idle looks may cost: one that takes 200 ms is tried every ten seconds."""
 
-UNLOAD_SECONDS = 1.0
+UNLOAD_SECONDS = 0.5
 """A dead model that was asked for something is being unloaded for ever; it can be loaded all the same."""
 
 LONGEST_PAUSE = 60.0

@@ -49,6 +49,7 @@ class Watched:
 
     def model(self, model: str, version: str, value: float) -> None:
         self._models[model, version] = value
+        self._repairs.labels(model)  # told from the start: the first repair is an increase, too
         self._ready.labels(model, version).set(value)
 
     def keep_only(self, there: set[tuple[str, str]]) -> None:
