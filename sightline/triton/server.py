@@ -22,8 +22,6 @@ STOP_SECONDS = 15.0
 START_SECONDS = 600.0
 """Large models take long to load, and it answers only once all are."""
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 where POSIX shared memory is
-
 
 @dataclass(frozen=True, slots=True)
 class Ports:

@@ -14,13 +14,14 @@ from pathlib import Path
 PREFIXES = ("sightline_triton_", "triton_python_backend_shm_region_")
 """How the platform's servers name theirs, and how others do that were told nothing."""
 
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 where POSIX keeps it
 FRESH_SECONDS = 5.0
 """Between a region's making and its mapping pass microseconds; this is on the safe side."""
 
 
 def clean(
     prefixes: Iterable[str] = PREFIXES,
-    folder: Path = Path("/dev/shm"),  # noqa: S108 where POSIX shared memory is
+    folder: Path = SHARED_MEMORY,
     fresh: float = FRESH_SECONDS,
 ) -> list[str]:
     """Remove what nobody maps and was not made in the last ``fresh`` seconds; the names that were removed."""
