@@ -276,11 +276,11 @@ class Batcher(Generic[T, R]):
             entry.future.cancel()
             if not self._running:
                 self._go_on()
-        elif not entry.future.done():
+        elif not entry.future.done() or entry.future.cancelled():
             entry.future.cancel()  # runs already; nobody will look at the result
             if entry.run is not None:
                 entry.run.leave()
-        elif not entry.future.cancelled():
+        else:
             entry.future.exception()  # seen: another piece's failure was the one reported
 
     def _refuse(self, entry: Entry[T, R], problem: Problem) -> None:
