@@ -30,11 +30,11 @@ class Parent:
         self._binary = binary
         self._watched = watched
         self._last: int | None = None
-        self._stubs: set[int] = set()
+        self._known: set[int] = set()
 
     def server(self) -> int | None:
         """The server's process id now; a new one is a restart."""
-        found = next((pid for pid in _children(self._parent) if _program(pid) == self._binary), None)
+        found = next((pid for pid in _children(self._parent) if _arguments(pid)[0] == self._binary), None)
         if found is not None and self._last is not None and found != self._last:
             self._watched.restarted()
         self._last = found or self._last
@@ -46,14 +46,21 @@ class Parent:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def stubs(self, model: str) -> set[int]:
+        """The living processes of a model; each has the path of its version's folder among its arguments."""
+        return {pid for pid in self._living() if f"/{model}/" in " ".join(_arguments(pid)[1:2])}
+
+    def _living(self) -> set[int]:
+        return set() if self._last is None else {pid for pid in _children(self._last) if _runs(pid)}
+
     async def follow(self, hurry: asyncio.Event) -> None:
         """Notice restarts, and ask for a look when a process of a model is gone: it may have been unloaded, or died."""
         while True:
-            server = self.server()
-            stubs = {pid for pid in _children(server) if _runs(pid)} if server is not None else set()
-            if self._stubs - stubs:
+            self.server()
+            stubs = self._living()
+            if self._known - stubs:
                 hurry.set()
-            self._stubs = stubs
+            self._known = stubs
             await asyncio.sleep(FOLLOW_SECONDS)
 
 
@@ -72,10 +79,10 @@ def _runs(pid: int) -> bool:
     return False
 
 
-def _program(pid: int) -> str:
+def _arguments(pid: int) -> list[str]:
     with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
-    return ""
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    return [""]
 
 
 async def _watch(options: argparse.Namespace, settings: Settings) -> None:
@@ -87,7 +94,7 @@ async def _watch(options: argparse.Namespace, settings: Settings) -> None:
     watched = Watched(options.region)
     parent = Parent(options.binary, watched)
     api = Api(options.url, PROBE_SECONDS)
-    watchdog = Watchdog(api, Repository(settings.models_dir), watched, parent.kill_server)
+    watchdog = Watchdog(api, Repository(settings.models_dir), watched, parent)
     follower = asyncio.create_task(parent.follow(hurry))
     await watchdog.look()
     # Whoever can read the metrics finds the first look in them.

@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from models.catalog.card import Card
 from services.errors import Problem
@@ -40,8 +43,26 @@ UNLOAD_SECONDS = 0.5
 """A dead model that was asked for something is being unloaded for ever; it can be loaded all the same."""
 
 LONGEST_PAUSE = 60.0
+WELL_SECONDS = 10.0
+"""A repaired model that has been well for this long is repaired at once when it breaks again."""
 
 _log = logging.getLogger("sightline.triton")
+
+
+LEFT_SECONDS = 15.0
+"""Processes of a model that was loaded anew get this long to finish what they began; some would stay for ever."""
+
+
+class Processes(Protocol):
+    """The processes of the server, to which its API has no way."""
+
+    def kill_server(self) -> None:
+        """End it; its supervisor starts it again."""
+        ...
+
+    def stubs(self, model: str) -> Set[int]:
+        """Those that run a model, without the dead."""
+        ...
 
 
 @dataclass(slots=True)
@@ -67,16 +88,18 @@ class _Repairs:
 
 @dataclass(slots=True)
 class Watchdog:
-    """One server, through ``api``. ``kill`` ends it when it hangs; its supervisor starts it again."""
+    """One server, through ``api`` and, where that does not help, through its ``processes``."""
 
     api: Api
     repository: Repository
     watched: Watched
-    kill: Callable[[], None]
+    processes: Processes
     clock: Callable[[], float] = time.monotonic
     _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
     _repairs: dict[str, _Repairs] = field(default_factory=dict)
     _hangs_since: float | None = None
+    _left: list[tuple[float, str, Set[int]]] = field(default_factory=list)
+    """When to end which processes of which model."""
 
     async def run(self, hurry: asyncio.Event) -> None:
         """Look again and again; at once, and at everything, when told to ``hurry``."""
@@ -113,6 +136,7 @@ class Watchdog:
         for model, reason in broken.items():
             await self._repair(model, reason)
         await self._load_owed({entry.name for entry in served})
+        self._end_left()
         for name in shared_memory.clean((self.watched.region,)):
             _log.info("Shared memory %s was left by a dead process: removed", name)
 
@@ -123,6 +147,7 @@ class Watchdog:
         # A server that is started again loads everything by itself.
         self._seen.clear()
         self._repairs.clear()
+        self._left.clear()
         if not trouble.hangs:
             # It is being started, or its supervisor knows that it is dead.
             self._hangs_since = None
@@ -133,7 +158,7 @@ class Watchdog:
         if now - self._hangs_since >= HANG_SECONDS:
             _log.error("tritonserver has not answered for %.0f s: killed", now - self._hangs_since)
             self._hangs_since = None
-            self.kill()
+            self.processes.kill_server()
 
     # Its models
 
@@ -144,25 +169,36 @@ class Watchdog:
         key = (entry.name, entry.version)
         seen = self._seen.setdefault(key, _Seen())
         now = counts.get(key, (0, 0))
-        if not hurried and not seen.failures and seen.counts[0] >= 0 and now[1] == seen.counts[1]:
-            served_some = now[0] > seen.counts[0]
-            seen.counts = now
-            if served_some:
+        last, seen.counts = seen.counts, now
+        served, failed = 0 <= last[0] < now[0], 0 <= last[1] < now[1]
+        if not hurried and not failed:
+            if served:
                 return Probe(True)
-            if self.clock() < seen.due:
+            if not seen.failures and self.clock() < seen.due:
                 return None
         card = self._card(entry)
         if card is None:
             return None
+        # One of several instances may be dead: they take turns.
+        tries = 2 * card.engine.instances if (hurried or failed) and card.engine.instances > 1 else 1
         began = self.clock()
         try:
-            probe = await self.api.probe(card)
+            probe = await self._probe(card, tries)
         except Unanswered as trouble:
-            probe = Probe(False, f"no answer within {PROBE_SECONDS:g} s" if trouble.hangs else str(trouble))
+            # Busy is not broken.
+            probe = Probe(served, f"no answer within {PROBE_SECONDS:g} s" if trouble.hangs else str(trouble))
         seen.due = self.clock() + (self.clock() - began) / SHARE
-        # The probe itself was counted, too.
-        seen.counts = (now[0] + 1, now[1]) if probe.healthy else (-1, -1)
+        if probe.healthy:
+            seen.counts = (now[0] + tries, now[1])  # its own were counted, too
         return probe if probe.known else None
+
+    async def _probe(self, card: Card, tries: int) -> Probe:
+        """The first failure of so many probes, else a success."""
+        probe = await self.api.probe(card)
+        while probe.healthy and tries > 1:
+            tries -= 1
+            probe = await self.api.probe(card)
+        return probe
 
     def _must_be_repaired(self, entry: Entry, verdict: Probe) -> bool:
         seen = self._seen[entry.name, entry.version]
@@ -171,7 +207,7 @@ class Watchdog:
         if verdict.healthy:
             seen.failures = 0
             repairs.well_since = min(repairs.well_since, self.clock())
-            if self.clock() - repairs.well_since > LONGEST_PAUSE:
+            if self.clock() - repairs.well_since >= WELL_SECONDS:
                 repairs.pause = 0.0
             return False
         seen.failures += 1
@@ -186,6 +222,7 @@ class Watchdog:
         repairs.due = self.clock() + repairs.pause
         began = self.clock()
         self.watched.repaired(model)
+        self._left.append((began + LEFT_SECONDS, model, self.processes.stubs(model)))
         try:
             config = await self.api.config(model)
             trouble = await self.api.unload(model)
@@ -209,7 +246,7 @@ class Watchdog:
         repairs.due = self.clock() + repairs.pause
         for (name, _), seen in self._seen.items():
             if name == model:
-                seen.counts, seen.failures = (-1, -1), 0
+                seen.counts, seen.failures, seen.due = (-1, -1), 0, 0.0
         return trouble
 
     async def _load_owed(self, served: set[str]) -> None:
@@ -241,6 +278,17 @@ class Watchdog:
                 verdict = await self._verdict(entry, {})
                 if verdict is not None:
                     self.watched.model(entry.name, entry.version, float(verdict.healthy))
+
+    def _end_left(self) -> None:
+        """End what is left of models that were loaded anew: Triton waits for a dead instance beside them for ever."""
+        now = self.clock()
+        for due, model, before in self._left:
+            if now >= due:
+                for pid in before & self.processes.stubs(model):
+                    _log.info("A process of %s that was left behind is ended", model, extra={"pid": pid})
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        self._left = [left for left in self._left if now < left[0]]
 
     def _is_owed(self, model: str) -> bool:
         repairs = self._repairs.get(model)

@@ -7,10 +7,12 @@ import signal
 import time
 from pathlib import Path
 
+from models.catalog.card import Engine
 from services.runtime.repository import Repository
 from sightline.triton.api import Api
-from sightline.triton.watchdog import HANG_SECONDS, INTERVAL, Watchdog
+from sightline.triton.watchdog import HANG_SECONDS, INTERVAL, LEFT_SECONDS, Watchdog
 from sightline.triton.watched import Watched
+from tests.support import tiny_models
 from tests.support.serving import alive, eventually
 from tests.support.triton_server import TritonServer
 
@@ -23,13 +25,16 @@ class Bench:
         self.kills = 0
         self.watched = Watched(server.region)
         self.api = Api(server.url, timeout)
-
-        def kill() -> None:
-            self.kills += 1
-
+        self._server = server
         self.watchdog = Watchdog(
-            self.api, Repository(repository), self.watched, kill, lambda: time.monotonic() + self.ahead
+            self.api, Repository(repository), self.watched, self, lambda: time.monotonic() + self.ahead
         )
+
+    def kill_server(self) -> None:
+        self.kills += 1
+
+    def stubs(self, model: str) -> set[int]:
+        return {pid for pid in self._server.stubs(model) if alive(pid)}
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.watched.registry.get_sample_value(name, labels)
@@ -112,3 +117,25 @@ async def test_a_model_that_breaks_again_at_once_is_left_for_a_while(
             await bench.watchdog.look(hurried=True)
         assert bench.ready("tiny-adder") == 1.0
     await bench.api.close()
+
+
+async def test_a_dead_instance_among_living_ones_is_found(triton_server: TritonServer, triton_repository: Path) -> None:
+    tiny_models.add_adder(triton_repository, "tiny-twice", engine=Engine(instances=2))
+    bench = Bench(triton_server, triton_repository)
+    assert await bench.api.load("tiny-twice") == ""
+    try:
+        await bench.watchdog.look()
+        first, second = triton_server.stubs("tiny-twice")
+        os.kill(second, signal.SIGKILL)
+        eventually(lambda: not alive(second))
+        await bench.watchdog.look(hurried=True)
+        assert bench.value("sightline_triton_repairs_total", model="tiny-twice") == 1.0
+        assert bench.ready("tiny-twice") == 1.0
+        # Triton would keep the living one of the two for ever.
+        bench.ahead += LEFT_SECONDS
+        await bench.watchdog.look()
+        eventually(lambda: not {first, second} & bench.stubs("tiny-twice"))
+        assert len(bench.stubs("tiny-twice")) == 2 and bench.ready("tiny-twice") == 1.0
+    finally:
+        await bench.api.unload("tiny-twice")
+        await bench.api.close()
