@@ -62,11 +62,13 @@ class Api:
 
     async def live(self) -> None:
         """Return if it lives."""
-        await self._ask("GET", "/v2/health/live")
+        answer = await self._ask("GET", "/v2/health/live")
+        if answer.status_code != 200:
+            raise Unanswered(f"status {answer.status_code}", hangs=False)
 
     async def index(self) -> list[Entry]:
         """Every version that was ever loaded; folders that Triton cannot serve have no version and are left out."""
-        found = (await self._ask("POST", "/v2/repository/index")).json()
+        found = await self._read("POST", "/v2/repository/index")
         return [
             Entry(one["name"], one["version"], one.get("state", ""), one.get("reason", ""))
             for one in found
@@ -75,7 +77,7 @@ class Api:
 
     async def counts(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Inferences that succeeded and failed since load, by model and version."""
-        found = (await self._ask("GET", "/v2/models/stats")).json().get("model_stats", [])
+        found = (await self._read("GET", "/v2/models/stats")).get("model_stats", [])
         return {
             (one["name"], one["version"]): (
                 int(one["inference_stats"]["success"]["count"]),
@@ -101,7 +103,7 @@ class Api:
 
     async def config(self, model: str) -> dict[str, Any]:
         """The configuration that a model is served with."""
-        found: dict[str, Any] = (await self._ask("GET", f"/v2/models/{model}/config")).json()
+        found: dict[str, Any] = await self._read("GET", f"/v2/models/{model}/config")
         return found
 
     async def load(self, model: str, config: Mapping[str, Any] | None = None) -> str:
@@ -114,6 +116,13 @@ class Api:
         """Begin to unload a model: it answers at once, and the index shows when it is done; why not, or nothing."""
         answer = await self._ask("POST", f"/v2/repository/models/{model}/unload")
         return "" if answer.status_code == 200 else _reason(answer)
+
+    async def _read(self, method: str, path: str) -> Any:
+        """The document that a question is answered with."""
+        answer = await self._ask(method, path)
+        if answer.status_code != 200:
+            raise Unanswered(_reason(answer), hangs=False)
+        return answer.json()
 
     async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:

@@ -11,19 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import signal
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from models.catalog.card import Card
 from services.errors import Problem
 from services.runtime.repository import Repository
 from sightline.triton import shared_memory
 from sightline.triton.api import Api, Entry, Probe, Unanswered
+from sightline.triton.repairing import Processes, Repairs
 from sightline.triton.watched import Watched
 
 INTERVAL = 2.0
@@ -39,30 +37,7 @@ FAILURES = 3
 SHARE = 0.02
 """Of a model's time that idle looks may cost: one that takes 200 ms is tried every ten seconds."""
 
-UNLOAD_SECONDS = 0.5
-"""A dead model that was asked for something is being unloaded for ever; it can be loaded all the same."""
-
-LONGEST_PAUSE = 60.0
-WELL_SECONDS = 10.0
-"""A repaired model that has been well for this long is repaired at once when it breaks again."""
-
 _log = logging.getLogger("sightline.triton")
-
-
-LEFT_SECONDS = 15.0
-"""Processes of a model that was loaded anew get this long to finish what they began; some would stay for ever."""
-
-
-class Processes(Protocol):
-    """The processes of the server, to which its API has no way."""
-
-    def kill_server(self) -> None:
-        """End it; its supervisor starts it again."""
-        ...
-
-    def stubs(self, model: str) -> Set[int]:
-        """Those that run a model, without the dead."""
-        ...
 
 
 @dataclass(slots=True)
@@ -76,17 +51,6 @@ class _Seen:
 
 
 @dataclass(slots=True)
-class _Repairs:
-    """When a model may be repaired again: one that breaks each time it is loaded is left longer and longer."""
-
-    pause: float = 0.0
-    due: float = 0.0
-    well_since: float = math.inf
-    owed: Mapping[str, object] | None = None
-    """The configuration of a model that was taken out and could not be loaded again yet."""
-
-
-@dataclass(slots=True)
 class Watchdog:
     """One server, through ``api`` and, where that does not help, through its ``processes``."""
 
@@ -95,11 +59,12 @@ class Watchdog:
     watched: Watched
     processes: Processes
     clock: Callable[[], float] = time.monotonic
+    _repairs: Repairs = field(init=False)
     _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
-    _repairs: dict[str, _Repairs] = field(default_factory=dict)
     _hangs_since: float | None = None
-    _left: list[tuple[float, str, Set[int]]] = field(default_factory=list)
-    """When to end which processes of which model."""
+
+    def __post_init__(self) -> None:
+        self._repairs = Repairs(self.api, self.processes, self.clock)
 
     async def run(self, hurry: asyncio.Event) -> None:
         """Look again and again; at once, and at everything, when told to ``hurry``."""
@@ -126,7 +91,7 @@ class Watchdog:
         served = [entry for entry in index if entry.state == "READY"]
         for entry in index:
             if entry.state != "READY":
-                wanted = entry.reason != "unloaded" or self._is_owed(entry.name)
+                wanted = entry.reason != "unloaded" or self._repairs.owes(entry.name)
                 self.watched.model(entry.name, entry.version, 0.0 if wanted else math.nan)
         verdicts = await asyncio.gather(*(self._verdict(entry, counts, hurried=hurried) for entry in served))
         broken: dict[str, str] = {}
@@ -135,8 +100,7 @@ class Watchdog:
                 broken[entry.name] = verdict.reason
         for model, reason in broken.items():
             await self._repair(model, reason)
-        await self._load_owed({entry.name for entry in served})
-        self._end_left()
+        await self._repairs.catch_up({entry.name for entry in served})
         for name in shared_memory.clean((self.watched.region,)):
             _log.info("Shared memory %s was left by a dead process: removed", name)
 
@@ -146,8 +110,7 @@ class Watchdog:
         self.watched.down()
         # A server that is started again loads everything by itself.
         self._seen.clear()
-        self._repairs.clear()
-        self._left.clear()
+        self._repairs.forget()
         if not trouble.hangs:
             # It is being started, or its supervisor knows that it is dead.
             self._hangs_since = None
@@ -203,96 +166,25 @@ class Watchdog:
     def _must_be_repaired(self, entry: Entry, verdict: Probe) -> bool:
         seen = self._seen[entry.name, entry.version]
         self.watched.model(entry.name, entry.version, float(verdict.healthy))
-        repairs = self._repairs.setdefault(entry.name, _Repairs())
+        self._repairs.saw(entry.name, healthy=verdict.healthy)
         if verdict.healthy:
             seen.failures = 0
-            repairs.well_since = min(repairs.well_since, self.clock())
-            if self.clock() - repairs.well_since >= WELL_SECONDS:
-                repairs.pause = 0.0
             return False
         seen.failures += 1
-        repairs.well_since = math.inf
         _log.warning("%s/%s fails a tiny inference: %s", entry.name, entry.version, verdict.reason)
-        return (verdict.dead or seen.failures >= FAILURES) and self.clock() >= repairs.due
+        return (verdict.dead or seen.failures >= FAILURES) and self._repairs.may(entry.name)
 
     async def _repair(self, model: str, reason: str) -> None:
-        """Unload and load, with the versions that were served; and wait longer before the next time."""
-        repairs = self._repairs[model]
-        repairs.pause = min(LONGEST_PAUSE, repairs.pause * 2 or INTERVAL)
-        repairs.due = self.clock() + repairs.pause
-        began = self.clock()
+        """Have a model repaired, and tell at once that it is well, if it is."""
         self.watched.repaired(model)
-        self._left.append((began + LEFT_SECONDS, model, self.processes.stubs(model)))
-        try:
-            config = await self.api.config(model)
-            trouble = await self.api.unload(model)
-            if not trouble:
-                await self._await_unloaded(model)
-                repairs.owed = config
-                trouble = await self._load(model, config)
-        except Unanswered as error:
-            trouble = str(error)
-        if trouble:
-            _log.error("%s fails (%s) and could not be loaded anew: %s", model, reason, trouble)
+        if not await self._repairs.repair(model, reason):
             return
-        _log.warning("%s was loaded anew in %.1f s, since: %s", model, self.clock() - began, reason)
-        await self._confirm(model)
-
-    async def _load(self, model: str, config: Mapping[str, object]) -> str:
-        trouble = await self.api.load(model, None if _serves_latest(config) else config)
-        repairs = self._repairs[model]
-        if not trouble:
-            repairs.owed = None
-        repairs.due = self.clock() + repairs.pause
-        for (name, _), seen in self._seen.items():
+        for name, version in list(self._seen):
             if name == model:
-                seen.counts, seen.failures, seen.due = (-1, -1), 0, 0.0
-        return trouble
-
-    async def _load_owed(self, served: set[str]) -> None:
-        """Try again to load what was taken out, unless somebody else has done so."""
-        for model, repairs in self._repairs.items():
-            if model in served:
-                repairs.owed = None
-            elif repairs.owed is not None and self.clock() >= repairs.due:
-                repairs.pause = min(LONGEST_PAUSE, repairs.pause * 2)
-                try:
-                    trouble = await self._load(model, repairs.owed)
-                except Unanswered as error:
-                    trouble = str(error)
-                if trouble:
-                    _log.error("%s could not be loaded: %s", model, trouble)
-
-    async def _await_unloaded(self, model: str) -> None:
-        """Unloading goes on after its answer; a load that comes too early is lost."""
-        end = self.clock() + UNLOAD_SECONDS
-        while self.clock() < end:
-            if all(one.state == "UNAVAILABLE" for one in await self.api.index() if one.name == model):
-                return
-            await asyncio.sleep(0.05)
-
-    async def _confirm(self, model: str) -> None:
-        """Tell at once that a repaired model is well, if it is."""
-        for entry in await self.api.index():
-            if entry.name == model and entry.state == "READY":
-                verdict = await self._verdict(entry, {})
+                self._seen[name, version] = _Seen()
+                verdict = await self._verdict(Entry(name, version, "READY", ""), {})
                 if verdict is not None:
-                    self.watched.model(entry.name, entry.version, float(verdict.healthy))
-
-    def _end_left(self) -> None:
-        """End what is left of models that were loaded anew: Triton waits for a dead instance beside them for ever."""
-        now = self.clock()
-        for due, model, before in self._left:
-            if now >= due:
-                for pid in before & self.processes.stubs(model):
-                    _log.info("A process of %s that was left behind is ended", model, extra={"pid": pid})
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-        self._left = [left for left in self._left if now < left[0]]
-
-    def _is_owed(self, model: str) -> bool:
-        repairs = self._repairs.get(model)
-        return repairs is not None and repairs.owed is not None
+                    self.watched.model(name, version, float(verdict.healthy))
 
     def _card(self, entry: Entry) -> Card | None:
         try:
@@ -305,9 +197,3 @@ class Watchdog:
         for key in [key for key in self._seen if key not in there]:
             del self._seen[key]
         self.watched.keep_only(there)
-
-
-def _serves_latest(config: Mapping[str, object]) -> bool:
-    """Whether a configuration's versions are those that a plain load takes."""
-    policy = config.get("version_policy")
-    return policy in (None, {}, {"latest": {"num_versions": 1}})

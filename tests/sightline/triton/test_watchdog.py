@@ -10,7 +10,8 @@ from pathlib import Path
 from models.catalog.card import Engine
 from services.runtime.repository import Repository
 from sightline.triton.api import Api
-from sightline.triton.watchdog import HANG_SECONDS, INTERVAL, LEFT_SECONDS, Watchdog
+from sightline.triton.repairing import FIRST_PAUSE, LEFT_SECONDS
+from sightline.triton.watchdog import HANG_SECONDS, Watchdog
 from sightline.triton.watched import Watched
 from tests.support import tiny_models
 from tests.support.serving import alive, eventually
@@ -113,7 +114,7 @@ async def test_a_model_that_breaks_again_at_once_is_left_for_a_while(
         await bench.watchdog.look(hurried=True)
         if again:
             assert bench.ready("tiny-adder") == 0.0
-            bench.ahead += INTERVAL
+            bench.ahead += FIRST_PAUSE
             await bench.watchdog.look(hurried=True)
         assert bench.ready("tiny-adder") == 1.0
     await bench.api.close()
