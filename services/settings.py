@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,7 @@ from pydantic_settings import (
 
 PREFIX = "SIGHTLINE_"
 MIB = 1024 * 1024
+_TRITON_URL = r"(grpcs?://)?([^/\s:@]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}(/[a-z0-9][a-z0-9._+-]*)?"
 
 
 class Settings(BaseSettings):
@@ -89,7 +91,8 @@ class Settings(BaseSettings):
     runtime: Literal["onnx", "triton"] = "onnx"
     triton_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         ("127.0.0.1:8011",),
-        description="gRPC addresses of Triton servers: host:port,host:port; grpcs://host:port for TLS",
+        description="gRPC addresses of Triton servers: host:port,host:port; grpcs:// before one for TLS, /model+model "
+        "after one that is for these models only",
     )
     triton_batches: int = Field(2, ge=1, le=64, description="Batches in flight for each instance of a model")
     triton_server: Path | None = Field(
@@ -157,6 +160,14 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return json.loads(value) if value.startswith("[") else [one.strip() for one in value.split(",") if one.strip()]
+
+    @field_validator("triton_urls")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not re.fullmatch(_TRITON_URL, url):
+                raise ValueError(f"{url[:80]!r} is not host:port, grpcs://host:port or host:port/model+model")
+        return value
 
     @property
     def models_dir(self) -> Path:

@@ -74,7 +74,7 @@ class TritonBackend(RepositoryBackend):
             card,
             self._fleet,
             self._observer,
-            slots=self._settings.triton_batches * card.engine.instances * len(self._settings.triton_urls),
+            slots=self._settings.triton_batches * card.engine.instances * self._fleet.servers_for(card.name),
             leave=self._leave,
         )
         bringing = self._fleet.bring(card, served.wire, anew=held is not None)

@@ -50,8 +50,11 @@ class Fleet:
     ``card_of`` finds a card in the repository, wanted or not.
     """
 
-    def __init__(self, addresses: Sequence[str], folder: Path, card_of: Callable[[str, str], Card]) -> None:
-        self.replicas = [Replica(address) for address in addresses]
+    def __init__(self, urls: Sequence[str], folder: Path, card_of: Callable[[str, str], Card]) -> None:
+        self.replicas = [Replica(url) for url in urls]
+        named = frozenset(name for replica in self.replicas for name in replica.models)
+        for replica in self.replicas:
+            replica.elsewhere = named
         self.wanted: dict[Key, Wanted] = {}
         self._loaders = {replica: Loader(replica.channel, folder, card_of) for replica in self.replicas}
         self._menders = [Mender(replica, self._loaders[replica], self.wanted) for replica in self.replicas]
@@ -90,7 +93,12 @@ class Fleet:
         for replica in self.replicas:
             if replica.serves(key):
                 return ""
-        return "; ".join(replica.why_not(key) for replica in self.replicas)
+        reasons = [replica.why_not(key) for replica in self.replicas if replica.takes(key[0])]
+        return "; ".join(reasons) or "SIGHTLINE_TRITON_URLS names no Triton server for it"
+
+    def servers_for(self, model: str) -> int:
+        """How many servers are to have a model; at least 1."""
+        return max(1, sum(replica.takes(model) for replica in self.replicas))
 
     def serving_at(self, key: Key) -> tuple[str, ...]:
         return tuple(replica.address for replica in self.replicas if replica.serves(key))
@@ -129,7 +137,7 @@ class Fleet:
         async with self._lock(card.name):
             before = self.wanted.get(key)
             mine = self.wanted[key] = Wanted(card, wire)
-            up = [replica for replica in self.replicas if replica.up]
+            up = [replica for replica in self.replicas if replica.up and replica.takes(card.name)]
             results = await asyncio.gather(*(self._bring(replica, key, anew) for replica in up), return_exceptions=True)
             failures = [one for one in results if isinstance(one, Failure) and one.fault in _REFUSALS]
             if up and len(failures) == len(up):
@@ -153,7 +161,7 @@ class Fleet:
                 replica.forget(key)
             if self.leaving:
                 return
-            up = [replica for replica in self.replicas if replica.up]
+            up = [replica for replica in self.replicas if replica.up and replica.takes(card.name)]
             results = await asyncio.gather(
                 *(
                     self._loaders[replica].drop(*key) if others else self._loaders[replica].clear(card.name)

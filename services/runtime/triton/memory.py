@@ -149,8 +149,6 @@ class SharedMemory:
 
 def is_local(address: str) -> bool:
     """Whether a server is on this machine by its address."""
-    if address.startswith("unix:"):
-        return True
     host = address.removeprefix("grpc://").removeprefix("grpcs://").rpartition(":")[0].strip("[]")
     return host in ("localhost", "::1") or host.startswith("127.")
 

@@ -78,7 +78,7 @@ class Mender:
                 self._pauses.clear()
                 continue
             results = await asyncio.gather(
-                *(self._look_after(key) for key in list(self._wanted)), return_exceptions=True
+                *(self._look_after(key) for key in list(self._wanted) if replica.takes(key[0])), return_exceptions=True
             )
             for one in results:
                 if isinstance(one, Exception):

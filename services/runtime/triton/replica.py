@@ -72,11 +72,21 @@ class Place:
         self.dead_since = (self.dead_since or time.monotonic()) if dead else None
 
 
-class Replica:
-    """See the module's docstring. Used from one event loop."""
+def parse(url: str) -> tuple[str, frozenset[str]]:
+    """``host:port/model+model`` in address and names. A server without names is for all models that no other names."""
+    scheme, found, rest = url.rpartition("://")
+    address, _, names = rest.partition("/")
+    return scheme + found + address, frozenset(name for name in names.split("+") if name)
 
-    def __init__(self, address: str) -> None:
+
+class Replica:
+    """See the module's docstring. ``url`` is one of the setting's. Used from one event loop."""
+
+    def __init__(self, url: str) -> None:
+        address, models = parse(url)
         self.address = address
+        self.models = models
+        self.elsewhere: frozenset[str] = frozenset()
         self.channel = Channel(address)
         self.up = False
         self.settled = False
@@ -84,6 +94,10 @@ class Replica:
         self.alarm = asyncio.Event()
         self._places: dict[Key, Place] = {}
         self._memory = SharedMemory(self.channel) if is_local(address) else None
+
+    def takes(self, model: str) -> bool:
+        """Whether a model is to be on this server: one of those it is for, or one that no server is named for."""
+        return model in self.models if self.models else model not in self.elsewhere
 
     def place(self, key: Key) -> Place:
         found = self._places.get(key)

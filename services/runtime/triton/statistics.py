@@ -13,7 +13,7 @@ from services.runtime.triton.remote import Remote
 
 async def refresh(served: Remote, fleet: Fleet) -> None:
     """Ask every server that answers."""
-    asked = [replica.channel.statistics(*served.key) for replica in fleet.replicas if replica.up]
+    asked = [replica.channel.statistics(*served.key) for replica in fleet.replicas if replica.serves(served.key)]
     told = await asyncio.gather(*asked, return_exceptions=True)
     total = Statistics()
     for one in told:

@@ -15,8 +15,8 @@ import pytest
 from models.catalog.card import Card, Engine
 from services.errors import Problem
 from services.runtime import cores, opening
-from services.runtime.ort import check_onnxruntime_install
 from services.runtime.embedded import Embedded
+from services.runtime.ort import check_onnxruntime_install
 from services.runtime.served import NoObserver
 from services.runtime.session import Session, open_session
 from services.settings import Settings

@@ -133,6 +133,23 @@ async def test_with_no_server_left_a_refusal_comes_at_once_and_says_when_to_come
         await until(lambda: backend.ready(MODEL))
 
 
+async def test_a_server_that_is_named_for_models_gets_no_others(settings: Settings) -> None:
+    tiny_models.add_adder(settings.models_dir)
+    tiny_models.add_adder(settings.models_dir, "other-adder")
+    async with recorder() as first, recorder() as second:
+        urls = (f"{first.address}/{MODEL}+more", f"{second.address}/third")
+        backend = TritonBackend(settings.model_copy(update={"triton_urls": urls}))
+        await backend.start()
+        try:
+            status = {one.name: one for one in backend.index()}
+            assert status[MODEL].providers == (first.address,)
+            await backend.infer(MODEL, pair(), options=Options.within(5))
+            assert first.rows and not second.rows
+            assert "names no Triton server" in status["other-adder"].reason
+        finally:
+            await backend.close()
+
+
 async def test_a_gateway_starts_before_its_servers(settings: Settings, shared_triton: Shared) -> None:
     tiny_models.add_all(settings.models_dir)
     backend = TritonBackend(settings.model_copy(update={"triton_urls": ("127.0.0.1:9", shared_triton.server.grpc)}))
@@ -201,6 +218,12 @@ def test_addresses_are_written_as_people_do_and_handed_on(monkeypatch: pytest.Mo
     assert settings.triton_urls == ("one:8001", "two:8001")
     monkeypatch.setenv("SIGHTLINE_TRITON_URLS", settings.environment()["SIGHTLINE_TRITON_URLS"])
     assert Settings().triton_urls == ("one:8001", "two:8001")
+
+
+@pytest.mark.parametrize("url", ["nothing", "http://one:8001", "one:8001/../x", "one:port", ""])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        Settings(triton_urls=(url,))
 
 
 def test_a_runtime_without_servers_or_client_says_what_to_do() -> None:
