@@ -40,7 +40,7 @@ def up(
 ) -> None:
     """Start a tritonserver for the model repository, watch it, and repair what dies in it.
 
-    Then: SIGHTLINE_RUNTIME=triton SIGHTLINE_TRITON_URLS='["127.0.0.1:8011"]' sightline serve
+    Then: SIGHTLINE_RUNTIME=triton SIGHTLINE_TRITON_URLS=127.0.0.1:8011 sightline serve
 
     SIGTERM or Ctrl-C stops it once the inferences in flight are done.
     """
@@ -133,6 +133,6 @@ def _announce(where: Up, *, as_json: bool) -> None:
         ("\nModels    ", "dim"),
         f"run {'in Triton' if where.runs == 'native' else 'in Python'}, on {where.device.upper()}",
         ("\nGateway   ", "dim"),
-        f"SIGHTLINE_RUNTIME=triton SIGHTLINE_TRITON_URLS='[\"{where.grpc}\"]' sightline serve",
+        f"SIGHTLINE_RUNTIME=triton SIGHTLINE_TRITON_URLS={where.grpc} sightline serve",
     )
     console(errors=True).print(Panel(body, title="Triton serves", title_align="left", border_style="green"))

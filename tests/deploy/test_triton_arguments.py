@@ -29,8 +29,8 @@ def of_compose() -> list[str]:
 
 def of_kubernetes() -> list[str]:
     text = (compose.ROOT / "deploy" / "kubernetes" / "triton" / f"{MODEL}.yaml").read_text()
-    (deployment,) = [one for one in yaml.safe_load_all(text) if one["kind"] == "Deployment"]
-    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    (servers,) = [one for one in yaml.safe_load_all(text) if one["kind"] == "StatefulSet"]
+    arguments = servers["spec"]["template"]["spec"]["containers"][0]["args"]
     assert isinstance(arguments, list)
     return arguments
 
