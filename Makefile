@@ -4,12 +4,13 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 export SIGHTLINE_DATA_DIR ?= $(CURDIR)/.sightline
 BIN := .venv/bin
+export RUNTIME ?= onnx
 
 .PHONY: help setup ready demo test faults check serve bench clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nVariables: SIGHTLINE_DATA_DIR (models and data), PYTHON (3.11 or newer), EXTRAS and TORCH (what is installed),\nARGS (for serve, bench and the tests: make test ARGS="tests/gateway -x").\n'
+	@printf '\nVariables: SIGHTLINE_DATA_DIR (models and data), PYTHON (3.11 or newer), EXTRAS and TORCH (what is installed),\nRUNTIME (for demo: onnx, or triton for a real tritonserver),\nARGS (for serve, bench and the tests: make test ARGS="tests/gateway -x").\n'
 
 setup: ## Virtual environment, packages, default models; does nothing when nothing has changed
 	@scripts/setup.sh
@@ -17,8 +18,8 @@ setup: ## Virtual environment, packages, default models; does nothing when nothi
 ready: # the same without what only tests need
 	@scripts/setup.sh run
 
-demo: ready ## Start the platform, ask it about real photos, check the answers, stop it
-	@$(BIN)/python -m sightline.demo
+demo: ready ## Start the platform, ask it about real photos, check the answers, stop it; also RUNTIME=triton
+	@$(BIN)/python -m sightline.demo --runtime $(RUNTIME)
 
 test: setup check ## Everything that CI runs: checks and the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)

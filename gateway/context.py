@@ -35,7 +35,7 @@ from services.media.picture import Picture
 from services.media.remote import RemoteImages
 from services.net.guard import SystemResolver
 from services.runtime.backend import Backend
-from services.runtime.onnx import OnnxBackend
+from services.runtime.choosing import open_backend
 from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
@@ -102,6 +102,11 @@ class Context:
         owner = "" if exchange.caller is None else exchange.caller.key_id
         return self.pictures.read(images, exchange.stages, owner=owner, deadline=exchange.deadline)
 
+    @property
+    def takes_work(self) -> bool:
+        """Whether the process is to be sent requests."""
+        return self.lifecycle.takes_work and self.backend.takes_work()
+
     async def start(self) -> None:
         """Load models; then the process is ready."""
         await self.backend.start()
@@ -124,7 +129,7 @@ class Context:
 def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics: Path | None) -> Context:
     """Put a process together. ``exposed`` says whether other machines can reach it; ``metrics`` is the workers' folder.
 
-    Raises ``exposed-without-key`` when it would answer strangers.
+    Raises ``exposed-without-key`` when it would answer strangers, and what :func:`open_backend` raises.
     """
     upgrade(settings.database)
     database = connect(settings.database)
@@ -138,7 +143,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
     references = References(
         limits, remote, jobs.artifacts, per_request=settings.max_body_bytes, held=settings.max_held_bytes
     )
-    backend = backend or OnnxBackend(settings, observer=telemetry)
+    backend = backend or open_backend(settings, telemetry)
     return Context(
         settings=settings,
         backend=backend,

@@ -166,6 +166,41 @@ def remove(root: Path, name: str, version: str | None = None) -> None:
         _sync_folder(root)
 
 
+def stale_config(root: Path, name: str) -> str | None:
+    """What ``config.pbtxt`` of a model should say, where it says something else; ``None`` where it is right.
+
+    A model whose latest version has no ONNX file of its own should have none: an empty text then.
+    """
+    model = _model_folder(root, name)
+    folder = latest(root, name)
+    card = _card_or_none(folder) if folder is not None else None
+    if folder is None or card is None:
+        return None
+    wanted = config_pbtxt(card) if (folder / MODEL).is_file() else ""
+    try:
+        found = (model / CONFIG).read_text()
+    except OSError:
+        found = ""
+    return wanted if found != wanted else None
+
+
+def refresh_configs(root: Path) -> list[str]:
+    """Write again each ``config.pbtxt`` that is not what this release would write; the models concerned.
+
+    Those of a repository that this process may not write to stay as they are.
+    """
+    refreshed = []
+    for name in sorted({one.name for one in installed(root)}):
+        if stale_config(root, name) is None or not os.access(root / name, os.W_OK):
+            continue
+        with _writing(root, name) as scratch:
+            folder = latest(root, name)
+            if folder is not None and stale_config(root, name) is not None:
+                _place_config(_stage_config(folder, _card_or_none(folder), scratch), root / name)
+                refreshed.append(name)
+    return refreshed
+
+
 def sha256(file: Path) -> str:
     """Hexadecimal sha256 of a file, read in pieces."""
     digest = hashlib.sha256()

@@ -80,6 +80,32 @@ make_exporter() {
   printf '%s' "$key" >"$stamp"
 }
 
+# A real tritonserver, for tests and for `make demo RUNTIME=triton`. In an environment of its own, because its Python side
+# needs NumPy 1. Its wheel is for Linux on x86_64, and NumPy 1 has wheels up to Python 3.12.
+make_triton() {
+  list=deploy/triton/requirements.txt
+  stamp=.venv-triton/.installed
+  key=$(key_of "$list")
+  [ "$(cat "$stamp" 2>/dev/null)" = "$key" ] && return
+  if [ "$(uname -s) $(uname -m)" != "Linux x86_64" ]; then
+    say "No tritonserver: its package is for Linux on x86_64; what drives it will say so"
+    return
+  fi
+  found=""
+  for candidate in "$VENV/bin/python" python3.12 python3.11; do
+    "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || continue
+    found=$candidate
+    break
+  done
+  [ -n "$found" ] || fail "tritonserver needs Python 3.11 or 3.12" "Debian, Ubuntu: apt-get install python3.11-venv" \
+    "Or make the checkout with one: make setup PYTHON=/path/to/python3.12"
+  say "Installing tritonserver"
+  rm -rf .venv-triton
+  "$found" -m venv .venv-triton
+  .venv-triton/bin/python -m pip install --quiet --no-deps --requirement "$list"
+  printf '%s' "$key" >"$stamp"
+}
+
 # Programs that some tests drive. They are installed where that needs no password; elsewhere they are named, and the
 # tests that need them say so again. Asked for once: a system that lacks a package is not searched every time.
 install_programs() {
@@ -119,5 +145,8 @@ install_packages
 if [ "${1:-all}" = all ]; then
   make_exporter
   install_programs
+fi
+if [ "${1:-all}" = all ] || [ "${RUNTIME:-onnx}" = triton ]; then
+  make_triton
 fi
 pull_models

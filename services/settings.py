@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 PREFIX = "SIGHTLINE_"
 MIB = 1024 * 1024
+_TRITON_URL = r"(grpcs?://)?([^/\s:@]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}(/[a-z0-9][a-z0-9._+-]*)?"
 
 
 class Settings(BaseSettings):
@@ -81,7 +89,15 @@ class Settings(BaseSettings):
 
     # Models
     runtime: Literal["onnx", "triton"] = "onnx"
-    triton_urls: tuple[str, ...] = ()
+    triton_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.1:8011",),
+        description="gRPC addresses of Triton servers: host:port,host:port; grpcs:// before one for TLS, /model+model "
+        "after one that is for these models only",
+    )
+    triton_batches: int = Field(2, ge=1, le=64, description="Batches in flight for each instance of a model")
+    triton_server: Path | None = Field(
+        None, description="tritonserver, or a virtual environment that has nvidia-pytriton; looked for when absent"
+    )
     providers: tuple[str, ...] = Field((), description="ONNX Runtime providers in order; CUDA then CPU when absent")
     preload: tuple[str, ...] = Field(("*",), description="Models to load at start; * is all, empty is none")
     default_classifier: str = "photo-zero-shot"
@@ -138,6 +154,22 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @field_validator("triton_urls", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """``a:1,b:2`` as people write it, or JSON as :meth:`environment` does."""
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.startswith("[") else [one.strip() for one in value.split(",") if one.strip()]
+
+    @field_validator("triton_urls")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not re.fullmatch(_TRITON_URL, url):
+                raise ValueError(f"{url[:80]!r} is not host:port, grpcs://host:port or host:port/model+model")
+        return value
 
     @property
     def models_dir(self) -> Path:

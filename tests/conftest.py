@@ -10,6 +10,7 @@ import pytest
 
 from services.settings import Settings
 from tests.support import tiny_models
+from tests.support.triton_suite import Shared, shared
 
 DEFAULT_MODELS = Path(__file__).resolve().parent.parent / ".sightline" / "models"
 
@@ -46,3 +47,10 @@ def default_models() -> Path:
     if not DEFAULT_MODELS.is_dir() or not any(DEFAULT_MODELS.glob("*/*/card.json")):
         pytest.fail(f"the default models are not in {DEFAULT_MODELS}: run `make setup` once", pytrace=False)
     return DEFAULT_MODELS
+
+
+@pytest.fixture(scope="session")
+def shared_triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """One real tritonserver with the tiny models, for the whole session."""
+    with shared(tmp_path_factory.mktemp("shared-triton")) as running:
+        yield running

@@ -1,5 +1,5 @@
-# The platform, in two sizes from one build: `gateway` answers requests and runs jobs that need no training library;
-# `trainer` has PyTorch as well, for fine-tuning, benchmarks and pulling models.
+# The platform, in three sizes from one build: `gateway` answers requests and runs jobs that need no training library;
+# `trainer` has PyTorch as well, for fine-tuning, benchmarks and pulling models; `triton` has a tritonserver.
 #
 #   docker build -f deploy/docker/sightline.Dockerfile --target gateway -t sightline-gateway:0.1.0 .
 ARG PYTHON=3.11.14-slim-bookworm
@@ -31,6 +31,11 @@ RUN pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} "${TORCH}"
 RUN python requirements.py train >train.txt \
     && pip install --constraint constraints.txt --requirement train.txt
 
+FROM build AS build-triton
+COPY deploy/triton/requirements.txt triton.txt
+RUN python -m venv /opt/triton \
+    && /opt/triton/bin/pip install --no-deps --requirement triton.txt
+
 FROM python:${PYTHON} AS runtime
 RUN groupadd --gid 10001 sightline \
     && useradd --uid 10001 --gid sightline --no-create-home --home-dir /var/lib/sightline --shell /usr/sbin/nologin sightline \
@@ -52,6 +57,15 @@ COPY --from=build-trainer /opt/sightline /opt/sightline
 CMD ["worker", "--queue", "finetune"]
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
     CMD ["python", "-I", "/usr/local/lib/sightline/probe.py", "process", "sightline.background"]
+
+FROM runtime AS triton
+COPY --from=build /opt/sightline /opt/sightline
+COPY --from=build-triton /opt/triton /opt/triton
+ENV SIGHTLINE_TRITON_SERVER=/opt/triton
+EXPOSE 8000 8001 8002 8003
+CMD ["triton", "up", "--cpu", "--host=0.0.0.0", "--port=8000"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
+    CMD ["python", "-I", "/usr/local/lib/sightline/probe.py", "http", "http://127.0.0.1:8000/v2/health/ready"]
 
 FROM runtime AS gateway
 COPY --from=build /opt/sightline /opt/sightline

@@ -63,7 +63,7 @@ def config(card: Card) -> dict[str, Any]:
 
 
 def statistics(card: Card, counted: Statistics) -> dict[str, Any]:
-    """Triton's ``model_stats`` entry. Joining and copying rows is part of ``compute_infer`` here."""
+    """Triton's ``model_stats`` entry. Joining and copying rows is part of ``compute_infer`` in embedded engines."""
     requests = counted.success_count
     nothing = {"count": 0, "ns": 0}
     return {
@@ -76,9 +76,9 @@ def statistics(card: Card, counted: Statistics) -> dict[str, Any]:
             "success": {"count": requests, "ns": counted.success_ns},
             "fail": {"count": counted.fail_count, "ns": counted.fail_ns},
             "queue": {"count": requests, "ns": counted.queue_ns},
-            "compute_input": {"count": requests, "ns": 0},
+            "compute_input": {"count": requests, "ns": counted.input_ns},
             "compute_infer": {"count": requests, "ns": counted.infer_ns},
-            "compute_output": {"count": requests, "ns": 0},
+            "compute_output": {"count": requests, "ns": counted.output_ns},
             "cache_hit": nothing,
             "cache_miss": nothing,
         },

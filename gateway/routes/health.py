@@ -20,9 +20,13 @@ async def live(request: Request) -> Response:
 
 @router.get("/readyz", summary="The process takes work", responses={503: {"description": "Starting, or draining"}})
 async def ready(request: Request) -> Response:
-    """200 once models are loaded; 503 before that and from the moment the process is told to stop."""
-    lifecycle = context_of(request).lifecycle
-    if lifecycle.takes_work:
+    """200 once models are loaded; 503 before that, while no server that runs models is reached, and from the moment
+    the process is told to stop."""
+    context = context_of(request)
+    lifecycle = context.lifecycle
+    if context.takes_work:
         return Response(_OK, media_type="application/json")
-    body = b'{"status":"draining"}' if lifecycle.leaving or lifecycle.draining else b'{"status":"starting"}'
+    going = lifecycle.leaving or lifecycle.draining
+    status = "draining" if going else "no-engine" if lifecycle.ready else "starting"
+    body = b'{"status":"%s"}' % status.encode()
     return Response(body, status_code=503, headers={"Retry-After": "1"}, media_type="application/json")

@@ -27,6 +27,7 @@ async def list_models(request: Request) -> Response:
     """Every model of the repository, loaded or not, by name."""
     allow(request, "infer")
     context = context_of(request)
+    await context.backend.counted()
     by_name: dict[str, list[ModelStatus]] = {}
     for status in context.backend.index():
         by_name.setdefault(status.name, []).append(status)
@@ -38,7 +39,9 @@ async def list_models(request: Request) -> Response:
 async def show_model(request: Request, name: str) -> Response:
     """One model with its card."""
     allow(request, "infer")
-    return _json(_one(context_of(request), name))
+    context = context_of(request)
+    await context.backend.counted(name)
+    return _json(_one(context, name))
 
 
 @router.post("/{name}/load", summary="Load a model", response_model=Model, responses=_CHANGES)
@@ -89,8 +92,24 @@ def _describe(context: Context, versions: Sequence[ModelStatus]) -> dict[str, An
         "state": shown.state,
         "runtime": shown.runtime,
         "providers": list(shown.providers),
+        "statistics": _counters(context, shown),
         "versions": [{"version": status.version, "state": status.state, "reason": status.reason} for status in ordered],
         "card": card.model_dump(mode="json") if card else None,
+    }
+
+
+def _counters(context: Context, status: ModelStatus) -> dict[str, Any] | None:
+    if status.state != "READY":
+        return None
+    counted = context.backend.statistics(status.name, status.version)
+    return {
+        "requests": counted.success_count,
+        "failed": counted.fail_count,
+        "inferences": counted.inference_count,
+        "batches": counted.execution_count,
+        "queue_seconds": round(counted.queue_ns * 1e-9, 6),
+        "compute_seconds": round((counted.input_ns + counted.infer_ns + counted.output_ns) * 1e-9, 6),
+        "pending": counted.pending,
     }
 
 

@@ -56,7 +56,7 @@ async def server_live(request: Request) -> Response:
 )
 async def server_ready(request: Request) -> Response:
     """200 once models are loaded, 503 before that and from the moment the process is told to stop."""
-    ready = context_of(request).lifecycle.takes_work
+    ready = context_of(request).takes_work
     return _json({"ready": ready}, 200 if ready else 503)
 
 
@@ -70,6 +70,7 @@ async def all_statistics(request: Request) -> Response:
     """Statistics of every version that is ready."""
     allow(request, "infer")
     context = context_of(request)
+    await context.backend.counted()
     ready = [status for status in context.backend.index() if status.state == "READY" and status.card is not None]
     return _json({"model_stats": [_statistics(context, status.card) for status in ready if status.card is not None]})
 
@@ -148,9 +149,11 @@ async def model_config(request: Request, model: str, version: str | None = None)
     responses=openapi.ABOUT_MODEL,
 )
 async def model_statistics(request: Request, model: str, version: str | None = None) -> Response:
-    """Statistics of one version, or of every version that is ready, as this process has counted them."""
+    """Statistics of one version, or of every version that is ready: as this process has counted them, or the Triton
+    servers that run it."""
     context = context_of(request)
     card = await _card(request, model, version)
+    await context.backend.counted(model)
     if version is not None:
         return _json({"model_stats": [_statistics(context, card)]})
     cards = [status.card for status in context.backend.index() if status.name == model and status.state == "READY"]

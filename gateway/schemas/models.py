@@ -19,6 +19,18 @@ class ModelVersion(Answer):
     reason: str = Field("", description="Why it is not ready")
 
 
+class Counters(Answer):
+    """What a model has done since it was loaded: in this process, or at all Triton servers that have it."""
+
+    requests: int = Field(description="Requests answered; to Triton, a batch that a gateway has joined is one")
+    failed: int = Field(description="Requests that failed or were refused")
+    inferences: int = Field(description="Rows: pictures, texts, items of a tensor")
+    batches: int = Field(description="Times that the network ran")
+    queue_seconds: float = Field(description="Waited for a batch, all requests together")
+    compute_seconds: float = Field(description="Computed, all requests together")
+    pending: int = Field(description="Rows that wait in this process now")
+
+
 class Model(Answer):
     """A model of the repository, in OpenAI's shape and with what there is to know about it."""
 
@@ -30,7 +42,11 @@ class Model(Answer):
     version: str = Field(description="The version that answers when none is asked for", examples=["1"])
     state: State = Field(description="READY answers requests")
     runtime: str = Field(description="The engine that runs it", examples=["onnxruntime"])
-    providers: list[str] = Field(description="What the engine really runs on", examples=[["CPUExecutionProvider"]])
+    providers: list[str] = Field(
+        description="What the engine really runs on, or the Triton servers that it works on",
+        examples=[["CPUExecutionProvider"]],
+    )
+    statistics: Counters | None = Field(None, description="What the version shown has done; absent unless it is READY")
     versions: list[ModelVersion] = Field(description="Every version in the repository")
     card: dict[str, Any] | None = Field(description="Signature, licence, provenance, measured quality, limits")
 

@@ -101,6 +101,8 @@ class Engine(_Data):
     name: Literal["onnxruntime", "openvino"] = "onnxruntime"
     intra_op_threads: int = Field(default=0, ge=0, description="0: one per physical core")
     precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    gpu: Literal["cuda", "tensorrt"] = Field(default="cuda", description="What runs it on a GPU of an inference server")
+    instances: int = Field(default=1, ge=1, le=64, description="Copies of it in one inference server")
     reason: str = ""
 
 

@@ -80,6 +80,8 @@ class Statistics:
     fail_ns: int = 0
     queue_ns: int = 0
     infer_ns: int = 0
+    input_ns: int = 0
+    output_ns: int = 0
     last_inference_ms: int = 0
     batch_counts: dict[int, int] = field(default_factory=dict)
     batch_ns: dict[int, int] = field(default_factory=dict)
@@ -134,11 +136,19 @@ class Backend(Protocol):
 
     def ready(self, model: str, version: str | None = None) -> bool: ...
 
+    def takes_work(self) -> bool:
+        """Whether there is anything that could run a model: false while servers that do so are away."""
+        ...
+
     def index(self) -> list[ModelStatus]:
         """Every version in the repository, loaded or not."""
         ...
 
     def statistics(self, model: str, version: str) -> Statistics: ...
+
+    async def counted(self, model: str | None = None) -> None:
+        """Return once :meth:`statistics` of a model, or of all, are of this moment: others may be counting."""
+        ...
 
 
 def as_float32(array: Tensor) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 from services.errors import Problem
 from services.runtime.problems import deadline_exceeded, model_closing, queue_full
-from services.runtime.queue import Bucket, Done, Entry, Hooks, Limits, Piece, Ran
+from services.runtime.queue import Bucket, Done, Entry, Hooks, Limits, Piece, Ran, Run
 from services.runtime.service_time import ServiceTime
 
 T = TypeVar("T")
@@ -52,6 +52,7 @@ class Batcher(Generic[T, R]):
         self._buckets: dict[Hashable, Bucket[T, R]] = {}
         self._waiting: dict[int, int] = {}  # rows by priority
         self._running_rows = 0
+        self._running = 0
         self._sequence = 0
         self._leave: asyncio.Handle | None = None
         self._hold: asyncio.TimerHandle | None = None
@@ -86,7 +87,7 @@ class Batcher(Generic[T, R]):
     async def drain(self) -> None:
         """Wait until nothing waits or runs. What waits for a delay leaves at once."""
         self._closing = True
-        while self._buckets or self._running_rows:
+        while self._buckets or self._running:
             self._leave_soon()
             idle = asyncio.get_running_loop().create_future()
             self._idle.append(idle)
@@ -137,7 +138,7 @@ class Batcher(Generic[T, R]):
         if not waiting:
             return
         ahead = self._running_rows + sum(n for other, n in self._waiting.items() if other <= priority)
-        rate = self._service.rows_per_second
+        rate = self._service.rows_per_second * self._limits.slots
         wait = ahead / rate if rate else None
         if waiting + rows > self._limits.max_queue:
             self._hooks.on_rejected("queue-full")
@@ -155,25 +156,33 @@ class Batcher(Generic[T, R]):
 
     def _leave_now(self) -> None:
         self._leave = None
-        if self._running_rows or not self._buckets:
-            return
-        now = self._clock()
-        if self._expiry is not None and self._expiry_at <= now:
-            self._drop_expired(now)
-        batch = self._next_batch(now)
-        if not batch:
-            return
+        # What runs at once is done here already, and the next leaves in the loop's next turn.
+        while self._leave is None and self._buckets and self._running < self._limits.slots:
+            now = self._clock()
+            if self._expiry is not None and self._expiry_at <= now:
+                self._drop_expired(now)
+            batch = self._next_batch(now)
+            if not batch:
+                return
+            self._run(batch, now)
+
+    def _run(self, batch: list[Entry[T, R]], now: float) -> None:
         for entry in batch:
             self._forget(entry)
         rows = sum(entry.rows for entry in batch)
-        self._running_rows = rows
+        self._running_rows += rows
+        self._running += 1
         try:
             ran = self._execute([entry.payload for entry in batch])
         except Exception as error:
-            self._failed(batch, error)
+            self._failed(batch, rows, error)
             return
         if isinstance(ran, asyncio.Future):
             ran.add_done_callback(partial(self._ran_elsewhere, batch, rows, now))
+            if isinstance(ran, asyncio.Task):  # what runs in a thread cannot be stopped
+                run = Run(ran, len(batch))
+                for entry in batch:
+                    entry.run = run
         else:
             self._ran(batch, rows, now, ran)
 
@@ -205,10 +214,10 @@ class Batcher(Generic[T, R]):
     def _ran_elsewhere(
         self, batch: list[Entry[T, R]], rows: int, started: float, future: asyncio.Future[Ran[R]]
     ) -> None:
-        if future.cancelled():  # the executor was shut down before it began
-            self._failed(batch, model_closing())
+        if future.cancelled():  # the executor was shut down before it began, or all callers have left
+            self._failed(batch, rows, model_closing())
         elif (error := future.exception()) is not None:
-            self._failed(batch, error)
+            self._failed(batch, rows, error)
         else:
             self._ran(batch, rows, started, future.result())
 
@@ -221,20 +230,25 @@ class Batcher(Generic[T, R]):
                 entry.future.set_exception(result)
             else:
                 entry.future.set_result(Done(result, started - entry.arrived, ran.seconds, rows))
-        self._free()
+        self._free(rows)
         self._hooks.on_batch(rows, started - min(entry.arrived for entry in batch), ran.seconds)
 
-    def _failed(self, batch: list[Entry[T, R]], error: BaseException) -> None:
+    def _failed(self, batch: list[Entry[T, R]], rows: int, error: BaseException) -> None:
         for entry in batch:
             if not entry.future.done():
                 entry.future.set_exception(error)
-        self._free()
+        self._free(rows)
 
-    def _free(self) -> None:
-        self._running_rows = 0
+    def _free(self, rows: int) -> None:
+        """A batch of ``rows`` has run."""
+        self._running_rows -= rows
+        self._running -= 1
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._buckets:
             self._leave_soon()
-        elif self._idle:
+        elif self._idle and not self._running:
             for waiter in self._idle:
                 if not waiter.done():
                     waiter.set_result(None)
@@ -261,11 +275,13 @@ class Batcher(Generic[T, R]):
         if entry.waits:
             self._remove(entry)
             entry.future.cancel()
-            if not self._running_rows:
-                self._free()
-        elif not entry.future.done():
+            if not self._running:
+                self._go_on()
+        elif not entry.future.done() or entry.future.cancelled():
             entry.future.cancel()  # runs already; nobody will look at the result
-        elif not entry.future.cancelled():
+            if entry.run is not None:
+                entry.run.leave()
+        else:
             entry.future.exception()  # seen: another piece's failure was the one reported
 
     def _refuse(self, entry: Entry[T, R], problem: Problem) -> None:
@@ -292,8 +308,8 @@ class Batcher(Generic[T, R]):
         ]
         if deadlines:
             self._expire_at(min(deadlines))
-        if not self._running_rows:
-            self._free()
+        if not self._running:
+            self._go_on()
 
     def _drop_expired(self, now: float) -> None:
         for bucket in list(self._buckets.values()):

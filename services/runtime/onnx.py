@@ -1,51 +1,25 @@
-"""The embedded backend: models of the repository run in this process, by ONNX Runtime or the engine of their card.
-
-Several gateway processes share one data folder. Each runs the models itself; ``control.py`` keeps what is loaded the
-same in all of them. A request that names no version gets the latest that is served. While a newer one loads, the old
-one answers; a request for a model that another process has loaded waits until this one has, too.
-"""
+"""The embedded backend: models of the repository run in this process, by ONNX Runtime or the engine of their card."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from models.catalog.card import Card
-from services.errors import Problem
-from services.runtime.backend import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor
-from services.runtime.control import Control
 from services.runtime.cores import physical_cores
-from services.runtime.library import Library
-from services.runtime.loaded import Piped, Version, components_of
 from services.runtime.opening import open_served
 from services.runtime.ort import check_onnxruntime_install
-from services.runtime.policy import VersionPolicy
-from services.runtime.problems import (
-    deadline_exceeded,
-    model_is_pipeline,
-    model_not_found,
-    model_not_ready,
-    version_not_found,
-)
-from services.runtime.repository import Repository
-from services.runtime.served import NoObserver, Observer, Served
+from services.runtime.repository_backend import RepositoryBackend
+from services.runtime.served import Observer, Served
 from services.settings import Settings
 
-DEFAULT_OPTIONS = Options()
 
-
-class OnnxBackend:
-    """Implements :class:`services.runtime.backend.Backend`; used from one event loop."""
+class OnnxBackend(RepositoryBackend):
+    """Implements :class:`services.runtime.backend.Backend`; used from one event loop. Each process runs the models."""
 
     def __init__(self, settings: Settings, *, observer: Observer | None = None) -> None:
-        self._settings = settings
-        self._observer = observer or NoObserver()
-        self._repository = Repository(settings.models_dir)
-        self._library = Library(self._repository, Control.of(settings), self._open)
+        super().__init__(settings, observer)
         self._executor = ThreadPoolExecutor(max(2, physical_cores()), thread_name_prefix="infer")
 
     async def start(self) -> None:
@@ -61,159 +35,12 @@ class OnnxBackend:
         await self._library.close()
         await asyncio.to_thread(self._executor.shutdown)
 
-    async def infer(
-        self,
-        model: str,
-        inputs: Mapping[str, Tensor],
-        *,
-        version: str | None = None,
-        outputs: Sequence[str] | None = None,
-        options: Options = DEFAULT_OPTIONS,
-    ) -> Inference:
-        """See ``Backend.infer``. Outputs may be views of the batch's; NaN and infinity go in and out as they are."""
-        found = self._find(model, version)
-        if found is None:
-            await self._wait(model, options.deadline)
-            found = self._find(model, version)
-            if found is None:
-                raise self._absence(model, version)
-        if isinstance(found, Piped):
-            raise model_is_pipeline(model, found.kind)
-        return await found.infer(inputs, outputs, options)
+    def takes_work(self) -> bool:
+        """Always: what runs the models is this process."""
+        return True
 
-    async def load(self, model: str, policy: VersionPolicy | None = None) -> None:
-        """See ``Backend.load`` and :meth:`Library.load`."""
-        await self._library.load(model, policy)
+    async def counted(self, model: str | None = None) -> None:
+        """Nothing to wait for: this process counts."""
 
-    async def unload(self, model: str) -> None:
-        """See ``Backend.unload``. No process takes new requests for it once this has been written down."""
-        await self._library.unload(model)
-
-    async def settled(self, model: str, *, deadline: float | None = None) -> None:
-        """Return once a load of another process that is being followed is done: before an answer about ``model``."""
-        self._library.look()
-        await self._wait(model, deadline)
-
-    def card(self, model: str, version: str | None = None) -> Card:
-        """See ``Backend.card``; also of a version that is about to be served, as another process's load is followed."""
-        found = self._find(model, version)
-        awaited = self._library.awaited(model, version) if found is None else None
-        return awaited or self._ready(model, version).card
-
-    def folder(self, model: str, version: str | None = None) -> Path:
-        """See ``Backend.folder``; like :meth:`card`."""
-        found = self._find(model, version)
-        awaited = self._library.awaited(model, version) if found is None else None
-        if awaited is not None:
-            return self._repository.folder(model, awaited.version)
-        return self._ready(model, version).folder
-
-    def ready(self, model: str, version: str | None = None) -> bool:
-        """Whether it is served in this process; a pipeline, whether its components are."""
-        found = self._find(model, version)
-        return found is not None and not self._missing_component(found)
-
-    def statistics(self, model: str, version: str) -> Statistics:
-        """Counters of a ready version; those of a pipeline stay zero."""
-        found = self._ready(model, version)
-        if isinstance(found, Piped):
-            return Statistics()
-        return replace(found.statistics, pending=sum(found.depth.values()))
-
-    def index(self) -> list[ModelStatus]:
-        """See ``Backend.index``. A version that is served although its folder is gone is shown, too."""
-        self._library.look()
-        loaded = (name for name, held in self._library.models.items() if held.versions)
-        names = sorted({*self._repository.names(), *loaded})
-        return [self._status(name, version) for name in names for version in self._versions(name)]
-
-    # Opening a version (in a thread)
-
-    def _open(self, card: Card) -> Version:
-        folder = self._repository.folder(card.name, card.version)
-        self._repository.verify(card.name, card.version)
-        if card.pipeline is not None:
-            return Piped(folder, card)
+    def _open_served(self, folder: Path, card: Card) -> Served:
         return open_served(folder, card, self._settings, self._executor, self._observer)
-
-    # Looking up
-
-    def _find(self, model: str, version: str | None) -> Version | None:
-        self._library.look()
-        held = self._library.models.get(model)
-        return None if held is None else held.get(version)
-
-    async def _wait(self, model: str, deadline: float | None) -> None:
-        held = self._library.models.get(model)
-        if held is None or held.loading is None:
-            return
-        left = None if deadline is None else max(0.0, deadline - time.perf_counter())
-        done, _ = await asyncio.wait([held.loading], timeout=left)
-        if not done:
-            raise deadline_exceeded()
-
-    def _ready(self, model: str, version: str | None) -> Version:
-        found = self._find(model, version)
-        if found is None:
-            raise self._absence(model, version)
-        missing = self._missing_component(found)
-        if missing:
-            raise model_not_ready(model, f"its component {missing!r} is not ready.")
-        return found
-
-    def _missing_component(self, found: Version) -> str:
-        """The first component of a pipeline that is not ready; empty when nothing is missing."""
-        if isinstance(found, Served):
-            return ""
-        return next((name for name in components_of(found.card) if not self.ready(name)), "")
-
-    def _versions(self, model: str) -> list[str]:
-        held = self._library.models.get(model)
-        served = held.versions if held is not None else {}
-        return sorted({*self._repository.versions(model), *served}, key=int)
-
-    def _absence(self, model: str, version: str | None) -> Problem:
-        """Why a model is not served: there is none, there is no such version, or it is not loaded."""
-        available = self._versions(model)
-        if not available:
-            return model_not_found(model)
-        if version is not None and version not in available:
-            return version_not_found(model, version)
-        held = self._library.model(model)
-        if held.busy:
-            return model_not_ready(model, "it is being loaded.", loading=True)
-        return model_not_ready(model, f"{self._why_not(model, version)}.")
-
-    def _why_not(self, model: str, version: str | None) -> str:
-        held = self._library.model(model)
-        if held.reason:
-            return held.reason.rstrip(".")
-        return f"version {version} is not among those served" if version and held.versions else NOT_WANTED
-
-    def _status(self, name: str, version: str) -> ModelStatus:
-        held = self._library.model(name)
-        found = held.versions.get(version)
-        if found is None:
-            return self._status_of_absent(name, version)
-        missing = self._missing_component(found)
-        return ModelStatus(
-            name,
-            version,
-            "UNAVAILABLE" if missing else "READY",
-            reason=f"its component {missing!r} is not ready" if missing else found.reason,
-            runtime=found.engine,
-            providers=found.providers,
-            card=found.card,
-        )
-
-    def _status_of_absent(self, name: str, version: str) -> ModelStatus:
-        held = self._library.model(name)
-        try:
-            card, trouble = self._repository.card(name, version), ""
-        except Problem as problem:
-            card, trouble = None, problem.detail
-        if version in held.leaving.values():
-            return ModelStatus(name, version, "UNLOADING", card=card)
-        if held.busy:
-            return ModelStatus(name, version, "LOADING", card=card)
-        return ModelStatus(name, version, "UNAVAILABLE", trouble or self._why_not(name, version), card=card)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from models.catalog.card import Card
 from services.runtime.cores import threads_for
-from services.runtime.served import Observer, Served
+from services.runtime.embedded import Embedded
+from services.runtime.served import Observer
 from services.runtime.session import open_session
 from services.settings import Settings
 
@@ -31,12 +32,12 @@ LARGE_BYTES = 100_000_000
 _log = logging.getLogger("sightline.runtime")
 
 
-def open_served(folder: Path, card: Card, settings: Settings, executor: Executor, observer: Observer) -> Served:
+def open_served(folder: Path, card: Card, settings: Settings, executor: Executor, observer: Observer) -> Embedded:
     """A version that is loaded, warm and measured. Blocks. Raises ``model-invalid`` and what a first run raises."""
     threads = threads_for(card.engine.intra_op_threads, settings.workers)
 
-    def warm(count: int) -> Served:
-        served = Served(folder, card, open_session(folder, card, settings, count), executor, observer)
+    def warm(count: int) -> Embedded:
+        served = Embedded(folder, card, open_session(folder, card, settings, count), executor, observer)
         served.warm_up()
         return served
 

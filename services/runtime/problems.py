@@ -38,6 +38,18 @@ def model_not_ready(model: str, reason: str, *, loading: bool = False) -> Proble
     )
 
 
+def model_unreachable(model: str, reason: str) -> Problem:
+    """No server that runs it can do so just now; it is looked for all the time."""
+    return Problem(
+        Kind.UNAVAILABLE,
+        "model-not-ready",
+        "The model is not ready",
+        f"Model {model!r}: {reason}.",
+        remedy="Try again after the time given. If that does not help, look at the Triton servers named in /v1/models.",
+        retry_after=2.0,
+    )
+
+
 def state_unwritable(error: OSError) -> Problem:
     return Problem(
         Kind.UNAVAILABLE,

@@ -26,12 +26,14 @@ class Piece(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``max_rows`` and ``max_cost`` bound one batch (a lone piece may exceed the cost), ``max_queue`` waiting rows."""
+    """``max_rows`` and ``max_cost`` bound one batch (a lone piece may exceed the cost), ``max_queue`` waiting rows,
+    ``slots`` the batches that run at once."""
 
     max_rows: int
     max_queue: int
     max_cost: int | None = None
     max_delay: float = 0.0
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,22 @@ class Hooks:
 
 
 @dataclass(slots=True, eq=False)
+class Run:
+    """A batch that runs elsewhere as a task: when all of its ``callers`` have left it is stopped."""
+
+    task: asyncio.Task[object]
+    callers: int
+
+    def leave(self) -> None:
+        self.callers -= 1
+        if not self.callers:
+            self.task.cancel()
+
+
+@dataclass(slots=True, eq=False)
 class Entry(Generic[T, R]):
-    """One piece in the queue. ``waits`` turns false when it leaves, by running or otherwise."""
+    """One piece in the queue. ``waits`` turns false when it leaves, by running or otherwise; ``run`` is where it runs,
+    if that can be stopped."""
 
     payload: T
     rows: int
@@ -74,6 +90,7 @@ class Entry(Generic[T, R]):
     sequence: int
     future: asyncio.Future[Done[R]]
     waits: bool = True
+    run: Run | None = None
 
 
 class Bucket(Generic[T, R]):

@@ -1,16 +1,11 @@
-"""One version of a model as it is being served: its session, its batcher, its counters.
-
-A batch that is expected to take less than a millisecond runs on the event loop itself. Handing it to a thread and back
-costs 50 us with uvloop and 90 us without (measured, for a run of 6 us), and two threads that take turns at the
-interpreter's lock slow each other down; a millisecond is what decoding one picture blocks the loop for anyway.
-"""
+"""One version of a model as it is being served, whoever runs it: its checks, its queue, its counters."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,11 +19,7 @@ from services.runtime.batcher import Batcher
 from services.runtime.problems import engine_failed, model_closing, tensor_problem
 from services.runtime.queue import Hooks, Limits, Piece, Ran
 from services.runtime.service_time import ServiceTime
-from services.runtime.session import Session
-from services.runtime.tensors import Signature, Stacker, chunks, elements, shapes_of
-from services.runtime.warmup import batch_rows, row_seconds
-
-INLINE_SECONDS = 0.001
+from services.runtime.tensors import Signature, chunks, elements, shapes_of
 
 Tensors = dict[str, Tensor]
 
@@ -57,54 +48,58 @@ class NoObserver:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One piece of a request: its tensors, and the outputs it wants."""
+    """One piece of a request: its tensors, the outputs it wants, and how it is to be treated."""
 
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
     rows: int
     cost: int
+    options: Options
 
 
-class Served:
-    """See the module's docstring. :meth:`warm_up` and :meth:`prepare` come first, in any thread; the rest is the event
-    loop's."""
+class Served(ABC):
+    """See the module's docstring. Subclasses run the batches. Used from one event loop.
 
-    def __init__(self, folder: Path, card: Card, session: Session, executor: Executor, observer: Observer) -> None:
+    ``slots``: batches that may run at once.
+    """
+
+    slots = 1
+
+    def __init__(self, folder: Path, card: Card, observer: Observer) -> None:
         self.folder = folder
         self.card = card
-        self.session = session
         self.signature = Signature(card)
         self.statistics = Statistics()
         self.batch_rows = card.batching.max_batch_size if self.signature.batched else 1
-        self.row_seconds = float("inf")
         self.retired = False
-        self._executor = executor
         self._observer = observer
         self._service = ServiceTime()
-        self._stacker = Stacker()
-        self._batcher = self._new_batcher()
-
-    def warm_up(self) -> None:
-        """Run the model until it is warm; ``row_seconds`` is then what a row takes alone."""
-        self.row_seconds = row_seconds(self.card, self._timed)
-
-    def prepare(self) -> None:
-        """Find the batch size that pays. The model must be warm."""
-        self.batch_rows = batch_rows(self.card, self._timed, self.row_seconds, self._service.observe)
-        self._service.calibrate()
         self._batcher = self._new_batcher()
 
     @property
-    def engine(self) -> str:
-        return self.session.engine
+    @abstractmethod
+    def engine(self) -> str: ...
 
     @property
-    def providers(self) -> tuple[str, ...]:
-        return self.session.providers
+    @abstractmethod
+    def providers(self) -> tuple[str, ...]: ...
 
     @property
+    @abstractmethod
     def reason(self) -> str:
-        return self.session.reason
+        """What is not as it was asked for, though it answers; empty when all is."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot answer just now; empty when it can."""
+        return ""
+
+    @abstractmethod
+    def _execute(self, batch: Sequence[Work]) -> Ran[Tensors] | asyncio.Future[Ran[Tensors]]: ...
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give back what it holds; nothing runs any more."""
 
     @property
     def depth(self) -> dict[int, int]:
@@ -119,7 +114,7 @@ class Served:
             checked, rows = self.signature.check(inputs)
             names = self.signature.check_outputs(outputs)
             done = await self._batcher.submit(
-                self._pieces(checked, names, rows), priority=options.priority, deadline=options.deadline
+                self._pieces(checked, names, rows, options), priority=options.priority, deadline=options.deadline
             )
         except Problem:
             statistics.fail_count += 1
@@ -143,11 +138,6 @@ class Served:
         await self._batcher.drain()
         self.release()
 
-    def release(self) -> None:
-        """Give the weights back. The batcher's callbacks lead back here: without this they would stay until the next
-        full garbage collection."""
-        del self.session
-
     def abort(self) -> None:
         """Answer everything that waits with 503."""
         self._batcher.abort(model_closing)
@@ -159,12 +149,13 @@ class Served:
             max_queue=batching.max_queue,
             max_cost=batching.max_elements,
             max_delay=batching.max_delay_us * 1e-6,
+            slots=self.slots,
         )
         name = self.card.name
         hooks = Hooks(on_batch=self._on_batch, on_rejected=lambda reason: self._observer.on_rejected(name, reason))
         return Batcher(self._execute, limits, hooks=hooks, service=self._service)
 
-    def _pieces(self, inputs: Tensors, outputs: tuple[str, ...], rows: int) -> list[Piece[Work]]:
+    def _pieces(self, inputs: Tensors, outputs: tuple[str, ...], rows: int, options: Options) -> list[Piece[Work]]:
         key = shapes_of(inputs)
         each = elements(key)
         most = self.card.batching.max_elements
@@ -177,52 +168,9 @@ class Served:
             )
         fitting = self.batch_rows if most is None else min(self.batch_rows, most // each)
         cuts = [(inputs, rows)] if rows <= fitting else chunks(inputs, rows, fitting)
-        return [Piece(Work(part, outputs, count, count * each), count, key, count * each) for part, count in cuts]
-
-    # Running
-
-    def _execute(self, batch: Sequence[Work]) -> Ran[Tensors] | asyncio.Future[Ran[Tensors]]:
-        if self._service.undisturbed(sum(work.cost for work in batch)) < INLINE_SECONDS:
-            return self._run(batch)
-        return asyncio.get_running_loop().run_in_executor(self._executor, self._run, batch)
-
-    def _run(self, batch: Sequence[Work]) -> Ran[Tensors]:
-        began = time.perf_counter()
-        results: list[Tensors | Problem]
-        try:
-            results = list(self._run_together(batch))
-        except Problem as problem:
-            # One bad row must not fail those that happened to share its batch.
-            results = [problem] if len(batch) == 1 else [self._run_alone(work) for work in batch]
-        return Ran(results, time.perf_counter() - began)
-
-    def _run_alone(self, work: Work) -> Tensors | Problem:
-        try:
-            return self._run_together([work])[0]
-        except Problem as problem:
-            return problem
-
-    def _run_together(self, batch: Sequence[Work]) -> list[Tensors]:
-        wanted = batch[0].outputs
-        if any(work.outputs != wanted for work in batch):
-            wanted = tuple({name: None for work in batch for name in work.outputs})
-        outputs = self.session.infer(self._stacker.stack([work.inputs for work in batch]), wanted)
-        rows = sum(work.rows for work in batch)
-        if self.signature.batched and any(len(array) != rows for array in outputs.values()):
-            raise engine_failed(f"{self.card.name}: an output has not as many rows as the inputs.")
-        if len(batch) == 1:
-            return [outputs]
-        results, begin = [], 0
-        for work in batch:
-            end = begin + work.rows
-            results.append({name: outputs[name][begin:end] for name in work.outputs})
-            begin = end
-        return results
-
-    def _timed(self, inputs: Mapping[str, Tensor]) -> float:
-        began = time.perf_counter()
-        self.session.infer(inputs, self.signature.outputs)
-        return time.perf_counter() - began
+        return [
+            Piece(Work(part, outputs, count, count * each, options), count, key, count * each) for part, count in cuts
+        ]
 
     # Counting
 
@@ -241,6 +189,29 @@ class Served:
         statistics.queue_ns += round(answer.queue_seconds * 1e9)
         statistics.infer_ns += round(answer.infer_seconds * 1e9)
         statistics.last_inference_ms = time.time_ns() // 1_000_000
+
+
+def wanted(batch: Sequence[Work]) -> tuple[str, ...]:
+    """The outputs that any of them wants."""
+    first = batch[0].outputs
+    if all(work.outputs == first for work in batch):
+        return first
+    return tuple({name: None for work in batch for name in work.outputs})
+
+
+def split(card: Card, signature: Signature, batch: Sequence[Work], outputs: Tensors) -> list[Tensors]:
+    """What ran together, as views for each of ``batch``. Raises ``engine-failed`` if it has not as many rows."""
+    rows = sum(work.rows for work in batch)
+    if signature.batched and any(len(array) != rows for array in outputs.values()):
+        raise engine_failed(f"{card.name}: an output has not as many rows as the inputs.")
+    if len(batch) == 1:
+        return [outputs]
+    results, begin = [], 0
+    for work in batch:
+        end = begin + work.rows
+        results.append({name: outputs[name][begin:end] for name in work.outputs})
+        begin = end
+    return results
 
 
 def _joined(parts: Sequence[Tensors]) -> Tensors:

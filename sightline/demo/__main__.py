@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from contextlib import ExitStack
@@ -20,11 +21,14 @@ from sightline.demo.stage import Stage, Step, Wrong
 from sightline.demo.steps import STEPS
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the demo; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sightline.demo", description=__doc__)
+    parser.add_argument("--runtime", choices=("onnx", "triton"), default="onnx", help="where models run")
+    options = parser.parse_args(arguments)
     console = Console(highlight=False, markup=False, emoji=False)
     try:
-        failed = perform(console, Settings().models_dir)
+        failed = perform(console, Settings().models_dir, options.runtime)
     except Wrong as error:
         console.print(Panel(Text(str(error)), title="The demo stopped", title_align="left", border_style="red"))
         return 1
@@ -37,7 +41,7 @@ def main() -> int:
     return 0
 
 
-def perform(console: Console, models: Path) -> int:
+def perform(console: Console, models: Path, runtime: str = "onnx") -> int:
     """Run every step on the models of a repository; how many gave a wrong answer. Raises :class:`Wrong`."""
     if not any(models.glob("*/*/card.json")):
         raise Wrong(f"There are no models in {models}: run `make setup`, or `sightline models pull`.")
@@ -45,8 +49,9 @@ def perform(console: Console, models: Path) -> int:
     with ExitStack() as stack:
         begin = time.perf_counter()
         with console.status("Starting the platform"):
-            url = stack.enter_context(running(models))
-        console.print(Text.assemble(("Sightline runs at ", "bold"), (url, "bold cyan"), (_since(begin), "dim")))
+            url = stack.enter_context(running(models, runtime))
+        what = "Sightline, with a tritonserver, runs at " if runtime == "triton" else "Sightline runs at "
+        console.print(Text.assemble((what, "bold"), (url, "bold cyan"), (_since(begin), "dim")))
         http = stack.enter_context(httpx.Client(base_url=url, timeout=60.0, trust_env=False))
         stage = Stage(url, http, collection, console)
         return sum(not _passes(step, stage, number) for number, step in enumerate(STEPS, 1))

@@ -141,6 +141,24 @@ CASES = [
     ),
     Case("WorkersRestart", {'sightline_worker_restarts_total{instance="a"}': "0x20 1 1x20"}, 26),
     Case(
+        "TritonRepaired",
+        {'sightline_triton_restarts_total{instance="a"}': "0x20 1 2 3 3x20"},
+        26,
+        {"instance": "a"},
+        "Triton at a had to be repaired 3 times in 15 minutes",
+    ),
+    Case(
+        "TritonRepaired",
+        {
+            'sightline_triton_repairs_total{instance="a",model="m"}': "0x20 1 2 2x20",
+            'sightline_triton_repairs_total{instance="a",model="n"}': "0x20 1 2 2x20",
+        },
+        26,
+        {"instance": "a"},
+        "Triton at a had to be repaired 4 times in 15 minutes",
+    ),
+    Case("TritonRepaired", {'sightline_triton_restarts_total{instance="a"}': "0x20 1 1x20"}, 26),
+    Case(
         "TritonFails",
         {
             'nv_inference_request_success{model="m"}': "0+90x60",

@@ -121,7 +121,7 @@ def test_the_database_and_the_broker_have_no_way_out(config: dict[str, Any]) -> 
 def test_settings_that_services_are_given_exist(services: dict[str, dict[str, Any]]) -> None:
     known = {f"SIGHTLINE_{name.upper()}" for name in Settings.model_fields}
     for name, service in services.items():
-        if service["image"].startswith(("sightline-gateway", "sightline-trainer")):
+        if service["image"].startswith(("sightline-gateway", "sightline-trainer", "sightline-triton")):
             assert set(service["environment"]) <= known, name
             assert {secret["source"].upper() for secret in service.get("secrets", ())} <= known, name
 
@@ -178,7 +178,7 @@ def test_hadolint_finds_no_fault(path: Path) -> None:
 
 def test_services_that_do_not_run_in_tests_are_few_and_named(services: dict[str, dict[str, Any]]) -> None:
     assert set(NOT_HERE) <= set(services)
-    assert len(services) - len(NOT_HERE) == 11
+    assert len(services) - len(NOT_HERE) == 12
 
 
 def test_grafana_finds_its_dashboards_and_sources(services: dict[str, dict[str, Any]]) -> None:

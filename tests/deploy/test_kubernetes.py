@@ -214,7 +214,7 @@ def test_commands_and_images_are_those_of_docker_compose(manifests: list[Manifes
     services = compose.configuration()["services"]
     for name, spec in workloads(manifests).items():
         container = containers_of(spec)[0]
-        service = services["triton-cpu" if name.startswith("triton-") else name]
+        service = services["triton-gpu" if name.startswith("triton-") else name]
         assert container["image"] == service["image"], name
         if not name.startswith("triton-"):
             assert container["args"] == service["command"], name
@@ -226,7 +226,15 @@ def test_servers_of_triton_differ_in_their_model_alone(manifests: list[Manifest]
     assert len(forms) == min(1, len(servers))
     settings = Settings(**_settings(manifests))
     assert settings.runtime == ("triton" if servers else "onnx")
-    assert set(settings.triton_urls) == {f"{name}:8001" for name in servers}
+    most = {
+        spec["scaleTargetRef"]["name"]: spec.get("maxReplicas") or spec["maxReplicaCount"]
+        for _, spec in of(manifests, "HorizontalPodAutoscaler", "ScaledObject")
+    }
+    # A pod of a StatefulSet has the name of its place, under that of the service; a server is asked for its model only.
+    assert not servers or set(settings.triton_urls) == {
+        f"{name}-{place}.{name}:8001/{name.removeprefix('triton-')}" for name in servers for place in range(most[name])
+    }
+    assert all(spec["serviceName"] == name for name, spec in servers.items())
     grpc = {name for name, spec in of(manifests, "Service") for port in spec["ports"] if port["port"] == 8001}
     assert grpc == set(servers)
 

@@ -38,7 +38,6 @@ NOT_HERE = {
     "dcgm-exporter": "needs a GPU, and its image",
     "grafana": "no package brings its server",
     "models": "a tool, not a service",
-    "triton-cpu": "its image has the server and all its engines",
     "triton-gpu": "needs a GPU, and its image",
 }
 """Services that cannot run as processes here, and why."""
@@ -270,8 +269,16 @@ class Stack:
 
     def _addresses(self, text: str) -> str:
         for (service, port), here in self._ports.items():
-            text = re.sub(rf"(?<![\w-]){re.escape(service)}:{port}\b", f"127.0.0.1:{here}", text)
+            for name in (service, *self._aliases(service)):
+                text = re.sub(rf"(?<![\w-]){re.escape(name)}:{port}\b", f"127.0.0.1:{here}", text)
         return text
+
+    def _aliases(self, service: str) -> list[str]:
+        """Other names of a service that runs here."""
+        networks = self.services[service].get("networks") or {}
+        if service in NOT_HERE or not isinstance(networks, dict):
+            return []
+        return [alias for one in networks.values() for alias in (one or {}).get("aliases", ())]
 
     def _mounts(self, name: str) -> list[tuple[str, Path]]:
         """Paths in the container and what they are here, the longest first."""

@@ -17,6 +17,7 @@ from tests.support.programs import program
 
 ROOT = Path(__file__).parents[2]
 EXPORTER = ROOT / ".venv-celery-exporter" / "bin" / "python"
+TRITON = ROOT / ".venv-triton"
 
 
 def argv(service: str, arguments: Sequence[str], volume: Path, port: int) -> list[str]:
@@ -54,10 +55,14 @@ def entrypoint(dockerfile: str) -> list[str]:
 
 def image_environment(service: dict[str, Any]) -> dict[str, str]:
     """The variables that the image of the platform itself sets."""
-    if not str(service["image"]).startswith(("sightline-gateway", "sightline-trainer")):
+    image = str(service["image"]).partition(":")[0]
+    if image not in ("sightline-gateway", "sightline-trainer", "sightline-triton"):
         return {}
     text = (ROOT / "deploy" / "docker" / "sightline.Dockerfile").read_text()
-    return dict(re.findall(r"\b(SIGHTLINE_\w+)=(\S+)", text))
+    stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n((?:(?!FROM ).*\n?)*)", text, re.MULTILINE))
+    told = stages["runtime"] + stages[image.removeprefix("sightline-")]
+    told = told.replace("/opt/triton", str(TRITON))
+    return dict(re.findall(r"\b(SIGHTLINE_\w+)=(\S+)", told))
 
 
 def user_of(service: str) -> int | None:

@@ -58,10 +58,15 @@ class Fallback(Strict):
     replicas: int
 
 
+class Scaled(Strict):
+    name: str
+    kind: Literal["Deployment", "StatefulSet"] = "Deployment"
+
+
 class ScaledObject(Strict):
     """keda.sh/v1alpha1."""
 
-    scaleTargetRef: Named
+    scaleTargetRef: Scaled
     minReplicaCount: int
     maxReplicaCount: int
     pollingInterval: int

@@ -9,6 +9,7 @@ from prometheus_client.core import Metric
 from gateway.telemetry import Telemetry
 from services.jobs.metrics import JobMetrics
 from services.storage.database import connect, upgrade
+from sightline.triton.watched import Watched
 
 WATCHING = frozenset({"up", "ALERTS", "alertmanager_notifications_failed_total"})
 
@@ -71,13 +72,13 @@ REDIS = frozenset(
 
 
 def own(folder: Path) -> set[str]:
-    """The names under which the gateway's metrics can be asked for; ``folder`` is for an empty database."""
+    """The names under which the metrics of gateway and watchdog can be asked for; ``folder`` is for a database."""
     database = f"sqlite:///{folder / 'empty.db'}"
     upgrade(database)
     engine = connect(database)
     telemetry = Telemetry(folder / "metrics")
     try:
-        families = [*telemetry.registry.collect(), *JobMetrics(engine).collect()]
+        families = [*telemetry.registry.collect(), *JobMetrics(engine).collect(), *Watched("").registry.collect()]
     finally:
         engine.dispose()
     # Only the launcher's folder has it.

@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.catalog.card import Batching, Card, ImagePreprocess, Licence, TensorSpec, TextPreprocess
+from models.triton_config import config_pbtxt
 
 LABELS = ("cat", "dog", "fish", "apple", "car")
 IMAGE_SIZE = 32
@@ -221,8 +222,8 @@ def write(root: Path, card: Card, files: dict[str, bytes]) -> Path:
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     full = card.model_copy(update={"files": hashes})
     (folder / "card.json").write_text(json.dumps(full.model_dump(mode="json"), indent=1))
-    config = f'name: "{card.name}"\nbackend: "onnxruntime"\nmax_batch_size: {card.batching.max_batch_size}\n'
-    (root / card.name / "config.pbtxt").write_text(config)
+    if "model.onnx" in files:
+        (root / card.name / "config.pbtxt").write_text(config_pbtxt(full))
     return folder
 
 

@@ -59,6 +59,19 @@ TRITON = Board(
                     kind="stacked",
                 ),
                 Panel("Memory of the machine", {"{{instance}}": "nv_cpu_memory_used_bytes"}, "bytes"),
+                Panel(
+                    "Models that answer",
+                    {"{{model}}": 'min by (model) (sightline_model_ready{job="triton-watchdog"})'},
+                    about="Tried by the watchdog with a tiny inference.",
+                ),
+                Panel(
+                    "Repairs in an hour",
+                    {
+                        "server {{instance}}": "increase(sightline_triton_restarts_total[1h])",
+                        "{{model}}": "sum by (model) (increase(sightline_triton_repairs_total[1h]))",
+                    },
+                ),
+                Panel("Servers that answer", {"{{instance}}": "sightline_triton_up"}),
             ),
         ),
         Row(

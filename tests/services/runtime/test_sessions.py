@@ -15,8 +15,9 @@ import pytest
 from models.catalog.card import Card, Engine
 from services.errors import Problem
 from services.runtime import cores, opening
+from services.runtime.embedded import Embedded
 from services.runtime.ort import check_onnxruntime_install
-from services.runtime.served import NoObserver, Served
+from services.runtime.served import NoObserver
 from services.runtime.session import Session, open_session
 from services.settings import Settings
 from tests.support import tiny_models
@@ -209,11 +210,11 @@ def test_more_threads_are_taken_only_where_they_win(
         opened.append(threads)
         return open_session(folder, card, settings, threads)
 
-    def measured(served: Served) -> None:
+    def measured(served: Embedded) -> None:
         served.row_seconds = times[opened[-1]]
 
     monkeypatch.setattr(opening, "open_session", recording)
-    monkeypatch.setattr(Served, "warm_up", measured)
+    monkeypatch.setattr(Embedded, "warm_up", measured)
     monkeypatch.setattr(opening, "threads_for", lambda asked, workers: asked or 4)
     card = tiny_models.card("m", tiny_models.adder(), engine=Engine(intra_op_threads=asked))
     folder = tiny_models.write(settings.models_dir, card, {"model.onnx": tiny_models.adder()})

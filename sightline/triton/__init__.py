@@ -1,0 +1,1 @@
+"""A local tritonserver: found, given the platform's repository, started, watched, repaired."""
