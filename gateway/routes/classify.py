@@ -27,6 +27,9 @@ router = APIRouter(tags=["Classification"])
 MOST_PREDICTIONS = 200_000
 """Images times ``top_k`` in one answer: more would be a body of tens of megabytes."""
 
+MOST_EXPLAINED = 16
+"""Images with a heat map in one answer, for the same reason."""
+
 _TOP_K = 5
 _QUERY = ("model", "version", "labels", "label_set", "templates", "top_k", "multi_label", "threshold", "explain")
 _EXAMPLES = {
@@ -99,6 +102,15 @@ def _check(sent: Sent) -> None:
             f"Images times top_k may be {MOST_PREDICTIONS:,} at most.",
             pointer="/top_k",
             remedy="Ask for fewer labels, or send several requests.",
+        )
+    if fields.get("explain") and len(sent.images) > MOST_EXPLAINED:
+        raise Problem(
+            Kind.INVALID,
+            "answer-too-large",
+            "The answer would be too large",
+            f"{len(sent.images)} images with a heat map each; at most {MOST_EXPLAINED} are explained at once.",
+            pointer="/explain",
+            remedy="Send fewer images, or leave explain out.",
         )
 
 

@@ -40,7 +40,10 @@ class ClassifyBody(Body):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Leave out labels that score lower", examples=[0.1]
     )
-    explain: bool | None = Field(None, description="Also show which part of the image decided, where a model can")
+    explain: bool | None = Field(
+        None,
+        description="Also draw where the model looked over each image, 16 at most; a FocalNet can, others answer 422",
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> ClassifyBody:
@@ -61,8 +64,11 @@ class Prediction(Answer):
 class Explanation(Answer):
     """Which part of the image decided."""
 
-    image: str = Field(description="A heat map over the image, as a data URI")
-    method: str
+    image: str = Field(
+        description="A heat map over the image, as the data URI of a PNG of at most 512 pixels a side: yellow where "
+        "the model looked most, dark where it was cut off"
+    )
+    method: str = Field(description="How it was made: `focal-modulation` is the length of the last block's modulator")
 
 
 class Classified(Answer):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import orjson
 
 from models.catalog.card import Card
+from services.classification import explain
 from services.classification.answers import ClassifiedImage, ClassifyAnswer, ClassifyRequest
 from services.classification.images import run_images
 from services.classification.labels import check_labels, named_set, own_labels, positions
 from services.classification.scores import Array, best, sigmoid, softmax
 from services.classification.zero_shot import Scored, ZeroShot, does_not_classify, open_zero_shot
 from services.errors import Kind, Problem
-from services.runtime.backend import Backend, Options
+from services.media.picture import Picture
+from services.runtime.backend import Backend, Options, Tensor
 from services.settings import Settings
 from services.stages import Stages
 from services.text.cache import ArrayCache
@@ -40,14 +43,7 @@ class Classification:
         """Raises :class:`Problem` ``model-*``, ``label-*``, ``labels-*``, ``template-*``, ``explain-unsupported``."""
         card = self._backend.card(request.model or self._settings.default_classifier, request.version)
         if request.explain:
-            raise Problem(
-                Kind.INVALID,
-                "explain-unsupported",
-                "The model cannot explain its answer",
-                f"{card.name!r} gives no map of what decided.",
-                pointer="/explain",
-                remedy="Leave explain out, or use a model whose card says that it explains.",
-            )
+            explain.explaining(self._backend, card)
         if card.pipeline is not None:
             return await self._open(request, card, options, stages)
         if card.logits is None or card.label_set is None:
@@ -59,12 +55,15 @@ class Classification:
         labels = own_labels(card, self._backend.folder(card.name, card.version))
         chosen = self._labels(request, required=False)
         places = None if chosen is None else positions(chosen, labels, card.name)
-        outputs = await run_images(self._backend, card, request.pictures, (card.logits,), options, stages)
+        wanted = (card.logits, explain.OUTPUT) if request.explain else (card.logits,)
+        outputs = await run_images(self._backend, card, request.pictures, wanted, options, stages)
         begin = time.perf_counter()
         logits: Array = outputs[card.logits]
         if places is not None and chosen is not None:
             logits, labels = logits[:, places], chosen
         answer = await self._answer(request, card, Scored(logits), labels)
+        if request.explain:
+            answer = await self._explained(answer, card, request.pictures, outputs)
         stages.encode += time.perf_counter() - begin
         return answer
 
@@ -75,7 +74,8 @@ class Classification:
         templates = tuple(request.templates) if request.templates is not None else model.templates
         rows = await self._class_rows(card, model, labels, templates, options, stages)
         image_card = self._backend.card(model.image_model)
-        outputs = await run_images(self._backend, image_card, request.pictures, model.image_outputs, options, stages)
+        wanted = (*model.image_outputs, explain.OUTPUT) if request.explain else model.image_outputs
+        outputs = await run_images(self._backend, image_card, request.pictures, wanted, options, stages)
         begin = time.perf_counter()
         sides = np.array([min(picture.width, picture.height) for picture in request.pictures], np.float32)
         if len(request.pictures) * len(labels) <= INLINE_SCORES:
@@ -83,6 +83,8 @@ class Classification:
         else:
             scored = await asyncio.to_thread(model.score, outputs, rows, sides)
         answer = await self._answer(request, card, scored, labels)
+        if request.explain:
+            answer = await self._explained(answer, image_card, request.pictures, outputs)
         stages.encode += time.perf_counter() - begin
         return answer
 
@@ -147,6 +149,14 @@ class Classification:
         else:
             results = await asyncio.to_thread(_results, request, scored, labels)
         return ClassifyAnswer(card.name, card.version, results)
+
+    @staticmethod
+    async def _explained(
+        answer: ClassifyAnswer, image_card: Card, pictures: Sequence[Picture], outputs: Mapping[str, Tensor]
+    ) -> ClassifyAnswer:
+        maps = await asyncio.to_thread(explain.explanations, image_card, pictures, outputs[explain.OUTPUT])
+        results = [replace(result, explanation=one) for result, one in zip(answer.results, maps, strict=True)]
+        return replace(answer, results=results)
 
 
 def _results(request: ClassifyRequest, scored: Scored, labels: Sequence[str]) -> list[ClassifiedImage]:

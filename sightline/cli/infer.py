@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.heat_maps import HeatMaps
 from sightline.cli.output import JsonOption, console, print_json, table
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def classify(
     top_k: Annotated[int | None, typer.Option(help="Labels to show.", min=1)] = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Several labels may be right at once.")] = False,
     threshold: Annotated[float | None, typer.Option(help="Leave out labels that score less.", min=0, max=1)] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Write where the model looked, over the picture; a folder for several."),
+    ] = None,
     model: ModelOption = None,
     url: UrlOption = None,
     key: KeyOption = None,
@@ -65,7 +70,7 @@ def classify(
     """
     from sightline.client import Client
 
-    failed = False
+    failed, maps = False, HeatMaps.into(explain, images)
     chosen = None if labels is None else split_labels(labels)
     with Client(url, key) as client:
 
@@ -78,12 +83,16 @@ def classify(
                 top_k=top_k,
                 multi_label=multi_label or None,
                 threshold=threshold,
+                explain=maps.wanted,
                 model=model,
             )
 
         for batch in _batches(_collect(images)):
             for source, outcome in _classify_batch(ask, batch):
-                failed |= not isinstance(outcome, tuple)
+                if isinstance(outcome, tuple):
+                    maps.keep(source.name, outcome[1])
+                else:
+                    failed = True
                 if json:
                     _print_line(source, outcome)
                 else:

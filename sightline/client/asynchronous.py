@@ -61,6 +61,7 @@ class AsyncClient:
         top_k: int | None = None,
         multi_label: bool | None = None,
         threshold: float | None = None,
+        explain: bool | None = None,
         model: str | None = None,
     ) -> Classification:
         """The labels of one or many images, best first. A closed-set model needs no ``labels``."""
@@ -74,6 +75,7 @@ class AsyncClient:
             top_k=top_k,
             multi_label=multi_label,
             threshold=threshold,
+            explain=explain,
             model=model,
         )
         return await self._send(call)
