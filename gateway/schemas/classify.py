@@ -33,6 +33,9 @@ class ClassifyBody(Body):
     templates: Annotated[list[PlainText], Field(min_length=1, max_length=MAX_TEMPLATES)] | None = Field(
         None, description="Sentences that `{}` makes of a label; averaged", examples=[["a photo of {}."]]
     )
+    template_set: ModelName | None = Field(
+        None, description="Named templates instead of `templates`: `imagenet-81` are CLIP's 80 and the bare name"
+    )
     top_k: Annotated[int, Field(ge=1, le=MAX_LABELS)] | None = Field(
         None, description="How many labels to answer, best first; 5 when absent", examples=[5]
     )
@@ -51,6 +54,8 @@ class ClassifyBody(Body):
             raise ValueError("send either image or images")
         if self.labels is not None and self.label_set is not None:
             raise ValueError("send either labels or label_set")
+        if self.templates is not None and self.template_set is not None:
+            raise ValueError("send either templates or template_set")
         return self
 
 

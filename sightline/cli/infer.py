@@ -52,6 +52,7 @@ def classify(
     template: Annotated[
         list[str] | None, typer.Option(help="Sentence around a label: 'a photo of {}.'; repeat for several.")
     ] = None,
+    template_set: Annotated[str | None, typer.Option(help="Named sentences instead, such as imagenet-81.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Labels to show.", min=1)] = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Several labels may be right at once.")] = False,
     threshold: Annotated[float | None, typer.Option(help="Leave out labels that score less.", min=0, max=1)] = None,
@@ -80,6 +81,7 @@ def classify(
                 chosen,
                 label_set=label_set,
                 templates=template,
+                template_set=template_set,
                 top_k=top_k,
                 multi_label=multi_label or None,
                 threshold=threshold,
