@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from models import catalog
-from models.catalog.card import Batching, Engine
+from models.catalog.card import Batching
 from models.conversion import Job, Version, exported
 from models.repository import MODEL
 from models.text.clip_bpe import clip_tokenizer_json
 from models.unicl.cards import Served, cards
 from models.unicl.checkpoint import read
-from models.unicl.export import export_image, export_text
+from models.unicl.export import serve_image, serve_text
 from models.unicl.variants import VARIANTS
 
 TEMPLATES = Path(catalog.__file__).parent / "templates" / "imagenet-7.txt"
@@ -34,9 +34,9 @@ def convert(job: Job) -> Iterator[Version]:
     for target in (image, text):
         target.parent.mkdir()
     job.progress("export and verify pictures", 1, 4)
-    image_errors = export_image(model, image, job.release.image.size)
+    seen = serve_image(model, image, job.release.image.size, job.precision)
     job.progress("export and verify texts", 2, 4)
-    text_errors = export_text(model, text)
+    read_texts = serve_text(model, text, job.precision)
     job.progress("write", 3, 4)
     image_card, text_card, both = cards(
         config,
@@ -51,22 +51,19 @@ def convert(job: Job) -> Iterator[Version]:
             scale=temperature,
             templates=_templates(),
             licence=job.release.licence,
-            image_engine=_exact(image_errors["image_embedding"]),
-            text_engine=_exact(text_errors["text_embedding"]),
+            image_engine=seen.engine,
+            text_engine=read_texts.engine,
             image_batching=Batching(max_batch_size=16),
             provenance=job.provenance,
             measured=job.measured,
+            tower_measured=(seen.measured, read_texts.measured),
             limits=("English.", *filter(None, (job.release.note,))),
             not_for=("Identifying or judging people",),
         ),
     )
-    yield Version(image_card, exported(image))
-    yield Version(text_card, {**exported(text), "tokenizer.json": clip_tokenizer_json().encode()})
+    yield Version(image_card, exported(seen.file))
+    yield Version(text_card, {**exported(read_texts.file), "tokenizer.json": clip_tokenizer_json().encode()})
     yield Version(both, {})
-
-
-def _exact(error: float) -> Engine:
-    return Engine(reason=f"Exact: {error:.1e} of the largest value from PyTorch")
 
 
 def _templates() -> list[str]:

@@ -163,7 +163,8 @@ class Classification:
         try:
             return await self._rows.get(_digest(versions, labels, templates), compute, deadline=options.deadline)
         except Problem as problem:
-            if problem.kind is Kind.DEADLINE and len(labels) * len(templates) > PART_TEXTS:
+            # Out of time, or refused because the rest would take longer than there is.
+            if problem.kind in (Kind.DEADLINE, Kind.TOO_MANY) and len(labels) * len(templates) > PART_TEXTS:
                 problem.remedy = "Ask again: what was embedded of the label set so far is kept, and the rest is less."
             raise
 
