@@ -28,7 +28,8 @@ from services.jobs.reaper import Reaper
 from services.jobs.records import Order
 from services.jobs.runner import run_job
 from services.jobs.services import JobServices
-from services.media.picture import Picture
+from services.media.intake import Limits
+from services.media.picture import read_picture
 from services.runtime.backend import Options
 from services.runtime.onnx import OnnxBackend
 from services.settings import Settings
@@ -164,8 +165,10 @@ def test_the_result_names_the_model_and_how_well_it_does(trained):
 
 
 def picture(colour, mode="RGB", size=(48, 40)):
-    image = Image.new("RGB", size, COLOURS[colour])
-    return Picture(image.convert(mode).convert("RGB"), *size, "PNG")
+    """As it comes in: encoded in ``mode``, then decoded."""
+    sink = io.BytesIO()
+    Image.new("RGB", size, COLOURS[colour]).convert(mode).save(sink, "PNG")
+    return read_picture(sink.getvalue(), Limits.of(Settings()))
 
 
 async def test_it_classifies_explains_and_embeds(trained):
