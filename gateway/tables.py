@@ -24,6 +24,7 @@ def classify_form(settings: Settings) -> Form:
             "labels": Texts(settings.max_labels, settings.max_text_chars),
             "label_set": Text(_NAME),
             "templates": Texts(MAX_TEMPLATES, settings.max_text_chars),
+            "template_set": Text(_NAME),
             "top_k": Whole(1, settings.max_labels),
             "multi_label": Flag(),
             "threshold": Number(0, 1),

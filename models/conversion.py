@@ -8,15 +8,17 @@ from pathlib import Path
 
 from models.catalog.card import Batching, Card, ImagePreprocess, Measurement, Provenance
 from models.catalog.releases import Release
+from models.export.precision import Precision
 from models.progress import Progress
-from models.repository import sha256
+from models.repository import MODEL, sha256
 
 MAX_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One conversion: the release, the downloaded file, an empty folder to work in, and labels for a 22K head."""
+    """One conversion: the release, the downloaded file, an empty folder to work in, labels for a 22K head, and the
+    precision to serve it in (see :func:`models.export.precision.choose`)."""
 
     name: str
     release: Release
@@ -24,6 +26,7 @@ class Job:
     scratch: Path
     progress: Progress
     labels: tuple[str, ...] = ()
+    precision: Precision | None = None
 
     @property
     def image(self) -> ImagePreprocess:
@@ -63,7 +66,8 @@ class Job:
 
 def exported(target: Path) -> dict[str, Path | bytes]:
     """An exported file and, where its weights were too many for one, the file beside it."""
-    return {path.name: path for path in sorted(target.parent.glob(f"{target.name}*"))}
+    beside = target.with_name(f"{target.name}.data")
+    return {MODEL: target, **({beside.name: beside} if beside.exists() else {})}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from models.catalog.labels import read_labels
 from models.catalog.releases import release, releases
 from models.conversion import Job, Version
 from models.errors import ModelError
+from models.export.precision import PRECISIONS, Precision
 from models.focalnet.convert import convert as convert_focalnet
 from models.locking import locked
 from models.progress import Progress, silent
@@ -26,12 +27,18 @@ FAMILIES: Mapping[str, Callable[[Job], Iterator[Version]]] = {"focalnet": conver
 
 
 def convert(
-    name: str, file: Path, repository: Path, progress: Progress = silent, labels: Path | None = None
+    name: str,
+    file: Path,
+    repository: Path,
+    progress: Progress = silent,
+    labels: Path | None = None,
+    precision: Precision | None = None,
 ) -> list[Card]:
     """Make models of ``file``, the checkpoint of release ``name``; their cards, the one to ask for last.
 
-    ``labels`` (21,842 lines) keeps a 22K head whole; without it, it is cut to ImageNet-1K. Raises
-    :class:`ModelError`; then the repository has none of them, or those that were there before.
+    ``labels`` (21,842 lines) keeps a 22K head whole; without it, it is cut to ImageNet-1K. ``precision`` absent is the
+    fastest that the network bears here. Raises :class:`ModelError`; then the repository has none of them, or those that
+    were there before.
     """
     entry = release(name)
     if not file.is_file():
@@ -42,7 +49,7 @@ def convert(
         shutil.rmtree(scratch, ignore_errors=True)  # left by a conversion that was killed
         scratch.mkdir()
         try:
-            job = Job(name, entry, file, scratch, progress, read_labels(labels) if labels else ())
+            job = Job(name, entry, file, scratch, progress, read_labels(labels) if labels else (), precision)
             versions = list(FAMILIES[entry.family](job))
             return [
                 Card.read(write_version(repository, version.card, version.files, replace=True)) for version in versions
@@ -58,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", nargs="?", type=Path, help="its file, downloaded")
     parser.add_argument("--repository", type=Path, default=Path(".sightline/models"))
     parser.add_argument("--labels", type=Path, help="names of all classes of a 22K head, one a line")
+    parser.add_argument("--precision", choices=PRECISIONS, help="absent: bf16 where the network bears it, else fp32")
     options = parser.parse_args(arguments)
     try:
         if options.name is None or options.file is None:
@@ -65,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, entry in chosen.items():
                 print(f"{name}: {entry.title}\n  {entry.remedy}")
             return 0
-        for card in convert(options.name, options.file, options.repository, _print, options.labels):
+        for card in convert(options.name, options.file, options.repository, _print, options.labels, options.precision):
             print(f"{card.name}: {card.title}")
     except ModelError as error:
         print(f"{error}\n{error.remedy}", file=sys.stderr)

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-: "${EXTRAS:=cpu,train,triton,postgres,s3,otel,dev}"
+: "${EXTRAS:=cpu,openvino,train,triton,postgres,s3,otel,dev}"
 : "${TORCH:=torch==2.13.0}"
 : "${SIGHTLINE_DATA_DIR:=$PWD/.sightline}"
 export SIGHTLINE_DATA_DIR PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     default_classifier: str = "photo-zero-shot"
     default_text_encoder: str = "minilm-l6"
     text_cache_bytes: int = Field(64 * MIB, ge=0, description="Class-text embeddings kept in memory")
+    text_disk_cache_bytes: int = Field(512 * MIB, ge=0, description="Class-text embeddings of large label sets on disk")
 
     # Artifacts: what is uploaded, and what jobs make
     artifact_options: dict[str, str | int | bool] = Field(

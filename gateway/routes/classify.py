@@ -27,8 +27,22 @@ router = APIRouter(tags=["Classification"])
 MOST_PREDICTIONS = 200_000
 """Images times ``top_k`` in one answer: more would be a body of tens of megabytes."""
 
+MOST_EXPLAINED = 16
+"""Images with a heat map in one answer, for the same reason."""
+
 _TOP_K = 5
-_QUERY = ("model", "version", "labels", "label_set", "templates", "top_k", "multi_label", "threshold", "explain")
+_QUERY = (
+    "model",
+    "version",
+    "labels",
+    "label_set",
+    "templates",
+    "template_set",
+    "top_k",
+    "multi_label",
+    "threshold",
+    "explain",
+)
 _EXAMPLES = {
     "open vocabulary": {
         "summary": "Labels in words",
@@ -91,6 +105,14 @@ def _check(sent: Sent) -> None:
             "Send either `labels` or `label_set`.",
             pointer="/label_set",
         )
+    if "templates" in fields and "template_set" in fields:
+        raise Problem(
+            Kind.INVALID,
+            "field-conflict",
+            "The templates are sent twice",
+            "Send either `templates` or `template_set`.",
+            pointer="/template_set",
+        )
     if len(sent.images) * fields.get("top_k", _TOP_K) > MOST_PREDICTIONS:
         raise Problem(
             Kind.INVALID,
@@ -99,6 +121,15 @@ def _check(sent: Sent) -> None:
             f"Images times top_k may be {MOST_PREDICTIONS:,} at most.",
             pointer="/top_k",
             remedy="Ask for fewer labels, or send several requests.",
+        )
+    if fields.get("explain") and len(sent.images) > MOST_EXPLAINED:
+        raise Problem(
+            Kind.INVALID,
+            "answer-too-large",
+            "The answer would be too large",
+            f"{len(sent.images)} images with a heat map each; at most {MOST_EXPLAINED} are explained at once.",
+            pointer="/explain",
+            remedy="Send fewer images, or leave explain out.",
         )
 
 
@@ -112,6 +143,7 @@ async def _answer(context: Context, exchange: Exchange, sent: Sent, model: str) 
             labels=fields.get("labels"),
             label_set=fields.get("label_set"),
             templates=fields.get("templates"),
+            template_set=fields.get("template_set"),
             top_k=fields.get("top_k", _TOP_K),
             multi_label=fields.get("multi_label", False),
             threshold=fields.get("threshold"),

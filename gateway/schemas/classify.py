@@ -35,6 +35,9 @@ class ClassifyBody(Body):
     templates: Annotated[list[PlainText], Field(min_length=1, max_length=MAX_TEMPLATES)] | None = Field(
         None, description="Sentences that `{}` makes of a label; averaged", examples=[["a photo of {}."]]
     )
+    template_set: ModelName | None = Field(
+        None, description="Named templates instead of `templates`: `imagenet-81` are CLIP's 80 and the bare name"
+    )
     top_k: Annotated[int, Field(ge=1, le=MAX_LABELS)] | None = Field(
         None, description="How many labels to answer, best first; 5 when absent", examples=[5]
     )
@@ -42,7 +45,10 @@ class ClassifyBody(Body):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Leave out labels that score lower", examples=[0.1]
     )
-    explain: bool | None = Field(None, description="Also show which part of the image decided, where a model can")
+    explain: bool | None = Field(
+        None,
+        description="Also draw where the model looked over each image, 16 at most; a FocalNet can, others answer 422",
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> ClassifyBody:
@@ -50,6 +56,8 @@ class ClassifyBody(Body):
             raise ValueError("send either image or images")
         if self.labels is not None and self.label_set is not None:
             raise ValueError("send either labels or label_set")
+        if self.templates is not None and self.template_set is not None:
+            raise ValueError("send either templates or template_set")
         return self
 
 
@@ -63,8 +71,11 @@ class Prediction(Answer):
 class Explanation(Answer):
     """Which part of the image decided."""
 
-    image: str = Field(description="A heat map over the image, as a data URI")
-    method: str
+    image: str = Field(
+        description="A heat map over the image, as the data URI of a PNG of at most 512 pixels a side: yellow where "
+        "the model looked most, dark where it was cut off"
+    )
+    method: str = Field(description="How it was made: `focal-modulation` is the length of the last block's modulator")
 
 
 class Classified(Answer):

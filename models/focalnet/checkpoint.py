@@ -34,6 +34,19 @@ _HUGGINGFACE = (
     (r"^layernorm\.", "norm."),
     (r"^classifier\.", "head."),
 )
+_TO_HUGGINGFACE = (
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^patch_embed\.norm\.", "embeddings.norm."),
+    (r"^layers\.(\d+)\.blocks\.", r"encoder.stages.\1.layers."),
+    (r"^layers\.(\d+)\.downsample\.proj\.", r"encoder.stages.\1.downsample.projection."),
+    (r"^layers\.(\d+)\.downsample\.norm\.", r"encoder.stages.\1.downsample.norm."),
+    (r"\.modulation\.f\.", ".modulation.projection_in."),
+    (r"\.modulation\.h\.", ".modulation.projection_context."),
+    (r"\.modulation\.proj\.", ".modulation.projection_out."),
+    (r"\.modulation\.ln\.", ".modulation.layernorm."),
+    (r"^norm\.", "layernorm."),
+    (r"^head\.", "classifier."),
+)
 _TIMM = (
     (r"^stem\.", "patch_embed."),
     (r"\.ls([12])\.gamma$", r".gamma_\1"),
@@ -58,6 +71,17 @@ def canonical(state: State) -> Canonical:
     if any("embeddings.patch_embeddings." in name for name in state):
         return Canonical(_renamed(state, _HUGGINGFACE), "huggingface", None)
     return Canonical(state, "release", None)
+
+
+def to_huggingface(state: State) -> State:
+    """The authors' names to those of ``transformers``' ``FocalNetForImageClassification``: the way back."""
+    return {_to_huggingface(name): tensor for name, tensor in state.items()}
+
+
+def _to_huggingface(name: str) -> str:
+    for pattern, replacement in _TO_HUGGINGFACE:
+        name = re.sub(pattern, replacement, name)
+    return name if name.startswith("classifier.") else f"focalnet.{name}"
 
 
 def read(path: Path, config: FocalNetConfig) -> FocalNet:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from models.catalog.card import Card, Engine, TensorSpec
+from models.catalog.card import Card, TensorSpec
 from models.checkpoint import CheckpointError
 from models.conversion import Job, Version, exported
 from models.focalnet.checkpoint import first_thousand, read
-from models.focalnet.export import export_classifier
+from models.focalnet.export import serve_classifier
 from models.focalnet.variants import VARIANTS
 from models.repository import MODEL
 
@@ -34,7 +34,7 @@ def convert(job: Job) -> Iterator[Version]:
         network = first_thousand(network)
     job.progress("export and verify", 1, 3)
     target = job.scratch / MODEL
-    errors = export_classifier(network, target, job.release.image.size)
+    chosen = serve_classifier(network, target, job.release.image.size, job.precision)
     job.progress("write", 2, 3)
     classes = len(job.labels) or 1000
     card = Card(
@@ -57,10 +57,10 @@ def convert(job: Job) -> Iterator[Version]:
         logits="logits",
         embedding="embedding",
         batching=job.batching,
-        engine=Engine(reason=f"Exact: {errors['logits']:.1e} of the largest logit from PyTorch"),
+        engine=chosen.engine,
         licence=job.release.licence,
         provenance=job.provenance,
-        measured=job.measured,
+        measured=(*job.measured, *chosen.measured),
         limits=(
             "It gives one of its classes to every picture, whatever it shows.",
             "Made for photos with one main object.",
@@ -72,5 +72,5 @@ def convert(job: Job) -> Iterator[Version]:
         ),
         not_for=("Identifying or judging people",),
     )
-    files = exported(target)
+    files = exported(chosen.file)
     yield Version(card, {**files, LABELS: "\n".join(job.labels).encode() + b"\n"} if job.labels else files)

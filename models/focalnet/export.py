@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.backbones.focalnet import FocalNet, modulation_map
 from models.export.onnx import Axis, Signature, export, verify
+from models.export.precision import Chosen, Precision, choose
 
 MAX_BATCH = 256
 MAX_SIDE = 4096
@@ -36,6 +37,12 @@ class Classifier(nn.Module):
         return self.network.classify(pooled), pooled, modulation_map(features.modulator)
 
 
+def serve_classifier(network: FocalNet, path: Path, size: int, precision: Precision | None) -> Chosen:
+    """:func:`export_classifier`, then the file in ``precision``: see :func:`models.export.precision.choose`."""
+    errors = export_classifier(network, path, size)
+    return choose(Classifier(network), examples(size), CLASSIFIER, path, errors["logits"], precision)
+
+
 def export_classifier(network: FocalNet, path: Path, size: int = 224) -> dict[str, float]:
     """Write ``network``, traced at ``size``, and return each output's largest relative error.
 
@@ -44,8 +51,13 @@ def export_classifier(network: FocalNet, path: Path, size: int = 224) -> dict[st
     """
     served = Classifier(network)
     export(served, (pictures(3, size, size),), CLASSIFIER, path)
+    return verify(served, examples(size), CLASSIFIER, path, TOLERANCE)
+
+
+def examples(size: int) -> list[tuple[Tensor]]:
+    """Pictures at batch 1, 2 and 5 and of another shape."""
     sizes = ((1, size, size), (2, size, size), (5, size, size), (2, size + 32, size))
-    return verify(served, [(pictures(*shape),) for shape in sizes], CLASSIFIER, path, TOLERANCE)
+    return [(pictures(*shape),) for shape in sizes]
 
 
 def pictures(batch: int, height: int, width: int) -> Tensor:

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from models import catalog
-from models.catalog.card import Batching, Card, Engine, Pipeline, TensorSpec, TextPreprocess
+from models.catalog.card import Batching
 from models.conversion import Job, Version, exported
 from models.repository import MODEL
 from models.text.clip_bpe import clip_tokenizer_json
+from models.unicl.cards import Served, cards
 from models.unicl.checkpoint import read
-from models.unicl.export import export_image, export_text
+from models.unicl.export import serve_image, serve_text
 from models.unicl.variants import VARIANTS
-
-PIPELINE = "dual-encoder"
-"""The kind of pipeline that serving knows two towers of one space by."""
 
 TEMPLATES = Path(catalog.__file__).parent / "templates" / "imagenet-7.txt"
 """What a class name is put into unless the request says otherwise. The publications use 81 templates, ``imagenet-81``,
@@ -36,74 +34,36 @@ def convert(job: Job) -> Iterator[Version]:
     for target in (image, text):
         target.parent.mkdir()
     job.progress("export and verify pictures", 1, 4)
-    image_errors = export_image(model, image, job.release.image.size)
+    seen = serve_image(model, image, job.release.image.size, job.precision)
     job.progress("export and verify texts", 2, 4)
-    text_errors = export_text(model, text)
+    read_texts = serve_text(model, text, job.precision)
     job.progress("write", 3, 4)
-    shared: dict[str, Any] = {
-        "family": "unicl",
-        "licence": job.release.licence,
-        "provenance": job.provenance,
-        "not_for": ("Identifying or judging people",),
-    }
-    side = job.release.image.size
-    yield Version(
-        Card(
-            name=f"{job.name}-image",
-            task="embed-image",
-            title=f"{job.release.title}: image tower",
-            description="Pictures to unit vectors in the space that the text tower shares.",
-            inputs=(TensorSpec(name="image", datatype="FP32", shape=(-1, 3, side, side)),),
-            outputs=(TensorSpec(name="image_embedding", datatype="FP32", shape=(-1, config.dim)),),
-            image=job.image,
-            embedding="image_embedding",
-            batching=Batching(max_batch_size=16),
-            engine=Engine(reason=f"Exact: {image_errors['image_embedding']:.1e} of the largest value from PyTorch"),
-            **shared,
-        ),
-        exported(image),
-    )
-    yield Version(
-        Card(
-            name=f"{job.name}-text",
-            task="embed-text",
-            title=f"{job.release.title}: text tower",
-            description="Texts to unit vectors in the space that the image tower shares.",
-            inputs=(TensorSpec(name="input_ids", datatype="INT64", shape=(-1, -1)),),
-            outputs=(TensorSpec(name="text_embedding", datatype="FP32", shape=(-1, config.dim)),),
-            # Longest, not the full context: the tower gives the same features, sooner.
-            text=TextPreprocess(max_length=config.text.context_length, padding="longest", mask_input=None),
-            embedding="text_embedding",
-            batching=Batching(max_batch_size=64),
-            engine=Engine(reason=f"Exact: {text_errors['text_embedding']:.1e} of the largest value from PyTorch"),
-            limits=(f"Texts beyond {config.text.context_length} tokens are cut.", "English."),
-            **shared,
-        ),
-        {**exported(text), "tokenizer.json": clip_tokenizer_json().encode()},
-    )
-    yield Version(
-        Card(
+    image_card, text_card, both = cards(
+        config,
+        Served(
             name=job.name,
-            task="zero-shot-classify",
             title=job.release.title,
             description=(
                 f"Unified contrastive learning ({job.release.paper}), trained on {job.release.trained_on}. Classifies "
                 "pictures by names that the request gives, and puts pictures and texts into one space."
             ),
-            pipeline=Pipeline(
-                kind=PIPELINE,
-                image_model=f"{job.name}-image",
-                text_model=f"{job.name}-text",
-                parameters={"scale": temperature, "templates": _templates()},
-            ),
+            image=job.image,
+            scale=temperature,
+            templates=_templates(),
+            licence=job.release.licence,
+            image_engine=seen.engine,
+            text_engine=read_texts.engine,
+            image_batching=Batching(max_batch_size=16),
+            provenance=job.provenance,
             measured=job.measured,
-            limits=tuple(
-                filter(None, ("It gives one of the names to every picture, whatever it shows.", job.release.note))
-            ),
-            **shared,
+            tower_measured=(seen.measured, read_texts.measured),
+            limits=("English.", *filter(None, (job.release.note,))),
+            not_for=("Identifying or judging people",),
         ),
-        {},
     )
+    yield Version(image_card, exported(seen.file))
+    yield Version(text_card, {**exported(read_texts.file), "tokenizer.json": clip_tokenizer_json().encode()})
+    yield Version(both, {})
 
 
 def _templates() -> list[str]:

@@ -82,12 +82,17 @@ class ImageTextLabel(Dataset[Sample]):
         text = entry.texts[generator.integers(len(entry.texts))]
         if entry.label != CAPTION:
             template = self.templates[generator.integers(len(self.templates))]
-            text = template.format(text.replace(",", "").replace("+", " "))
+            text = label_text(text, template)
         try:
             with Image.open(entry.image) as image:
                 return Sample(self.augment(image.convert("RGB"), generator), text, entry.label)
         except OSError as error:
             raise DataError(f"{entry.image} cannot be read: {error}", "Replace it, or take its line out.") from error
+
+
+def label_text(name: str, template: str) -> str:
+    """A class name in a template, without commas and with blanks for pluses, as the reference's sampler makes it."""
+    return template.replace("{}", name.replace(",", "").replace("+", " "))
 
 
 def read_pairs(folder: Path) -> list[Entry]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.backbones.focalnet import FocalNet, modulation_map
 from models.export.onnx import Axis, Signature, export, verify
+from models.export.precision import Chosen, Precision, choose
 from models.focalnet.export import MAX_BATCH, MAX_SIDE, TOLERANCE, pictures
 from models.unicl.network import UniCL, unit
 
@@ -53,12 +54,26 @@ def export_image(model: UniCL, path: Path, size: int) -> dict[str, float]:
 
     Checked at batch 1, 2 and 5, none of them traced. Raises :class:`models.export.onnx.ExportError` beyond tolerance.
     """
-    tower = ImageTower(model)
-    focal = isinstance(model.image_encoder, FocalNet)
-    signature = FOCAL_IMAGE if focal else IMAGE
+    tower, signature = ImageTower(model), _image_signature(model)
     export(tower, (pictures(3, size, size),), signature, path)
-    shapes = [(batch, size, size) for batch in (1, 2, 5)] + ([(2, size + 32, size)] if focal else [])
-    return verify(tower, [(pictures(*shape),) for shape in shapes], signature, path, TOLERANCE)
+    return verify(tower, _image_examples(model, size), signature, path, TOLERANCE)
+
+
+def serve_image(model: UniCL, path: Path, size: int, precision: Precision | None) -> Chosen:
+    """:func:`export_image`, then the file in ``precision``: see :func:`models.export.precision.choose`."""
+    error = export_image(model, path, size)["image_embedding"]
+    return choose(ImageTower(model), _image_examples(model, size), _image_signature(model), path, error, precision)
+
+
+def _image_signature(model: UniCL) -> Signature:
+    return FOCAL_IMAGE if isinstance(model.image_encoder, FocalNet) else IMAGE
+
+
+def _image_examples(model: UniCL, size: int) -> list[tuple[Tensor]]:
+    shapes = [(batch, size, size) for batch in (1, 2, 5)]
+    if isinstance(model.image_encoder, FocalNet):
+        shapes.append((2, size + 32, size))
+    return [(pictures(*shape),) for shape in shapes]
 
 
 def export_text(model: UniCL, path: Path) -> dict[str, float]:
@@ -67,14 +82,28 @@ def export_text(model: UniCL, path: Path) -> dict[str, float]:
     Batch and length are free: a batch padded to its longest text gives the features of the full context. Checked at
     batch 1, 2 and 5 with three lengths, none of them traced. Raises :class:`models.export.onnx.ExportError`.
     """
-    tower = TextTower(model)
+    tower, signature = TextTower(model), _text_signature(model)
+    export(tower, (_texts(model, 3, model.config.text.context_length - 1),), signature, path)
+    return verify(tower, _text_examples(model), signature, path, TOLERANCE)
+
+
+def serve_text(model: UniCL, path: Path, precision: Precision | None) -> Chosen:
+    """:func:`export_text`, then the file in ``precision``: see :func:`models.export.precision.choose`.
+
+    Absent, it is float32 by ONNX Runtime: OpenVINO prepares itself for every new length, and texts have many.
+    """
+    error = export_text(model, path)["text_embedding"]
+    return choose(TextTower(model), _text_examples(model), _text_signature(model), path, error, precision or "fp32")
+
+
+def _text_signature(model: UniCL) -> Signature:
+    length = Axis("length", 2, model.config.text.context_length)
+    return Signature(("input_ids",), ("text_embedding",), {"input_ids": {0: _BATCH, 1: length}})
+
+
+def _text_examples(model: UniCL) -> list[tuple[Tensor]]:
     context = model.config.text.context_length
-    signature = Signature(
-        ("input_ids",), ("text_embedding",), {"input_ids": {0: _BATCH, 1: Axis("length", 2, context)}}
-    )
-    export(tower, (_texts(model, 3, context - 1),), signature, path)
-    shapes = ((1, 4), (2, context // 2), (5, context))
-    return verify(tower, [(_texts(model, *shape),) for shape in shapes], signature, path, TOLERANCE)
+    return [(_texts(model, *shape),) for shape in ((1, 4), (2, context // 2), (5, context))]
 
 
 def _texts(model: UniCL, batch: int, length: int) -> Tensor:

@@ -76,13 +76,21 @@ class Step:
 
 
 def train(
-    model: UniCL, data: TrainingData, tokenise: Tokenise, recipe: Recipe, out: Path, device: torch.device
+    model: UniCL,
+    data: TrainingData,
+    tokenise: Tokenise,
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    due: Callable[[int], bool] | None = None,
 ) -> Iterator[Step]:
     """Train ``model`` in place and yield every step; the averaged weights end in ``out/model.safetensors``.
 
-    Continues from ``out/checkpoint.pt`` where there is one, which must be of the same recipe. The caller may stop
-    between two steps by closing the iterator; what was done since the last checkpoint is then done again. Raises
-    :class:`TrainingError` when the loss is no longer finite or the checkpoint is of another run.
+    ``due`` says after how many steps a checkpoint is to be written, and is asked once for each; absent, it is after
+    every ``recipe.save_every``. Continues from ``out/checkpoint.pt`` where there is one, which must be of the same
+    recipe. The caller may stop between two steps by closing the iterator; what was done since the last checkpoint is
+    then done again. Raises :class:`TrainingError` when the loss is no longer finite or the checkpoint is of another
+    run.
     """
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +121,7 @@ def train(
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(recipe.most_temperature))
             _follow(average, model, min(recipe.average, (step + 1) / (step + 10)))
-        if (step + 1) % recipe.save_every == 0 and rank == 0:
+        if (due(step + 1) if due else (step + 1) % recipe.save_every == 0) and rank == 0:
             _save(out, step + 1, model, average, optimizer, recipe)
         now = time.perf_counter()
         done = Step(

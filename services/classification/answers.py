@@ -12,8 +12,9 @@ from services.media.picture import Picture
 class ClassifyRequest:
     """Pictures and what to call them. ``labels`` or ``label_set`` for open-vocabulary models, neither for closed ones.
 
-    ``model`` ``None`` is the default classifier; ``version`` ``None`` the latest. ``multi_label`` scores every label
-    by itself; ``threshold`` leaves out lower scores; ``explain`` asks for a map of what decided.
+    ``model`` ``None`` is the default classifier; ``version`` ``None`` the latest. ``template_set`` names templates of
+    the catalog instead of sending them. ``multi_label`` scores every label by itself; ``threshold`` leaves out lower
+    scores; ``explain`` asks for a map of what decided.
     """
 
     pictures: Sequence[Picture]
@@ -22,6 +23,7 @@ class ClassifyRequest:
     labels: Sequence[str] | None = None
     label_set: str | None = None
     templates: Sequence[str] | None = None
+    template_set: str | None = None
     top_k: int = 5
     multi_label: bool = False
     threshold: float | None = None

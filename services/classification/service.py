@@ -5,34 +5,50 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import orjson
 
 from models.catalog.card import Card
+from services.classification import explain
 from services.classification.answers import ClassifiedImage, ClassifyAnswer, ClassifyRequest
 from services.classification.images import run_images
 from services.classification.labels import check_labels, named_set, own_labels, positions
 from services.classification.scores import Array, best, sigmoid, softmax
 from services.classification.zero_shot import Scored, ZeroShot, does_not_classify, open_zero_shot
 from services.errors import Kind, Problem
-from services.runtime.backend import Backend, Options
+from services.media.picture import Picture
+from services.runtime.backend import Backend, Options, Tensor
 from services.settings import Settings
 from services.stages import Stages
 from services.text.cache import ArrayCache
+from services.text.disk_cache import DiskCache
+from services.text.templates import named
 
 INLINE_SCORES = 50_000
 """Pictures times labels that are scored on the event loop; more go to a thread."""
 
+KEPT_ON_DISK = 256
+"""Texts (labels times templates) from which on class rows are kept on disk: fewer are sooner computed than worth it."""
+
+PART_TEXTS = 2048
+"""Texts whose rows are kept together: a request that runs out of time leaves the parts it had finished to the next."""
+
 
 class Classification:
-    """For one event loop. Rows and texts of label sets are kept within ``settings.text_cache_bytes``."""
+    """Over one backend, for one event loop.
+
+    Class rows of label sets, and their texts, are kept in memory within ``settings.text_cache_bytes``; rows of many
+    texts also on disk within ``settings.text_disk_cache_bytes``, for the other processes and the next start.
+    """
 
     def __init__(self, backend: Backend, settings: Settings) -> None:
         self._backend = backend
         self._settings = settings
         self._rows = ArrayCache(settings.text_cache_bytes)
+        self._disk = DiskCache(settings.cache_dir / "class-rows", settings.text_disk_cache_bytes)
         self._opened: dict[str, tuple[Card, ZeroShot]] = {}
         self._opening = asyncio.Lock()
 
@@ -40,14 +56,7 @@ class Classification:
         """Raises :class:`Problem` ``model-*``, ``label-*``, ``labels-*``, ``template-*``, ``explain-unsupported``."""
         card = self._backend.card(request.model or self._settings.default_classifier, request.version)
         if request.explain:
-            raise Problem(
-                Kind.INVALID,
-                "explain-unsupported",
-                "The model cannot explain its answer",
-                f"{card.name!r} gives no map of what decided.",
-                pointer="/explain",
-                remedy="Leave explain out, or use a model whose card says that it explains.",
-            )
+            explain.explaining(self._backend, card)
         if card.pipeline is not None:
             return await self._open(request, card, options, stages)
         if card.logits is None or card.label_set is None:
@@ -59,12 +68,15 @@ class Classification:
         labels = own_labels(card, self._backend.folder(card.name, card.version))
         chosen = self._labels(request, required=False)
         places = None if chosen is None else positions(chosen, labels, card.name)
-        outputs = await run_images(self._backend, card, request.pictures, (card.logits,), options, stages)
+        wanted = (card.logits, explain.OUTPUT) if request.explain else (card.logits,)
+        outputs = await run_images(self._backend, card, request.pictures, wanted, options, stages)
         begin = time.perf_counter()
         logits: Array = outputs[card.logits]
         if places is not None and chosen is not None:
             logits, labels = logits[:, places], chosen
         answer = await self._answer(request, card, Scored(logits), labels)
+        if request.explain:
+            answer = await self._explained(answer, card, request.pictures, outputs)
         stages.encode += time.perf_counter() - begin
         return answer
 
@@ -72,10 +84,11 @@ class Classification:
         labels = self._labels(request, required=True)
         assert labels is not None
         model = await self._zero_shot(card)
-        templates = tuple(request.templates) if request.templates is not None else model.templates
+        templates = _templates(request) or model.templates
         rows = await self._class_rows(card, model, labels, templates, options, stages)
         image_card = self._backend.card(model.image_model)
-        outputs = await run_images(self._backend, image_card, request.pictures, model.image_outputs, options, stages)
+        wanted = (*model.image_outputs, explain.OUTPUT) if request.explain else model.image_outputs
+        outputs = await run_images(self._backend, image_card, request.pictures, wanted, options, stages)
         begin = time.perf_counter()
         sides = np.array([min(picture.width, picture.height) for picture in request.pictures], np.float32)
         if len(request.pictures) * len(labels) <= INLINE_SCORES:
@@ -83,6 +96,8 @@ class Classification:
         else:
             scored = await asyncio.to_thread(model.score, outputs, rows, sides)
         answer = await self._answer(request, card, scored, labels)
+        if request.explain:
+            answer = await self._explained(answer, image_card, request.pictures, outputs)
         stages.encode += time.perf_counter() - begin
         return answer
 
@@ -123,16 +138,35 @@ class Classification:
         options: Options,
         stages: Stages,
     ) -> Array:
+        """``(C, K)``: of the texts of few labels from memory, of many also from disk, part by part."""
         assert card.pipeline is not None
         makers = [card]  # the card of a pair of towers has no files of its own: a new text tower means new rows
         if card.pipeline.text_model is not None:
             makers.append(self._backend.card(card.pipeline.text_model))
         versions = [[maker.name, maker.version, sorted(maker.files.items())] for maker in makers]
-        described = orjson.dumps([versions, labels, templates])
-        key = hashlib.blake2b(described, digest_size=16).digest()
-        return await self._rows.get(
-            key, lambda: model.rows(labels, templates, options, stages), deadline=options.deadline
-        )
+
+        async def compute() -> Array:
+            if len(labels) * len(templates) < KEPT_ON_DISK:
+                return await model.rows(labels, templates, options, stages)
+            step = max(1, PART_TEXTS // len(templates))
+            parts = [await part(labels[start : start + step]) for start in range(0, len(labels), step)]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+        async def part(some: tuple[str, ...]) -> Array:
+            key = _digest(versions, some, templates)
+            rows = await asyncio.to_thread(self._disk.load, key)
+            if rows is None or len(rows) != len(some):
+                rows = await model.rows(some, templates, options, stages)
+                await asyncio.to_thread(self._disk.keep, key, rows)
+            return rows
+
+        try:
+            return await self._rows.get(_digest(versions, labels, templates), compute, deadline=options.deadline)
+        except Problem as problem:
+            # Out of time, or refused because the rest would take longer than there is.
+            if problem.kind in (Kind.DEADLINE, Kind.TOO_MANY) and len(labels) * len(templates) > PART_TEXTS:
+                problem.remedy = "Ask again: what was embedded of the label set so far is kept, and the rest is less."
+            raise
 
     async def _answer(
         self, request: ClassifyRequest, card: Card, scored: Scored, labels: Sequence[str]
@@ -147,6 +181,24 @@ class Classification:
         else:
             results = await asyncio.to_thread(_results, request, scored, labels)
         return ClassifyAnswer(card.name, card.version, results)
+
+    @staticmethod
+    async def _explained(
+        answer: ClassifyAnswer, image_card: Card, pictures: Sequence[Picture], outputs: Mapping[str, Tensor]
+    ) -> ClassifyAnswer:
+        maps = await asyncio.to_thread(explain.explanations, image_card, pictures, outputs[explain.OUTPUT])
+        results = [replace(result, explanation=one) for result, one in zip(answer.results, maps, strict=True)]
+        return replace(answer, results=results)
+
+
+def _templates(request: ClassifyRequest) -> tuple[str, ...] | None:
+    if request.template_set is not None:
+        return named(request.template_set)
+    return None if request.templates is None else tuple(request.templates)
+
+
+def _digest(versions: Sequence[object], labels: tuple[str, ...], templates: tuple[str, ...]) -> str:
+    return hashlib.blake2b(orjson.dumps([versions, labels, templates]), digest_size=16).hexdigest()
 
 
 def _results(request: ClassifyRequest, scored: Scored, labels: Sequence[str]) -> list[ClassifiedImage]:

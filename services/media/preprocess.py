@@ -61,6 +61,18 @@ class Preprocessor:
             self.into(picture, view)
         return out
 
+    def window(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Which part of a picture of this size the tensor shows: left, top, right, bottom in the picture's pixels.
+
+        It reaches beyond the picture where that was padded.
+        """
+        if self.spec.mode == "squash":
+            return 0.0, 0.0, float(width), float(height)
+        wide, high = _resized(width, height, self.shorter)
+        left, top = _centre(wide, self.size), _centre(high, self.size)
+        x, y = width / wide, height / high
+        return left * x, top * y, (left + self.size) * x, (top + self.size) * y
+
     def _resize(self, image: Image.Image, width: int, height: int) -> Image.Image:
         return image if image.size == (width, height) else image.resize((width, height), self._resample)
 

@@ -62,8 +62,8 @@ def named(name: str) -> tuple[str, ...]:
             Kind.INVALID,
             "template-set-unknown",
             "Template set is unknown",
-            f"There is no template set {name!r}.",
-            pointer="/templates",
+            f"There is no template set {name[:80]!r}.",
+            pointer="/template_set",
             remedy=f"Use one of {', '.join(names())}, or send the templates themselves.",
         )
     return _read(name)

@@ -13,8 +13,9 @@ from sightline.cli.output import console, print_json, table
 def verify(paths: Sequence[Path], *, json: bool) -> None:
     """Check fixtures and show every tensor; exit code 1 when one is beyond its tolerance."""
     from models.verify import verify_fixture
+    from services.parity import KINDS
 
-    reports = [verify_fixture(path) for path in paths]
+    reports = [verify_fixture(path, KINDS) for path in paths]
     if json:
         print_json(
             [

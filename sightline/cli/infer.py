@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.heat_maps import HeatMaps
 from sightline.cli.output import JsonOption, console, print_json, table
 
 if TYPE_CHECKING:
@@ -51,9 +52,14 @@ def classify(
     template: Annotated[
         list[str] | None, typer.Option(help="Sentence around a label: 'a photo of {}.'; repeat for several.")
     ] = None,
+    template_set: Annotated[str | None, typer.Option(help="Named sentences instead, such as imagenet-81.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Labels to show.", min=1)] = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Several labels may be right at once.")] = False,
     threshold: Annotated[float | None, typer.Option(help="Leave out labels that score less.", min=0, max=1)] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Write where the model looked, over the picture; a folder for several."),
+    ] = None,
     model: ModelOption = None,
     url: UrlOption = None,
     key: KeyOption = None,
@@ -65,7 +71,7 @@ def classify(
     """
     from sightline.client import Client
 
-    failed = False
+    failed, maps = False, HeatMaps.into(explain, images)
     chosen = None if labels is None else split_labels(labels)
     with Client(url, key) as client:
 
@@ -75,15 +81,20 @@ def classify(
                 chosen,
                 label_set=label_set,
                 templates=template,
+                template_set=template_set,
                 top_k=top_k,
                 multi_label=multi_label or None,
                 threshold=threshold,
+                explain=maps.wanted,
                 model=model,
             )
 
         for batch in _batches(_collect(images)):
             for source, outcome in _classify_batch(ask, batch):
-                failed |= not isinstance(outcome, tuple)
+                if isinstance(outcome, tuple):
+                    maps.keep(source.name, outcome[1])
+                else:
+                    failed = True
                 if json:
                     _print_line(source, outcome)
                 else:

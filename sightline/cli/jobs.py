@@ -27,7 +27,7 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `sigh
 
 @app.command()
 def submit(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="batch, finetune, ...")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="batch, finetune, pretrain, ...")],
     parameter: Annotated[
         list[str] | None,
         typer.Option(

@@ -5,7 +5,7 @@ from sightline.client.blocking import Client
 from sightline.client.errors import APIError, JobFailed, JobTimeout, SightlineError, Unreachable
 from sightline.client.images import ImageLike
 from sightline.client.job_results import Artifact, Job, JobEvent, Progress
-from sightline.client.results import Classification, ClassifiedImage, Embeddings, Model, Prediction
+from sightline.client.results import Classification, ClassifiedImage, Embeddings, Explanation, Model, Prediction
 from sightline.client.retries import Retries
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ClassifiedImage",
     "Client",
     "Embeddings",
+    "Explanation",
     "ImageLike",
     "Job",
     "JobEvent",

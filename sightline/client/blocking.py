@@ -59,9 +59,11 @@ class Client:
         *,
         label_set: str | None = None,
         templates: Sequence[str] | None = None,
+        template_set: str | None = None,
         top_k: int | None = None,
         multi_label: bool | None = None,
         threshold: float | None = None,
+        explain: bool | None = None,
         model: str | None = None,
     ) -> Classification:
         """The labels of one or many images, best first. A closed-set model needs no ``labels``."""
@@ -71,9 +73,11 @@ class Client:
                 labels,
                 label_set=label_set,
                 templates=templates,
+                template_set=template_set,
                 top_k=top_k,
                 multi_label=multi_label,
                 threshold=threshold,
+                explain=explain,
                 model=model,
             )
         )

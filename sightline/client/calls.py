@@ -14,7 +14,7 @@ import orjson
 from sightline.client import images as pictures
 from sightline.client.errors import APIError, SightlineError
 from sightline.client.images import ImageLike
-from sightline.client.results import Classification, ClassifiedImage, Embeddings, Model, Prediction
+from sightline.client.results import Classification, ClassifiedImage, Embeddings, Explanation, Model, Prediction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,9 +46,11 @@ def classify(
     *,
     label_set: str | None,
     templates: Sequence[str] | None,
+    template_set: str | None,
     top_k: int | None,
     multi_label: bool | None,
     threshold: float | None,
+    explain: bool | None,
     model: str | None,
 ) -> Call[Classification]:
     body = {
@@ -57,9 +59,11 @@ def classify(
         "labels": None if labels is None else list(labels),
         "label_set": label_set,
         "templates": None if templates is None else list(templates),
+        "template_set": template_set,
         "top_k": top_k,
         "multi_label": multi_label,
         "threshold": threshold,
+        "explain": explain,
     }
     return Call("POST", "/v1/classify", _classification, body)
 
@@ -123,12 +127,19 @@ def _classification(response: httpx.Response) -> Classification:
             height=entry["height"],
             predictions=tuple(Prediction(p["label"], p["score"]) for p in entry["predictions"]),
             none_of_these=entry.get("none_of_these"),
+            explanation=_explanation(entry.get("explanation")),
         )
         for entry in body["results"]
     )
     return Classification(
         body["model"], body["version"], results, response.headers.get("x-request-id", ""), _timings(response)
     )
+
+
+def _explanation(entry: Mapping[str, str] | None) -> Explanation | None:
+    if entry is None:
+        return None
+    return Explanation(base64.b64decode(entry["image"].partition(",")[2]), entry["method"])
 
 
 def _embeddings(response: httpx.Response) -> Embeddings:

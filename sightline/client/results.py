@@ -22,14 +22,26 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """``png``: the bytes of a heat map over the image; ``method``: how the model made it."""
+
+    png: bytes
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClassifiedImage:
-    """One image's labels, best first. ``none_of_these`` is how likely no label fits, where the model can say it."""
+    """One image's labels, best first. ``none_of_these`` is how likely no label fits, where the model can say it.
+
+    ``explanation`` is there when it was asked for.
+    """
 
     index: int
     width: int
     height: int
     predictions: tuple[Prediction, ...]
     none_of_these: float | None = None
+    explanation: Explanation | None = None
 
     @property
     def best(self) -> Prediction | None:

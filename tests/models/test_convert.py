@@ -13,11 +13,13 @@ from tokenizers import Tokenizer
 
 from models.backbones.focalnet import FocalNet, FocalNetConfig, modulation_map
 from models.backbones.swin import SwinConfig
+from models.catalog.card import Engine
 from models.catalog.releases import ReleaseError, release, releases
 from models.checkpoint import CheckpointError
 from models.convert import FAMILIES, convert, main
 from models.errors import ModelError
 from models.export import onnx
+from models.export.precision import Chosen, has_openvino
 from models.focalnet import variants as focalnet_variants
 from models.repository import sha256, verify_version
 from models.text.clip_transformer import ClipTextConfig
@@ -79,6 +81,9 @@ def test_focalnet_file_becomes_a_classifier(tmp_path: Path, monkeypatch: pytest.
     assert card.provenance[0].sha256 == sha256(file)
     assert "No host states this hash" in card.provenance[0].note
     assert card.measured[0].value == 0.821 and card.measured[0].by == "publisher"
+    assert card.engine.name == ("openvino" if has_openvino() else "onnxruntime")
+    if has_openvino():
+        assert card.engine.precision == "bf16" and card.measured[-1].value > 0.999
     folder = tmp_path / "models" / card.name / card.version
     assert verify_version(folder) == card
     images = torch.randn(4, 3, 64, 96)  # another batch and another size than were traced
@@ -110,7 +115,8 @@ def test_22k_head_is_cut_to_1k_or_kept_with_its_own_labels(tmp_path: Path, monke
     (tmp_path / "labels").write_text("\n".join(f"label {number}" for number in range(1200)))
     # That the export is right is shown above; this is about the labels.
     monkeypatch.setattr(
-        "models.focalnet.convert.export_classifier", lambda network, path, size: path.touch() or {"logits": 0.0}
+        "models.focalnet.convert.serve_classifier",
+        lambda network, path, size, precision: path.touch() or Chosen(path, Engine(), ()),
     )
     (whole,) = convert("focalnet-huge-fl3", file, tmp_path / "models", labels=tmp_path / "labels")
     assert (whole.outputs[0].shape, whole.label_set) == ((-1, 1200), "labels.txt")

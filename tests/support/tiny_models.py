@@ -90,6 +90,34 @@ def classifier(size: int | None = IMAGE_SIZE, classes: int = len(LABELS), seed: 
 
 
 @cache
+def looking(patch: int = 8, seed: int = 0) -> bytes:
+    """:func:`classifier` for any size, with a FocalNet's ``modulation (N, H / 8, W / 8)``: the patches' brightness."""
+    rng = np.random.default_rng(seed)
+    weights = [
+        _weight(rng, "w0", FEATURES, 3, 3, 3),
+        _weight(rng, "fc", len(LABELS), FEATURES),
+        numpy_helper.from_array(np.full((1, 3, 1, 1), 1 / 3, np.float32), "grey"),
+        numpy_helper.from_array(np.array([1], np.int64), "channel"),
+    ]
+    nodes = [
+        helper.make_node("Conv", ["image", "w0"], ["c0"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["relu"]),
+        helper.make_node("GlobalAveragePool", ["relu"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("Gemm", ["features", "fc"], ["logits"], transB=1),
+        helper.make_node("Conv", ["image", "grey"], ["brightness"], kernel_shape=[1, 1]),
+        helper.make_node("AveragePool", ["brightness"], ["patches"], kernel_shape=[patch] * 2, strides=[patch] * 2),
+        helper.make_node("Squeeze", ["patches", "channel"], ["modulation"]),
+    ]
+    outputs = [
+        _value("logits", "FP32", ["N", len(LABELS)]),
+        _value("features", "FP32", ["N", FEATURES]),
+        _value("modulation", "FP32", ["N", "h", "w"]),
+    ]
+    return _finish(nodes, [_value("image", "FP32", ["N", 3, "H", "W"])], outputs, weights, opset=17)
+
+
+@cache
 def text_encoder(dim: int = TEXT_DIM, seed: int = 0) -> bytes:
     """``input_ids, attention_mask (N, L) int64`` to ``embedding (N, dim) float32``: the mean of the tokens' rows."""
     rng = np.random.default_rng(seed)

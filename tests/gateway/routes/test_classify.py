@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from gateway.app import create_app
+from models.catalog.card import ImagePreprocess
 from services.settings import Settings
 from tests.support import tiny_models
 from tests.support.asgi import call, client
@@ -126,6 +127,29 @@ async def test_a_version_can_be_asked_for(http: httpx.AsyncClient) -> None:
 async def test_an_answer_too_large_is_refused_before_any_work(http: httpx.AsyncClient) -> None:
     answer = await http.post(CLASSIFY, json={"images": [text(jpeg())] * 64, "top_k": 10_000})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "answer-too-large")
+
+
+async def test_a_model_that_looks_shows_where(settings: Settings, repository: Path) -> None:
+    model = tiny_models.looking()
+    fields = {"task": "classify", "image": ImagePreprocess(size=32), "label_set": "labels.txt", "logits": "logits"}
+    files = {"model.onnx": model, "labels.txt": "\n".join(tiny_models.LABELS).encode()}
+    tiny_models.write(repository, tiny_models.card("tiny-looking", model, **fields), files)
+    async with client(create_app(settings)) as http:
+        query = {"model": "tiny-looking", "explain": "true"}
+        answer = await http.post(CLASSIFY, params=query, content=jpeg(), headers={"content-type": "image/jpeg"})
+        assert answer.status_code == 200, answer.text
+        explanation = answer.json()["results"][0]["explanation"]
+        assert explanation["method"] == "focal-modulation"
+        kind, _, data = explanation["image"].partition(",")
+        assert kind == "data:image/png;base64"
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (256, 192)
+        body = {"images": [text(jpeg())] * 17, "model": "tiny-looking", "explain": True}
+        many = await http.post(CLASSIFY, json=body)
+        assert (many.status_code, many.json()["pointer"]) == (422, "/explain")
+        assert many.json()["error"]["code"] == "answer-too-large"
+        plain = await http.post(CLASSIFY, json={"image": text(jpeg()), "model": "tiny-classifier", "explain": True})
+        assert (plain.status_code, plain.json()["error"]["code"]) == (422, "explain-unsupported")
+        assert "tiny-looking" in plain.json()["remedy"]
 
 
 async def test_more_than_the_limit_in_flight_is_told_to_come_again(settings: Settings, repository: Path) -> None:

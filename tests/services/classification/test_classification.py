@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from models.catalog.card import Pipeline, TextPreprocess
-from services.classification import Classification, ClassifyRequest
+from services.classification import Classification, ClassifyRequest, dual_encoder
+from services.classification import service as service_module
 from services.classification.images import unit
 from services.classification.scores import best
 from services.errors import Kind, Problem
@@ -17,6 +18,7 @@ from services.runtime.backend import Options
 from services.runtime.onnx import OnnxBackend
 from services.stages import Stages
 from services.text.encoder import TextEncoder
+from services.text.templates import named
 from tests.support import tiny_models
 
 
@@ -178,6 +180,63 @@ async def test_a_label_set_too_long_for_one_request_is_ready_after_a_few(service
     calls = 100
     await classify(service, [picture()], model="tiny-open", labels=labels)
     assert calls - 100 <= 10  # of 38 batches: the two templates make 600 texts
+
+
+async def test_a_large_label_set_is_built_once_for_all_processes_and_starts(service, backend, settings):
+    labels = [f"cat {number}" for number in range(200)]  # times two templates
+    first = await classify(service, [picture()], model="tiny-open", labels=labels)
+    built = backend.statistics("tiny-tower", "1").inference_count
+    again = await classify(Classification(backend, settings), [picture()], model="tiny-open", labels=labels)
+    assert again.results[0].predictions == first.results[0].predictions
+    assert backend.statistics("tiny-tower", "1").inference_count == built
+    kept = list((settings.cache_dir / "class-rows").iterdir())
+    assert [path.suffix for path in kept] == [".safetensors"]
+    kept[0].write_bytes(b"torn")
+    torn = await classify(Classification(backend, settings), [picture()], model="tiny-open", labels=labels)
+    assert torn.results[0].predictions == first.results[0].predictions
+    assert backend.statistics("tiny-tower", "1").inference_count > built
+    await classify(service, [picture()], model="tiny-open", labels=["cat", "dog"])
+    assert len(list((settings.cache_dir / "class-rows").iterdir())) == 1  # two labels are no set worth keeping
+
+
+async def test_a_request_out_of_time_leaves_what_it_had_built(backend, settings, monkeypatch):
+    monkeypatch.setattr(service_module, "PART_TEXTS", 100)
+    labels = [f"cat {number}" for number in range(300)]
+    slow = Classification(backend, settings)
+    rows = dual_encoder.DualEncoder.rows
+    asked = []
+
+    async def rows_until_the_third(self, some, *rest):
+        asked.append(some)
+        if len(asked) == 3:
+            raise Problem(Kind.DEADLINE, "deadline-exceeded", "Deadline exceeded")
+        return await rows(self, some, *rest)
+
+    monkeypatch.setattr(dual_encoder.DualEncoder, "rows", rows_until_the_third)
+    with pytest.raises(Problem) as caught:
+        await classify(slow, [picture()], model="tiny-open", labels=labels)
+    assert caught.value.kind is Kind.DEADLINE and "Ask again" in caught.value.remedy
+    again = await classify(Classification(backend, settings), [picture()], model="tiny-open", labels=labels)
+    assert [some[0] for some in asked] == ["cat 0", "cat 50", "cat 100", *(f"cat {n}" for n in range(100, 300, 50))]
+    monkeypatch.setattr(service_module, "PART_TEXTS", 10_000)
+    whole = await classify(Classification(backend, settings), [picture()], model="tiny-open", labels=labels)
+    assert [one.label for one in whole.results[0].predictions] == [one.label for one in again.results[0].predictions]
+    assert [one.score for one in whole.results[0].predictions] == pytest.approx(
+        [one.score for one in again.results[0].predictions], rel=1e-4
+    )
+
+
+async def test_templates_may_be_named(service, backend):
+    labels = ["red cat", "old car"]
+    by_name = await classify(service, [picture()], model="tiny-open", labels=labels, template_set="imagenet-81")
+    sent = named("imagenet-81")
+    assert len(sent) == 81 and sent[0] == "a bad photo of a {}."
+    by_text = await classify(service, [picture()], model="tiny-open", labels=labels, templates=sent)
+    assert by_name.results[0].predictions == by_text.results[0].predictions
+    assert await code(service, model="tiny-open", labels=labels, template_set="no-such") == (
+        "template-set-unknown",
+        "/template_set",
+    )
 
 
 async def test_rows_of_an_older_text_tower_are_not_used_with_a_newer_one(service, backend, settings):

@@ -65,6 +65,10 @@ class Platform(BaseHTTPRequestHandler):
             }
             for index, data in enumerate(pictures)
         ]
+        if body.get("explain"):
+            for data, result in zip(pictures, results, strict=True):
+                png = "data:image/png;base64," + base64.b64encode(b"map of " + data).decode()
+                result["explanation"] = {"image": png, "method": "focal-modulation"}
         self._answer(200, {"model": "m", "version": "1", "results": results})
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:
@@ -274,6 +278,22 @@ def test_classify_shows_every_label_with_its_score(run: Run, platform: list[dict
     code, out, _ = run("classify", str(tmp_path / "p.jpg"), "--labels", "a cat,a dog", "--top-k", "2")
     assert code == 0 and "a cat" in out and "75.0%" in out and "none of these" in out
     assert platform[0]["labels"] == ["a cat", "a dog"] and platform[0]["top_k"] == 2
+
+
+def test_explain_writes_one_map_or_a_folder_of_them(run: Run, platform: list[dict[str, Any]], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode())
+    one, two = str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")
+    assert run("classify", one, "--labels", "a,b", "--explain", str(tmp_path / "map.png"))[0] == 0
+    assert (tmp_path / "map.png").read_bytes() == b"map of a"
+    assert run("classify", one, two, "--labels", "a,b", "--explain", str(tmp_path / "maps"))[0] == 0
+    assert [path.read_bytes() for path in sorted((tmp_path / "maps").iterdir())] == [b"map of a", b"map of b"]
+    assert (tmp_path / "maps" / "0001-b.png").is_file()
+    asked = len(platform)
+    code, _, err = run("classify", one, two, "--labels", "a,b", "--explain", str(tmp_path / "map.png"))
+    assert code == 2 and "name a folder" in err and len(platform) == asked
+    run("classify", one, "--labels", "a,b")
+    assert "explain" not in platform[-1]
 
 
 def test_a_folder_is_classified_in_batches_one_json_line_a_picture(

@@ -1,0 +1,121 @@
+"""Where a model looked: its modulation map as a heat map over the picture.
+
+A FocalNet multiplies every place of the picture by a modulator; the modulator's length there says how much that place
+adds to the answer (arXiv 2203.11926, section 5). Exports of FocalNets have it as the output ``modulation``
+``(B, h, w)`` of the last block.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.catalog.card import Card
+from services.classification.answers import Explanation
+from services.classification.images import preprocessor
+from services.errors import Kind, Problem
+from services.media.picture import Picture
+from services.runtime.backend import Backend, Tensor
+
+OUTPUT = "modulation"
+METHOD = "focal-modulation"
+LONGEST, SHORTEST_LONG_SIDE = 512, 256
+"""The longer side of a heat map in pixels: larger pictures are scaled down to the first, smaller up to the second."""
+
+Array = NDArray[np.float32]
+
+_COLOURS = np.array(
+    [(13, 8, 135), (126, 3, 168), (204, 71, 120), (248, 149, 64), (240, 249, 33)], np.float32
+)  # from least to most; lightness grows all the way, so that it reads in print and by the colour-blind
+_LEAST_COVER, _MOST_COVER = 0.3, 0.65
+_UNSEEN = 0.35
+"""Brightness of what the crop cut off: the network never saw it."""
+
+
+def explaining(backend: Backend, card: Card) -> None:
+    """Refuse a model without such a map. Raises ``explain-unsupported``."""
+    if _looks(backend, card):
+        return
+    able = sorted(
+        found.name
+        for found in backend.index()
+        if found.card is not None and backend.ready(found.name, found.version) and _looks(backend, found.card)
+    )
+    raise Problem(
+        Kind.INVALID,
+        "explain-unsupported",
+        "The model cannot explain its answer",
+        f"{card.name!r} gives no map of what decided: it has no output {OUTPUT!r}.",
+        pointer="/explain",
+        remedy=f"Leave explain out, or use one of {', '.join(able[:20])}."
+        if able
+        else "Leave explain out: none of the models here gives such a map. FocalNets do.",
+    )
+
+
+def _looks(backend: Backend, card: Card) -> bool:
+    if card.pipeline is None:
+        return card.logits is not None and _has_map(card)
+    image_model = card.pipeline.image_model
+    return image_model is not None and _has_map(backend.card(image_model))
+
+
+def _has_map(card: Card) -> bool:
+    return any(spec.name == OUTPUT for spec in card.outputs)
+
+
+def explanations(card: Card, pictures: Sequence[Picture], maps: Tensor) -> list[Explanation]:
+    """One heat map a picture; ``maps`` ``(B, h, w)`` are of the image model of ``card``. Slow: call it in a thread.
+
+    Raises ``model-not-finite``.
+    """
+    if not np.isfinite(maps).all():
+        raise Problem(
+            Kind.INTERNAL, "model-not-finite", "The model's answer is not a number", f"{card.name} gave a map of NaN."
+        )
+    assert card.image is not None
+    windows = [preprocessor(card.image).window(picture.width, picture.height) for picture in pictures]
+    return [
+        Explanation(_heat_map(picture, np.asarray(one, np.float32), window), METHOD)
+        for picture, one, window in zip(pictures, maps, windows, strict=True)
+    ]
+
+
+def _heat_map(picture: Picture, looked: Array, window: tuple[float, float, float, float]) -> bytes:
+    """PNG of ``picture`` under ``looked`` ``(h, w)``, which covers ``window``; what lies outside is darkened."""
+    longer = max(picture.width, picture.height)
+    scale = min(LONGEST, max(SHORTEST_LONG_SIDE, longer)) / longer
+    width, height = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    ground = np.asarray(picture.image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0), np.float32)
+    left, top, right, bottom = (round(edge * scale) for edge in window)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    seen = (slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width)))
+    heat = _enlarged(_stretched(looked), right - left, bottom - top)
+    heat = heat[seen[0].start - top : seen[0].stop - top, seen[1].start - left : seen[1].stop - left, None]
+    cover = _LEAST_COVER + (_MOST_COVER - _LEAST_COVER) * heat  # (H, W, 1)
+    painted = ground * _UNSEEN
+    painted[seen] = (1 - cover) * ground[seen] + cover * _coloured(heat[..., 0])
+    sink = io.BytesIO()
+    Image.fromarray(np.rint(painted).clip(0, 255).astype(np.uint8)).save(sink, "PNG", compress_level=6)
+    return sink.getvalue()
+
+
+def _stretched(looked: Array) -> Array:
+    """From 0 where it looked least to 1 where most; all 0 where every place is alike."""
+    low, high = float(looked.min()), float(looked.max())
+    return np.asarray((looked - low) / max(high - low, 1e-12), np.float32)
+
+
+def _enlarged(heat: Array, width: int, height: int) -> Array:
+    image = Image.fromarray(heat).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image, np.float32).clip(0, 1)
+
+
+def _coloured(heat: Array) -> Array:
+    """``(H, W)`` of 0 to 1 to colours ``(H, W, 3)`` of 0 to 255."""
+    stops = np.linspace(0, 1, len(_COLOURS))
+    return np.stack([np.interp(heat, stops, channel) for channel in _COLOURS.T], axis=-1).astype(np.float32)
