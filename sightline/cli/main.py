@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from sightline.cli import infer, jobs, keys, models, serve, settings, version, worker
+from sightline.cli import benchmark, infer, jobs, keys, models, serve, settings, version, worker
 from sightline.cli.failures import report
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("embed")(infer.embed)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(benchmark.app, name="benchmark")
 app.command("worker")(worker.worker)
 app.command("settings")(settings.settings)
 app.command("version")(version.version)
