@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def verify(folder: Path) -> list[Case]:
     found = [name for name in FILES if (folder / name).is_file()]
     if not found:
         raise ModelError(f"{folder} holds none of {', '.join(FILES)}", "name the folder that the fixtures are in")
+    torch.set_num_threads(1)  # matrices this small are faster on one
     cases = []
     for name in found:
         try:
@@ -72,17 +74,17 @@ def _outcome(check: Check) -> str:
 def _metrics(document: Document) -> Iterator[tuple[str, Check]]:
     tolerance = DEFAULT_TOLERANCE | document.get("tolerance", {})
     for case in document.get("cases", ()):
-        yield str(case.get("id")), lambda case=case: _metric(case, tolerance["metrics"])
+        yield str(case.get("id")), partial(_metric, case, tolerance["metrics"])
     if "zero_shot" in document:
-        yield "zero_shot", lambda: _zero_shot(document["zero_shot"], tolerance)
+        yield "zero_shot", partial(_zero_shot, document["zero_shot"], tolerance)
     for number, variant in enumerate(document.get("head", {}).get("variants", ())):
         name = f"head/{number} {variant.get('options')}"
-        yield name, lambda variant=variant: _head(document, variant)
+        yield name, partial(_head, document, variant)
     for number, case in enumerate(document.get("linear_probe", {}).get("runs", ())):
         name = f"linear_probe/{number} lr {case.get('lr')} wd {case.get('wd')}"
-        yield name, lambda case=case: _linear_probe(document, case, tolerance)
+        yield name, partial(_linear_probe, document, case, tolerance)
     if "coco_ap" in document:
-        yield "coco_ap", lambda: _coco(document["coco_ap"], tolerance["coco"])
+        yield "coco_ap", partial(_coco, document["coco_ap"], tolerance["coco"])
 
 
 def _metric(case: Document, tolerance: float) -> str:
@@ -177,10 +179,11 @@ def _splits(document: Document) -> Iterator[tuple[str, Check]]:
     labels = {row["name"]: row["labels"] for row in document["rows"] if row.get("labels") is not None}
     for row in document["rows"]:
         name = f"{row['name']}/{row['shots']}-shot seed {row['seed']}"
-        yield name, lambda row=row: _split(row, labels[row.get("labels_ref") or row["name"]])
+        yield name, partial(_split, row, labels)
 
 
-def _split(row: Document, labels: list[list[int]]) -> str:
+def _split(row: Document, named: Mapping[str, list[list[int]]]) -> str:
+    labels = named[row.get("labels_ref") or row["name"]]
     chosen = few_shot(labels, row["num_classes"], row["shots"], row["seed"])
     if chosen != row["selected"]:
         return f"chose {chosen[:8]}..., the reference {row['selected'][:8]}..."
@@ -197,11 +200,11 @@ def _split(row: Document, labels: list[list[int]]) -> str:
 def _hparam(document: Document) -> Iterator[tuple[str, Check]]:
     grid = document.get("grid", {})
     if "lr" in grid:
-        yield "grid/lr", lambda: _far(np.array(LEARNING_RATES), grid["lr"], 0.0, relative=1e-12)
+        yield "grid/lr", partial(_far, np.array(LEARNING_RATES), grid["lr"], 0.0, relative=1e-12)
     if "wd" in grid:
-        yield "grid/wd", lambda: _far(np.array(WEIGHT_DECAYS), grid["wd"], 0.0, relative=1e-12)
+        yield "grid/wd", partial(_far, np.array(WEIGHT_DECAYS), grid["wd"], 0.0, relative=1e-12)
     for case in document.get("runs", ()):
-        yield f"search/{case['name']}", lambda case=case: _search(case)
+        yield f"search/{case['name']}", partial(_search, case)
 
 
 def _search(case: Document) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.jobs.kind import JobKind
 
-_OWN = ("services.jobs.kinds.batch", "services.jobs.kinds.finetune")
+_OWN = ("services.jobs.kinds.batch", "services.jobs.kinds.finetune", "services.jobs.kinds.benchmark")
 
 
 def registry(modules: Sequence[str] = ()) -> dict[str, JobKind[Any]]:
