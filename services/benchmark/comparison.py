@@ -103,9 +103,7 @@ def _note(found: list[Difference], wins: int, losses: int, left: Run, right: Run
         note += f"Better {wins} times, worse {losses} times: sign test p = {p:.3g}. "
     note += "Both are measured on the same test images, so the intervals err on the wide side."
     if left.mode != right.mode:
-        note += (
-            " One run is strict and the other repeats the reference, which picks epochs on test images: not comparable."
-        )
+        note += " One run is strict, the other repeats the reference and its picks on test images: not comparable."
     if left.test_limit != right.test_limit:
         note += " They were tested on different numbers of images."
     return note

@@ -32,6 +32,7 @@ from services.benchmark.running import Ran, Workbench, as_error, clock
 from services.benchmark.state import SEARCH_TRIALS, State, trial_key
 from services.benchmark.subjects import Names, Subject, parts, resolve
 from services.datasets.opening import dataset_store
+from services.datasets.store import DatasetStore
 from services.errors import Kind, Problem
 from services.jobs.context import JobContext
 from services.media.intake import Limits
@@ -49,6 +50,7 @@ class _Benchmark:
     def __init__(self, ctx: JobContext[BenchmarkParameters]) -> None:
         self._ctx = ctx
         self._parameters = ctx.parameters
+        self._suite = ctx.parameters.suite
         self._specs = self._suite_sets()
         self._plan = list(units(self._parameters, tuple(self._specs)))
         self._weights = {unit.key: self._weight(unit) for unit in self._plan}
@@ -62,7 +64,7 @@ class _Benchmark:
     async def go(self) -> dict[str, Any]:
         ctx = self._ctx
         names = {model: resolve(ctx.settings.models_dir, model) for model in self._parameters.models}
-        report = Report(ctx, self._specs, self._plan, names)
+        report = Report(ctx, self._suite, self._specs, self._plan, names)
         left = [unit for unit in self._plan if unit.key not in self._state.done]
         if left:
             needed = [part for unit in left for part in parts(ctx.settings.models_dir, names[unit.model])]
@@ -204,11 +206,12 @@ class _Benchmark:
         if registry.is_own(parameters.suite):
             dataset = self._own_store().get(self._ctx.owner, parameters.suite.removeprefix(registry.OWN))
             spec = preparing.own_spec(dataset, parameters.metric, tuple(parameters.templates))
+            self._suite = f"{registry.OWN}{dataset.name}"
             return {spec.name: spec}
         wanted = None if parameters.datasets is None else tuple(parameters.datasets)
         return {spec.name: spec for spec in registry.choose(registry.suite(parameters.suite), wanted)}
 
-    def _own_store(self):  # type: ignore[no-untyped-def]
+    def _own_store(self) -> DatasetStore:
         services = self._ctx.services
         return dataset_store(self._ctx.settings, services.engine, services.artifacts)
 

@@ -1,10 +1,10 @@
-"""One table out of many benchmark jobs: which model, adapted how, is best on a suite. Pure Python: the gateway asks it."""
+"""One table out of many benchmark jobs: which model, adapted how, is best on a suite. The gateway asks it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
@@ -134,7 +134,7 @@ def _line(way: Way, own: Mapping[str, tuple[str, Cell]], datasets: Sequence[str]
     )
 
 
-def _order(view: View):  # type: ignore[no-untyped-def]
+def _order(view: View) -> Callable[[Standing], tuple[float, ...]]:
     def key(line: Standing) -> tuple[float, ...]:
         value = line.efficiency if view == "parameters" else line.average
         few = (math.inf if line.shots is None else line.shots) if view == "shots" else 0.0
@@ -144,6 +144,4 @@ def _order(view: View):  # type: ignore[no-untyped-def]
 
 
 def _placed(lines: list[Standing]) -> list[Standing]:
-    from dataclasses import replace
-
     return [replace(line, place=number + 1) if line.complete else line for number, line in enumerate(lines)]

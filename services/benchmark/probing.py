@@ -8,6 +8,7 @@ best epoch counts, rows for class names are taken as they are, and nothing but t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -140,7 +141,7 @@ def _tensors(examples: Examples, recipe: ProbeRecipe) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(examples.features), labels.float() if recipe.multilabel else labels
 
 
-def _scorer(examples: Examples, recipe: ProbeRecipe):  # type: ignore[no-untyped-def]
+def _scorer(examples: Examples, recipe: ProbeRecipe) -> Callable[[Tensor], float]:
     truth, metric = targets(examples, recipe.classes, multilabel=recipe.multilabel), METRICS[recipe.metric]
 
     def score(scores: Tensor) -> float:

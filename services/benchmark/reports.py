@@ -21,7 +21,7 @@ from services.benchmark import plots, submission
 from services.benchmark.parameters import BenchmarkParameters
 from services.benchmark.plan import Unit, shots_name
 from services.benchmark.registry import SuiteSet
-from services.benchmark.results import Cell, Record, as_csv, cells
+from services.benchmark.results import Record, as_csv, cells
 from services.benchmark.subjects import Names
 from services.jobs.context import JobContext
 
@@ -35,16 +35,18 @@ def probabilities_name(position: int) -> str:
 
 
 class Report:
-    """The outputs of one job."""
+    """The outputs of one job; ``suite`` as leaderboards call it."""
 
     def __init__(
         self,
         ctx: JobContext[BenchmarkParameters],
+        suite: str,
         specs: Mapping[str, SuiteSet],
         plan: Sequence[Unit],
         names: Mapping[str, Names],
     ) -> None:
         self._ctx = ctx
+        self._suite = suite
         self._specs = specs
         self._plan = plan
         self._names = names
@@ -55,7 +57,7 @@ class Report:
         document = {
             "format": FORMAT,
             "job": ctx.job_id,
-            "suite": ctx.parameters.suite,
+            "suite": self._suite,
             "mode": ctx.parameters.mode,
             "parameters": ctx.parameters.model_dump(mode="json"),
             "protocols": {one.name: one.model_dump(mode="json") for one in ctx.parameters.resolved()},
@@ -74,12 +76,12 @@ class Report:
             self._submissions(records)
         failed = [record for record in records if record.score is None]
         return {
-            "suite": ctx.parameters.suite,
+            "suite": self._suite,
             "mode": ctx.parameters.mode,
             "datasets": list(self._specs),
             "averaged": [name for name, spec in self._specs.items() if spec.in_average],
             "test_limit": ctx.parameters.test_limit,
-            "cells": [_short(cell) for cell in table],
+            "cells": [asdict(cell) for cell in table],
             "units": len(records),
             "failed": len(failed),
             "errors": [{"unit": record.key, **(record.error or {})} for record in failed[:50]],
@@ -141,8 +143,3 @@ def versions() -> dict[str, str]:
 
 def _described(spec: SuiteSet) -> dict[str, Any]:
     return {"task": spec.task, "metric": spec.metric, "classes": len(spec.classes), "templates": list(spec.templates)}
-
-
-def _short(cell: Cell) -> dict[str, Any]:
-    """A cell as the job's row keeps it: what a leaderboard needs."""
-    return asdict(cell)

@@ -8,7 +8,12 @@ from typing import Any
 
 from services.jobs.kind import JobKind
 
-_OWN = ("services.jobs.kinds.batch", "services.jobs.kinds.finetune", "services.jobs.kinds.benchmark")
+_OWN = (
+    "services.jobs.kinds.batch",
+    "services.jobs.kinds.finetune",
+    "services.jobs.kinds.benchmark",
+    "services.jobs.kinds.promote",
+)
 
 
 def registry(modules: Sequence[str] = ()) -> dict[str, JobKind[Any]]:
