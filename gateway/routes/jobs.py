@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, ValidationError
 
 from gateway import openapi
-from gateway.bodies import parse_json, unsupported_type
-from gateway.body import read_body
 from gateway.context import Context, context_of
 from gateway.downloads import content_response
 from gateway.exchange import Exchange
 from gateway.job_documents import job_document
+from gateway.job_orders import idempotency_key, order_of, read_as
 from gateway.keys import allow
 from gateway.schemas.jobs import Deleted, Job, JobBody, JobEventList, JobList, JobState, WebhookLog
 from services.errors import Kind, Problem
 from services.jobs import events, webhooks
-from services.jobs.records import FINAL, Order, Webhook
+from services.jobs.records import FINAL
 from services.jobs.records import Job as Record
-from services.jobs.services import JobServices
 from services.storage.artifacts import Artifact
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
 
-MAX_PARAMETER_BYTES = 8 * 1024 * 1024
-B = TypeVar("B", bound=BaseModel)
-
-_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 _EVENTS_AT_ONCE = 1000
 _ONE = openapi.refusals(*openapi.ASKED, 404, 503)
 _EVENT = {
@@ -67,14 +59,14 @@ async def submit(request: Request) -> Response:
     """Accept a job. It is on the disk when this answers, and will end exactly once, whatever dies meanwhile."""
     caller = allow(request, "jobs")
     context = context_of(request)
-    key = _idempotency_key(request)
-    body = await _read(request, JobBody)
+    key = idempotency_key(request)
+    body = await read_as(request, JobBody)
     services = context.jobs
     if body.webhook is not None:
         await webhooks.check_address(body.webhook.url, context.resolver, private=context.settings.webhook_private)
 
     def accept() -> tuple[Record, bool]:
-        order = _order(services, caller.key_id, body, key, Exchange.of(request.scope).traceparent)
+        order = order_of(services, caller.key_id, body, key, Exchange.of(request.scope).traceparent)
         return services.jobs.submit(caller.key_id, order, max_queued=context.settings.max_jobs_queued)
 
     job, new = await asyncio.to_thread(accept)
@@ -238,83 +230,6 @@ async def deliveries(request: Request, job_id: str) -> Response:
 
     log = await asyncio.to_thread(read)
     return _json({"object": "list", "data": log})
-
-
-def _order(services: JobServices, owner: str, body: JobBody, key: str | None, traceparent: str) -> Order:
-    """The order of a body, everything checked that can be. Blocks."""
-    kind = services.kinds.get(body.kind)
-    if kind is None:
-        raise Problem(
-            Kind.INVALID,
-            "job-kind-unknown",
-            "There is no such kind of job",
-            f"No kind is called {body.kind!r}.",
-            pointer="/kind",
-            remedy=f"Kinds are {', '.join(sorted(services.kinds))}.",
-        )
-    sent = orjson.dumps(body.parameters)
-    if len(sent) > MAX_PARAMETER_BYTES:
-        raise Problem(
-            Kind.TOO_LARGE,
-            "parameters-too-large",
-            "Parameters are too large",
-            f"They take {len(sent):,} bytes; the limit is {MAX_PARAMETER_BYTES:,}.",
-            pointer="/parameters",
-            remedy="Upload what is long with POST /v1/artifacts and name it as artifact:{id}.",
-        )
-    try:
-        parameters = kind.parameters.model_validate_json(sent, strict=True)
-    except ValidationError as error:
-        raise _invalid(error, "/parameters") from None
-    kind.check(services, owner, parameters)
-    return Order(
-        kind=kind.name,
-        queue=kind.queue,
-        parameters=parameters.model_dump(mode="json"),
-        priority=body.priority,
-        webhook=Webhook(body.webhook.url, body.webhook.secret) if body.webhook else None,
-        idempotency_key=key,
-        traceparent=traceparent or None,
-    )
-
-
-async def _read(request: Request, model: type[B]) -> B:
-    kind = Exchange.of(request.scope).head.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if kind != b"application/json" and not kind.endswith(b"+json"):
-        unsupported_type(kind, "application/json")
-    try:
-        return model.model_validate(parse_json(await read_body(request.receive)))
-    except ValidationError as error:
-        raise _invalid(error, "") from None
-
-
-def _invalid(error: ValidationError, base: str) -> Problem:
-    """The first complaint of a validation, with where it is and what stood there."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = [str(part).replace("~", "~0").replace("/", "~1") for part in first["loc"]]
-    return Problem(
-        Kind.INVALID,
-        "field-invalid",
-        "A field is wrong",
-        f"{first['msg']}.",
-        pointer="/".join([base, *place]) or None,
-    )
-
-
-def _idempotency_key(request: Request) -> str | None:
-    raw = Exchange.of(request.scope).head.get(b"idempotency-key")
-    if raw is None:
-        return None
-    key = raw.decode("latin-1")
-    if not _KEY.match(key):
-        raise Problem(
-            Kind.MALFORMED,
-            "idempotency-key-malformed",
-            "Idempotency-Key cannot be read",
-            "It is not 1 to 255 visible ASCII characters.",
-            remedy="A UUID does well.",
-        )
-    return key
 
 
 async def _outputs(context: Context, job: Record) -> tuple[Artifact, ...]:

@@ -69,7 +69,7 @@ def sign_test(wins: int, losses: int) -> float | None:
     n = wins + losses
     if n == 0:
         return None
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
+    tail: float = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
     return min(1.0, 2 * tail)
 
 
@@ -96,8 +96,8 @@ def _note(found: list[Difference], wins: int, losses: int, left: Run, right: Run
     clear = sum(own.significant for own in found)
     p = sign_test(wins, losses)
     note = (
-        f"{clear} of {len(found)} differences are larger than chance explains at the {LEVEL:.0%} level (each by itself; "
-        f"about {LEVEL * len(found):.1f} would be by chance alone). "
+        f"{clear} of {len(found)} differences are larger than chance explains at the {LEVEL:.0%} level (each by "
+        f"itself; about {LEVEL * len(found):.1f} would be by chance alone). "
     )
     if p is not None:
         note += f"Better {wins} times, worse {losses} times: sign test p = {p:.3g}. "

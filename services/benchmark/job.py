@@ -18,7 +18,7 @@ import orjson
 import torch
 from safetensors.numpy import save
 
-from services.adaptation.linear_probe import Hooks
+from services.adaptation.recipe import Hooks
 from services.adaptation.search import Trial
 from services.benchmark import preparing, registry
 from services.benchmark.knowledge import ClassKnowledge, read_knowledge
@@ -149,7 +149,7 @@ class _Benchmark:
 
     def _finish(self, unit: Unit, record: Record) -> None:
         """Keep a finished unit: its record, and one line with its trials."""
-        trials = [[*map(int, key.split(",")), score] for key, score in self._state.trials.items()]
+        trials = [[*map(float, key.split(",")), score] for key, score in self._state.trials.items()]
         self._lines.write(orjson.dumps(record.document() | {"search": trials}, option=orjson.OPT_APPEND_NEWLINE))
         self._state.end(record)
         self._save()

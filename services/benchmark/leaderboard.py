@@ -91,7 +91,7 @@ def standings(runs: Iterable[Run], datasets: Sequence[str], view: View = "score"
             newest.setdefault(way, {})[cell.dataset] = (run.job, cell)
     lines = [_line(way, own, datasets) for way, own in newest.items() if any(name in own for name in datasets)]
     lines.sort(key=_order(view))
-    return _placed(lines)
+    return placed(lines)
 
 
 def growth(lines: Iterable[Standing]) -> list[Growth]:
@@ -143,5 +143,6 @@ def _order(view: View) -> Callable[[Standing], tuple[float, ...]]:
     return key
 
 
-def _placed(lines: list[Standing]) -> list[Standing]:
+def placed(lines: list[Standing]) -> list[Standing]:
+    """The same order with places from 1; complete lines come first."""
     return [replace(line, place=number + 1) if line.complete else line for number, line in enumerate(lines)]

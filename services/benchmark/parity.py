@@ -19,7 +19,7 @@ import torch
 
 from models.errors import ModelError
 from services.adaptation.head import Head, HeadConfig, Probe, probabilities, train_probe
-from services.adaptation.search import LEARNING_RATES, WEIGHT_DECAYS, Trial, reference_search, run
+from services.adaptation.search import LEARNING_RATES, WEIGHT_DECAYS, GridTrial, Trial, reference_search, run
 from services.benchmark.detection import coco_ap
 from services.benchmark.metrics import METRICS, MetricError, accuracy
 from services.benchmark.scoring import class_rows_of, zero_shot_probabilities
@@ -212,6 +212,7 @@ def _search(case: Document) -> str:
     lowest = round(math.log10(LEARNING_RATES[0]))
 
     def score(trial: Trial) -> float:
+        assert isinstance(trial, GridTrial)
         place = (trial.lr_index + lowest, trial.wd_index)
         if len(tried) == len(case["tried"]) or list(place) != list(case["tried"][len(tried)][:2]):
             expected = case["tried"][len(tried)][:2] if len(tried) < len(case["tried"]) else "no further trial"

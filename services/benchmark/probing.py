@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.adaptation.examples import Examples
+from services.adaptation.fitting import fit
 from services.adaptation.head import Head, Probe, probabilities, train_probe
-from services.adaptation.linear_probe import SEARCH_EPOCHS, Examples, Hooks, Recipe, fit
+from services.adaptation.recipe import SEARCH_EPOCHS, Hooks, Recipe
 from services.adaptation.search import Best, Trial, reference_search, run
 from services.benchmark.metrics import METRICS, MetricError
 from services.datasets.splits import validation_split

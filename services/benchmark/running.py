@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.adaptation.linear_probe import Examples, Hooks
+from services.adaptation.examples import Examples
+from services.adaptation.recipe import Hooks
 from services.benchmark.knowledge import ClassKnowledge
 from services.benchmark.metrics import METRICS, MetricError
 from services.benchmark.parameters import BenchmarkParameters
@@ -117,6 +118,8 @@ class Workbench:
             seed=unit.seed,
             epochs=parameters.epochs,
             by=self._spec.metric,
+            search=parameters.search,
+            trials=parameters.max_trials,
         )
         train = self._examples("train", self._train, draw.train)
         try:
@@ -187,20 +190,20 @@ class Workbench:
             raise _too_few(f"{self._spec.name!r} has no training images.")
         if unit.shots is None:
             alone = [name for name, count in self._counts().items() if count == 1]
-            warnings = ()
+            warnings: tuple[str, ...] = ()
             if alone and (reference or not self._validation):
                 warnings = (f"classes with one image serve to validate only: {', '.join(alone[:5])}",)
             return _Draw(list(range(len(self._train))), warnings=warnings)
         shots = 2 if reference and unit.shots == 1 else unit.shots
         short = shortages(self._labels, classes, shots)
-        warnings = ()
+        told: tuple[str, ...] = ()
         if short:
             named = ", ".join(f"{self._spec.classes[label]!r} ({count})" for label, count in list(short.items())[:5])
             detail = f"{len(short)} classes have fewer training images than {shots}: {named}"
             if not reference:
                 raise _too_few(f"{detail}.")
-            warnings = (detail,)
-        return _Draw(few_shot(self._labels, classes, shots, unit.seed), merge=unit.shots != 1, warnings=warnings)
+            told = (detail,)
+        return _Draw(few_shot(self._labels, classes, shots, unit.seed), merge=unit.shots != 1, warnings=told)
 
     def _counts(self) -> dict[str, int]:
         counts = np.bincount([label for own in self._labels for label in own], minlength=len(self._spec.classes))

@@ -15,8 +15,8 @@ SEARCH_TRIALS = 90
 
 
 def trial_key(trial: Trial) -> str:
-    """The setting of a trial by its places in the grids: the same setting scores the same."""
-    return f"{trial.lr_index},{trial.wd_index}"
+    """The setting of a trial: the same setting scores the same."""
+    return f"{trial.learning_rate:.12g},{trial.weight_decay:.12g}"
 
 
 @dataclass(slots=True)

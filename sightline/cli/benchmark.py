@@ -2,14 +2,159 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sightline.cli.infer import KeyOption, UrlOption
+from sightline.cli.jobs import watch_to_end
 from sightline.cli.output import JsonOption, console, print_json, table
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from sightline.client import Comparison, Leaderboard
+
 app = typer.Typer(help="Measure models and ways of adapting them on suites of data sets.", no_args_is_help=True)
+
+View = Literal["score", "parameters", "shots"]
+Mode = Literal["strict", "reference"]
+SuiteOption = Annotated[
+    str,
+    typer.Option("--suite", help="A suite, or dataset:NAME for a data set of yours; `benchmark suites` lists them."),
+]
+ModeOption = Annotated[
+    str, typer.Option("--mode", help="strict, or reference: as the published toolkit does it, quirks included.")
+]
+
+
+@app.command("run")
+def run_benchmark(
+    model: Annotated[list[str], typer.Option("--model", help="A model to measure; repeat for several.")],
+    suite: SuiteOption = "pocket",
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this set of the suite; repeat for several.")] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="How it is measured; repeat for several.")] = None,
+    shots: Annotated[list[str] | None, typer.Option(help="Images of a class, or full; repeat for several.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Each draws other images; repeat for several.")] = None,
+    mode: ModeOption = "strict",
+    max_trials: Annotated[int | None, typer.Option(help="Of one search at most.", min=1)] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Of the whole; what is left then is skipped.")] = None,
+    test_limit: Annotated[int | None, typer.Option(help="Images to test on at most.", min=2)] = None,
+    knowledge: Annotated[Path | None, typer.Option(help="A JSON file that says more of the classes.")] = None,
+    predictions: Annotated[bool, typer.Option("--predictions", help="Also make ELEVATER's submission zips.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for JSON, CSV and plots.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only submit; print the job's id.")] = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a benchmark, watch it, and show its results; exit code 1 unless it succeeds."""
+    from sightline.client import Client
+
+    given: dict[str, Any] = {
+        "suite": suite,
+        "models": model,
+        "datasets": dataset,
+        "protocols": protocol,
+        "shots": None if shots is None else [_shots(one) for one in shots],
+        "seeds": seed,
+        "mode": mode,
+        "max_trials": max_trials,
+        "max_seconds": max_seconds,
+        "test_limit": test_limit,
+        "predictions": predictions,
+    }
+    with Client(url, key) as client:
+        if knowledge is not None:
+            given["knowledge"] = client.jobs.upload(knowledge).reference
+        parameters = {name: value for name, value in given.items() if value is not None}
+        job = client.jobs.submit("benchmark", parameters)
+        if no_wait:
+            print_json({"id": job.id}) if json else print(job.id)
+            return
+        ended = watch_to_end(client, job.id, json)
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+            for artifact in ended.artifacts:
+                client.jobs.download(artifact, output / Path(artifact.name).name)
+        if not json:
+            _print_cells(ended.result or {})
+
+
+@app.command()
+def show(
+    suite: SuiteOption = "pocket",
+    view: Annotated[str, typer.Option(help="Sort by score, parameters (efficiency) or shots.")] = "score",
+    mode: ModeOption = "strict",
+    shots: Annotated[str | None, typer.Option(help="Only this many images of a class; 0 zero-shot, or full.")] = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """The leaderboard of a suite."""
+    from sightline.client import Client
+
+    wanted = None if shots is None else _shots(shots)
+    with Client(url, key) as client:
+        found = client.leaderboard(
+            suite,
+            view=_one_of(view, "--view", ("score", "parameters", "shots")),  # type: ignore[arg-type]
+            mode=_one_of(mode, "--mode", ("strict", "reference")),  # type: ignore[arg-type]
+            shots=-1 if wanted == "full" else wanted,  # type: ignore[arg-type]
+        )
+    if json:
+        print_json(asdict(found))
+    else:
+        _print_leaderboard(found)
+
+
+@app.command()
+def compare(
+    left: Annotated[str, typer.Argument(metavar="LEFT", help="A finished benchmark's id.")],
+    right: Annotated[str, typer.Argument(metavar="RIGHT", help="Another's; differences are right minus left.")],
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Two benchmarks, data set by data set, and what chance could have done."""
+    from sightline.client import Client
+
+    with Client(url, key) as client:
+        found = client.compare(left, right)
+    if json:
+        print_json(asdict(found))
+    else:
+        _print_comparison(found)
+
+
+@app.command()
+def suites(json: JsonOption = False) -> None:
+    """The suites and their data sets, and the protocols, of this installation."""
+    from services.benchmark import protocols, registry
+
+    found = [registry.suite(name) for name in registry.names()]
+    if json:
+        print_json(
+            {"suites": {own.name: [one.name for one in own.datasets] for own in found}, "protocols": protocols.names()}
+        )
+        return
+    rows = [
+        (
+            own.name,
+            one.name,
+            one.task,
+            one.metric,
+            f"{len(one.classes):,}",
+            f"{one.sizes.get('train', 0):,}",
+            f"{one.sizes.get('test', 0):,}",
+        )
+        for own in found
+        for one in own.datasets
+    ]
+    table(("suite", "data set", "task", "metric", "classes", "train", "test"), rows, right=("classes", "train", "test"))
+    table(("protocol", "what it is"), [(name, protocols.protocol(name).title) for name in protocols.names()])
 
 
 @app.command()
@@ -37,3 +182,105 @@ def verify(
         console().print(f"{len(cases) - len(failing)} of {len(cases)} cases equal the reference.")
     if failing:
         raise typer.Exit(1)
+
+
+def _print_cells(result: dict[str, Any]) -> None:
+    rows = [
+        (
+            cell["dataset"],
+            cell["model"],
+            cell["protocol"],
+            _told_shots(cell["shots"]),
+            cell["metric"],
+            _percent(cell["mean"], cell["stderr"]),
+            _interval(cell["low"], cell["high"]),
+            f"{cell['trainable']:,.0f}",
+        )
+        for cell in result.get("cells", ())
+    ]
+    columns = ("data set", "model", "protocol", "shots", "metric", "score", "95 % over seeds", "trained")
+    table(columns, rows, right=("shots", "score", "95 % over seeds", "trained"))
+    for error in result.get("errors", ()):
+        console(errors=True).print(f"{error['unit']}: {error.get('detail', error.get('title', ''))}")
+
+
+def _print_leaderboard(found: Leaderboard) -> None:
+    from rich.text import Text
+
+    if not found.standings:
+        console().print(f"No finished benchmark of yours on {found.suite} ({found.mode}) yet.")
+        return
+    rows: list[list[str | Text]] = []
+    for line in found.standings:
+        by_set = {score.dataset: score for score in line.scores}
+        cells = [_percent(by_set[name].mean, by_set[name].stderr) if name in by_set else "-" for name in found.datasets]
+        average = Text(
+            _percent(line.average, line.stderr), "bold" if line.place == 1 else "" if line.complete else "dim"
+        )
+        efficiency = f"{100 * line.parameter_efficiency:.1f}"
+        place = "-" if line.place is None else str(line.place)
+        rows.append(
+            [
+                place,
+                line.model,
+                line.protocol,
+                _told_shots(line.shots),
+                average,
+                efficiency,
+                f"{line.trainable_parameters:,.0f}",
+                *cells,
+            ]
+        )
+    columns = ("", "model", "protocol", "shots", "average", "efficiency", "trained", *found.datasets)
+    table(columns, rows, right=("", "shots", "average", "efficiency", "trained", *found.datasets))
+    for curve in found.curves:
+        points = ", ".join(f"{_told_shots(shots)}: {100 * average:.1f}" for shots, average in curve.points)
+        console().print(f"{curve.model}, {curve.protocol} by shots: {points}")
+
+
+def _print_comparison(found: Comparison) -> None:
+    from rich.text import Text
+
+    rows = [
+        (
+            own.dataset,
+            own.protocol,
+            _told_shots(own.shots),
+            f"{own.left_model} {100 * own.left:.1f}",
+            f"{own.right_model} {100 * own.right:.1f}",
+            Text(f"{100 * own.difference:+.1f} ± {100 * own.stderr:.1f}", "bold" if own.significant else "dim"),
+            f"{own.p:.3g}",
+        )
+        for own in found.differences
+    ]
+    table(
+        ("data set", "protocol", "shots", "left", "right", "difference", "p"), rows, right=("shots", "difference", "p")
+    )
+    console().print(f"Mean difference {100 * found.mean_difference:+.2f} points. {found.note}")
+
+
+def _percent(mean: float, stderr: float) -> str:
+    return f"{100 * mean:.1f} ± {100 * stderr:.1f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _told_shots(shots: int | None) -> str:
+    return "full" if shots is None else str(shots)
+
+
+def _shots(text: str) -> int | str:
+    if text == "full":
+        return "full"
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor full", param_hint="--shots") from None
+
+
+def _one_of(text: str, option: str, names: tuple[str, ...]) -> str:
+    if text not in names:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(names)}", param_hint=option)
+    return text

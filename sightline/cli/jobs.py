@@ -170,6 +170,25 @@ def retry(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json
 
 
 @app.command()
+def promote(
+    job_id: IdArgument,
+    name: Annotated[str, typer.Option("--name", help="What the new model is called.")],
+    dataset: Annotated[str | None, typer.Option(help="Which of the benchmark's data sets it is for.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only among results of this model.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Only among results of this protocol.")] = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make the best adapted result of a benchmark a live model, and watch it come to be."""
+    from sightline.client import Client
+
+    with Client(url, key) as client:
+        made = client.jobs.promote(job_id, name, dataset=dataset, model=model, protocol=protocol)
+        _watch(client, made.id, json)
+
+
+@app.command()
 def delete(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Remove a job that has ended, and what it made."""
     from sightline.client import Client
@@ -207,12 +226,18 @@ def download(
 
 
 def _watch(client: Client, job_id: str, json: bool) -> None:
+    watch_to_end(client, job_id, json, show=True)
+
+
+def watch_to_end(client: Client, job_id: str, json: bool, *, show: bool = False) -> Job:
+    """Follow a job; with ``show`` print it at the end. Exits with code 1, the job printed, unless it succeeds."""
     if json:
         for event in client.jobs.events(job_id):
             print_json(asdict(event))
-        if client.jobs.get(job_id).state != "succeeded":
+        job = client.jobs.get(job_id)
+        if job.state != "succeeded":
             raise typer.Exit(1)
-        return
+        return job
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -235,9 +260,11 @@ def _watch(client: Client, job_id: str, json: bool) -> None:
             elif event.event == "log":
                 bars.console.print(_line(event))
     job = client.jobs.get(job_id)
-    _print_job(job)
+    if show or job.state != "succeeded":
+        _print_job(job)
     if job.state != "succeeded":
         raise typer.Exit(1)
+    return job
 
 
 def _print_job(job: Job) -> None:

@@ -1,6 +1,7 @@
 """The client: :class:`Client` and :class:`AsyncClient` with the same methods, and what they return."""
 
 from sightline.client.asynchronous import AsyncClient
+from sightline.client.benchmarks import Comparison, Leaderboard
 from sightline.client.blocking import Client
 from sightline.client.errors import APIError, JobFailed, JobTimeout, SightlineError, Unreachable
 from sightline.client.images import ImageLike
@@ -15,12 +16,14 @@ __all__ = [
     "Classification",
     "ClassifiedImage",
     "Client",
+    "Comparison",
     "Embeddings",
     "ImageLike",
     "Job",
     "JobEvent",
     "JobFailed",
     "JobTimeout",
+    "Leaderboard",
     "Model",
     "Prediction",
     "Progress",

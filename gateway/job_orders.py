@@ -1,0 +1,102 @@
+"""From the body of a request to the order of a job, everything checked that can be before it is accepted."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import orjson
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from gateway.bodies import parse_json, unsupported_type
+from gateway.body import read_body
+from gateway.exchange import Exchange
+from gateway.schemas.jobs import JobBody
+from services.errors import Kind, Problem
+from services.jobs.records import Order, Webhook
+from services.jobs.services import JobServices
+
+MAX_PARAMETER_BYTES = 8 * 1024 * 1024
+B = TypeVar("B", bound=BaseModel)
+
+_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+
+
+def order_of(services: JobServices, owner: str, body: JobBody, key: str | None, traceparent: str) -> Order:
+    """The order of a body. Raises :class:`Problem` that points at the field. Blocks."""
+    kind = services.kinds.get(body.kind)
+    if kind is None:
+        raise Problem(
+            Kind.INVALID,
+            "job-kind-unknown",
+            "There is no such kind of job",
+            f"No kind is called {body.kind!r}.",
+            pointer="/kind",
+            remedy=f"Kinds are {', '.join(sorted(services.kinds))}.",
+        )
+    sent = orjson.dumps(body.parameters)
+    if len(sent) > MAX_PARAMETER_BYTES:
+        raise Problem(
+            Kind.TOO_LARGE,
+            "parameters-too-large",
+            "Parameters are too large",
+            f"They take {len(sent):,} bytes; the limit is {MAX_PARAMETER_BYTES:,}.",
+            pointer="/parameters",
+            remedy="Upload what is long with POST /v1/artifacts and name it as artifact:{id}.",
+        )
+    try:
+        parameters = kind.parameters.model_validate_json(sent, strict=True)
+    except ValidationError as error:
+        raise _invalid(error, "/parameters") from None
+    kind.check(services, owner, parameters)
+    return Order(
+        kind=kind.name,
+        queue=kind.queue,
+        parameters=parameters.model_dump(mode="json"),
+        priority=body.priority,
+        webhook=Webhook(body.webhook.url, body.webhook.secret) if body.webhook else None,
+        idempotency_key=key,
+        traceparent=traceparent or None,
+    )
+
+
+async def read_as(request: Request, model: type[B]) -> B:
+    """The JSON body of a request as ``model``; the first complaint is the problem."""
+    kind = Exchange.of(request.scope).head.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind != b"application/json" and not kind.endswith(b"+json"):
+        unsupported_type(kind, "application/json")
+    try:
+        return model.model_validate(parse_json(await read_body(request.receive)))
+    except ValidationError as error:
+        raise _invalid(error, "") from None
+
+
+def _invalid(error: ValidationError, base: str) -> Problem:
+    """The first complaint of a validation, with where it is and what stood there."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = [str(part).replace("~", "~0").replace("/", "~1") for part in first["loc"]]
+    return Problem(
+        Kind.INVALID,
+        "field-invalid",
+        "A field is wrong",
+        f"{first['msg']}.",
+        pointer="/".join([base, *place]) or None,
+    )
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The header of that name. Raises ``idempotency-key-malformed``."""
+    raw = Exchange.of(request.scope).head.get(b"idempotency-key")
+    if raw is None:
+        return None
+    key = raw.decode("latin-1")
+    if not _KEY.match(key):
+        raise Problem(
+            Kind.MALFORMED,
+            "idempotency-key-malformed",
+            "Idempotency-Key cannot be read",
+            "It is not 1 to 255 visible ASCII characters.",
+            remedy="A UUID does well.",
+        )
+    return key
