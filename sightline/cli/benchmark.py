@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from sightline.cli.benchmark_tables import print_cells, print_comparison, print_leaderboard
 from sightline.cli.infer import KeyOption, UrlOption
 from sightline.cli.jobs import watch_to_end
 from sightline.cli.output import JsonOption, console, print_json, table
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-    from sightline.client import Comparison, Leaderboard
 
 app = typer.Typer(help="Measure models and ways of adapting them on suites of data sets.", no_args_is_help=True)
 
@@ -23,7 +19,7 @@ View = Literal["score", "parameters", "shots"]
 Mode = Literal["strict", "reference"]
 SuiteOption = Annotated[
     str,
-    typer.Option("--suite", help="A suite, or dataset:NAME for a data set of yours; `benchmark suites` lists them."),
+    typer.Option("--suite", help="A suite that `benchmark suites` lists, or dataset:NAME for a set of yours."),
 ]
 ModeOption = Annotated[
     str, typer.Option("--mode", help="strict, or reference: as the published toolkit does it, quirks included.")
@@ -80,7 +76,7 @@ def run_benchmark(
             for artifact in ended.artifacts:
                 client.jobs.download(artifact, output / Path(artifact.name).name)
         if not json:
-            _print_cells(ended.result or {})
+            print_cells(ended.result or {})
 
 
 @app.command()
@@ -107,7 +103,7 @@ def show(
     if json:
         print_json(asdict(found))
     else:
-        _print_leaderboard(found)
+        print_leaderboard(found)
 
 
 @app.command()
@@ -126,7 +122,26 @@ def compare(
     if json:
         print_json(asdict(found))
     else:
-        _print_comparison(found)
+        print_comparison(found)
+
+
+@app.command()
+def promote(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="A finished benchmark's id.")],
+    name: Annotated[str, typer.Option("--name", help="What the new model is called.")],
+    dataset: Annotated[str | None, typer.Option(help="Which of the benchmark's data sets it is for.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only among results of this model.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Only among results of this protocol.")] = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make the best adapted result of a benchmark a live model, and watch it come to be."""
+    from sightline.client import Client
+
+    with Client(url, key) as client:
+        made = client.jobs.promote(job_id, name, dataset=dataset, model=model, protocol=protocol)
+        watch_to_end(client, made.id, json, show=True)
 
 
 @app.command()
@@ -140,19 +155,11 @@ def suites(json: JsonOption = False) -> None:
             {"suites": {own.name: [one.name for one in own.datasets] for own in found}, "protocols": protocols.names()}
         )
         return
-    rows = [
-        (
-            own.name,
-            one.name,
-            one.task,
-            one.metric,
-            f"{len(one.classes):,}",
-            f"{one.sizes.get('train', 0):,}",
-            f"{one.sizes.get('test', 0):,}",
-        )
-        for own in found
-        for one in own.datasets
-    ]
+    rows = []
+    for own in found:
+        for one in own.datasets:
+            sizes = (f"{count:,}" for count in (len(one.classes), one.sizes.get("train", 0), one.sizes.get("test", 0)))
+            rows.append((own.name, one.name, one.task, one.metric, *sizes))
     table(("suite", "data set", "task", "metric", "classes", "train", "test"), rows, right=("classes", "train", "test"))
     table(("protocol", "what it is"), [(name, protocols.protocol(name).title) for name in protocols.names()])
 
@@ -182,93 +189,6 @@ def verify(
         console().print(f"{len(cases) - len(failing)} of {len(cases)} cases equal the reference.")
     if failing:
         raise typer.Exit(1)
-
-
-def _print_cells(result: dict[str, Any]) -> None:
-    rows = [
-        (
-            cell["dataset"],
-            cell["model"],
-            cell["protocol"],
-            _told_shots(cell["shots"]),
-            cell["metric"],
-            _percent(cell["mean"], cell["stderr"]),
-            _interval(cell["low"], cell["high"]),
-            f"{cell['trainable']:,.0f}",
-        )
-        for cell in result.get("cells", ())
-    ]
-    columns = ("data set", "model", "protocol", "shots", "metric", "score", "95 % over seeds", "trained")
-    table(columns, rows, right=("shots", "score", "95 % over seeds", "trained"))
-    for error in result.get("errors", ()):
-        console(errors=True).print(f"{error['unit']}: {error.get('detail', error.get('title', ''))}")
-
-
-def _print_leaderboard(found: Leaderboard) -> None:
-    from rich.text import Text
-
-    if not found.standings:
-        console().print(f"No finished benchmark of yours on {found.suite} ({found.mode}) yet.")
-        return
-    rows: list[list[str | Text]] = []
-    for line in found.standings:
-        by_set = {score.dataset: score for score in line.scores}
-        cells = [_percent(by_set[name].mean, by_set[name].stderr) if name in by_set else "-" for name in found.datasets]
-        average = Text(
-            _percent(line.average, line.stderr), "bold" if line.place == 1 else "" if line.complete else "dim"
-        )
-        efficiency = f"{100 * line.parameter_efficiency:.1f}"
-        place = "-" if line.place is None else str(line.place)
-        rows.append(
-            [
-                place,
-                line.model,
-                line.protocol,
-                _told_shots(line.shots),
-                average,
-                efficiency,
-                f"{line.trainable_parameters:,.0f}",
-                *cells,
-            ]
-        )
-    columns = ("", "model", "protocol", "shots", "average", "efficiency", "trained", *found.datasets)
-    table(columns, rows, right=("", "shots", "average", "efficiency", "trained", *found.datasets))
-    for curve in found.curves:
-        points = ", ".join(f"{_told_shots(shots)}: {100 * average:.1f}" for shots, average in curve.points)
-        console().print(f"{curve.model}, {curve.protocol} by shots: {points}")
-
-
-def _print_comparison(found: Comparison) -> None:
-    from rich.text import Text
-
-    rows = [
-        (
-            own.dataset,
-            own.protocol,
-            _told_shots(own.shots),
-            f"{own.left_model} {100 * own.left:.1f}",
-            f"{own.right_model} {100 * own.right:.1f}",
-            Text(f"{100 * own.difference:+.1f} ± {100 * own.stderr:.1f}", "bold" if own.significant else "dim"),
-            f"{own.p:.3g}",
-        )
-        for own in found.differences
-    ]
-    table(
-        ("data set", "protocol", "shots", "left", "right", "difference", "p"), rows, right=("shots", "difference", "p")
-    )
-    console().print(f"Mean difference {100 * found.mean_difference:+.2f} points. {found.note}")
-
-
-def _percent(mean: float, stderr: float) -> str:
-    return f"{100 * mean:.1f} ± {100 * stderr:.1f}"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def _told_shots(shots: int | None) -> str:
-    return "full" if shots is None else str(shots)
 
 
 def _shots(text: str) -> int | str:

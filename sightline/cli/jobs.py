@@ -170,25 +170,6 @@ def retry(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json
 
 
 @app.command()
-def promote(
-    job_id: IdArgument,
-    name: Annotated[str, typer.Option("--name", help="What the new model is called.")],
-    dataset: Annotated[str | None, typer.Option(help="Which of the benchmark's data sets it is for.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only among results of this model.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Only among results of this protocol.")] = None,
-    url: UrlOption = None,
-    key: KeyOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Make the best adapted result of a benchmark a live model, and watch it come to be."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
-        made = client.jobs.promote(job_id, name, dataset=dataset, model=model, protocol=protocol)
-        _watch(client, made.id, json)
-
-
-@app.command()
 def delete(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Remove a job that has ended, and what it made."""
     from sightline.client import Client
