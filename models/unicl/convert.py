@@ -10,6 +10,7 @@ from typing import Any
 from models import catalog
 from models.catalog.card import Batching, Card, Engine, Pipeline, TensorSpec, TextPreprocess
 from models.conversion import Job, Version, exported
+from models.encoders import encoder_files, encoder_of
 from models.repository import MODEL
 from models.text.clip_bpe import clip_tokenizer_json
 from models.unicl.checkpoint import read
@@ -35,6 +36,7 @@ def convert(job: Job) -> Iterator[Version]:
     image, text = job.scratch / "image" / MODEL, job.scratch / "text" / MODEL
     for target in (image, text):
         target.parent.mkdir()
+    tower = encoder_of(model.image_encoder, model.image_projection, unit=True)
     job.progress("export and verify pictures", 1, 4)
     image_errors = export_image(model, image, job.release.image.size)
     job.progress("export and verify texts", 2, 4)
@@ -61,7 +63,7 @@ def convert(job: Job) -> Iterator[Version]:
             engine=Engine(reason=f"Exact: {image_errors['image_embedding']:.1e} of the largest value from PyTorch"),
             **shared,
         ),
-        exported(image),
+        {**exported(image), **encoder_files(tower, image.parent)},
     )
     yield Version(
         Card(

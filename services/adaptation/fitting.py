@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -156,24 +157,22 @@ class _Fit:
 
     def _watch(self, best: Best) -> tuple[int, float]:
         hooks, recipe = self._hooks, self._recipe
+        over = hooks.kept("watched")
+        if over is not None:
+            return over[0], float(over[1]["score"])
         kept = hooks.kept("watch")
-        reached, epochs, last = -1.0, 1, 0
+        reached, epochs = -1.0, 1
         if kept is not None:
-            last = kept[0]
             reached, epochs = float(kept[1]["best"][0]), int(kept[1]["best"][1])
-            if last - epochs >= recipe.patience or last >= recipe.epochs or len(kept[1]) == 1:
-                return epochs, reached
         for epoch in self._epochs(self._part, best, recipe.epochs, kept)[1]:
             hooks.on_epoch(epoch)
             if epoch.metric > reached:
                 reached, epochs = epoch.metric, epoch.number
-            stop = epoch.number - epochs >= recipe.patience or not self._time_left(STOP_SHARE)
-            note = torch.tensor([reached, float(epochs)], dtype=torch.float64)
-            hooks.keep("watch", epoch.number, lambda e=epoch, n=note: {**e.snapshot(), "best": n})  # type: ignore[misc]
-            if stop:
+            if epoch.number - epochs >= recipe.patience or not self._time_left(STOP_SHARE):
                 break
-        done = torch.tensor([reached, float(epochs)], dtype=torch.float64)
-        hooks.keep("watch", recipe.epochs, lambda: {"best": done})
+            hooks.keep("watch", epoch.number, partial(_with_best, epoch, reached, epochs))
+        score = torch.tensor(reached, dtype=torch.float64)
+        hooks.keep("watched", epochs, lambda: {"score": score})
         return epochs, reached
 
     def _final(self, best: Best, epochs: int) -> tuple[Head | Adapted, int]:
@@ -227,6 +226,11 @@ class _Fit:
 
     def _time_left(self, share: float) -> bool:
         return self._recipe.seconds is None or time.monotonic() - self._begun < share * self._recipe.seconds
+
+
+def _with_best(epoch: Epoch, score: float, number: int) -> dict[str, Tensor]:
+    """The state after an epoch, with the best score so far and its epoch."""
+    return {**epoch.snapshot(), "best": torch.tensor([score, float(number)], dtype=torch.float64)}
 
 
 def _features(encoder: ImageEncoder, part: Examples | None, recipe: Recipe, hooks: Hooks) -> Examples | None:
