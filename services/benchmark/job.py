@@ -20,22 +20,23 @@ from safetensors.numpy import save
 
 from services.adaptation.recipe import Hooks
 from services.adaptation.search import Trial
+from services.adaptation.strategies import strategy
 from services.benchmark import preparing, registry
 from services.benchmark.knowledge import ClassKnowledge, read_knowledge
+from services.benchmark.named import Names, parts, resolve
 from services.benchmark.parameters import BenchmarkParameters
-from services.benchmark.plan import Unit, units
+from services.benchmark.plan import Unit, search_of, units
 from services.benchmark.preparing import Material
 from services.benchmark.registry import SuiteSet
 from services.benchmark.reports import Report, probabilities_name
 from services.benchmark.results import Record
 from services.benchmark.running import Ran, Workbench, as_error, clock
 from services.benchmark.state import SEARCH_TRIALS, State, trial_key
-from services.benchmark.subjects import Names, Subject, parts, resolve
+from services.benchmark.subjects import Subject
 from services.datasets.opening import dataset_store
 from services.datasets.store import DatasetStore
 from services.errors import Kind, Problem
 from services.jobs.context import JobContext
-from services.media.intake import Limits
 from services.runtime.onnx import OnnxBackend
 
 
@@ -87,8 +88,10 @@ class _Benchmark:
         try:
             self._say(f"preparing {dataset}")
             with self._material(dataset) as material, material.open() as package:
-                subject = Subject(backend, names, ctx.settings.cache_dir / "features", Limits.of(ctx.settings))
-                bench = Workbench(subject, material, package, self._parameters, lambda: self._knowledge(dataset))
+                subject = Subject(backend, names, ctx.settings)
+                scratch = ctx.scratch / f"{names.name}-{dataset}"
+                knower = lambda: self._knowledge(dataset)  # noqa: E731 - read only if a protocol asks
+                bench = Workbench(subject, material, package, self._parameters, knower, scratch)
                 for unit in group:
                     await self._unit(bench, unit, group)
         except Problem as problem:
@@ -125,13 +128,7 @@ class _Benchmark:
 
     def _hooks(self, unit: Unit, since: float, so_far: float) -> Hooks:
         """What is kept of every trial, and where the search ends early."""
-        state, most = self._state, self._parameters.max_trials
-
-        def stored(trial: Trial) -> float | None:
-            known = state.trials.get(trial_key(trial))
-            if known is not None:
-                return known
-            return 0.0 if most is not None and len(state.trials) >= most else None
+        state = self._state
 
         def on_trial(trial: Trial, score: float) -> None:
             state.trials[trial_key(trial)] = score
@@ -145,7 +142,13 @@ class _Benchmark:
                 metrics={"trial_score": score, "best_score": best},
             )
 
-        return Hooks(on_trial=on_trial, stored=stored, between=self._ctx.step)
+        return Hooks(
+            on_trial=on_trial,
+            stored=lambda trial: state.trials.get(trial_key(trial)),
+            between=self._ctx.step,
+            log=lambda message: self._ctx.log(f"{unit.title}: {message}", "warning"),
+            spent=so_far,
+        )
 
     def _finish(self, unit: Unit, record: Record) -> None:
         """Keep a finished unit: its record, and one line with its trials."""
@@ -260,7 +263,8 @@ class _Benchmark:
             return 1
         if self._parameters.learning_rate is not None:
             return 1
-        return 1 + min(SEARCH_TRIALS, self._parameters.max_trials or SEARCH_TRIALS)
+        _, trials = search_of(self._parameters, strategy(str(unit.protocol.method)).trains_encoder)
+        return 1 + min(SEARCH_TRIALS, trials or SEARCH_TRIALS)
 
     def _total(self) -> int:
         return sum(self._weights.values())

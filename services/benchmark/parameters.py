@@ -56,8 +56,8 @@ class BenchmarkParameters(BaseModel):
     learning_rate: float | None = Field(None, gt=0, le=10, description="Searched when absent")
     weight_decay: float | None = Field(None, ge=0, le=1e6, description="Searched when absent")
     epochs: int = Field(50, ge=1, le=10_000, description="Of the last training, at most")
-    search: Literal["reference", "optuna"] = Field(
-        "reference", description="ELEVATER's grid with halving steps, or tree-structured Parzen estimators"
+    search: Literal["reference", "optuna"] | None = Field(
+        None, description="ELEVATER's grid, or few trials by Parzen estimators; absent: the first for heads alone"
     )
     max_trials: int | None = Field(None, ge=1, le=10_000, description="Of one search; the whole search when absent")
     max_seconds: float | None = Field(None, gt=0, description="Of the whole job; what is not begun by then is skipped")

@@ -9,8 +9,8 @@ from services.benchmark.parameters import BenchmarkParameters
 from services.benchmark.protocols import Protocol
 
 FullShot = "full"
-METHODS = ("linear_probe",)
-"""Strategies that a protocol may name."""
+TRIALS_OF_ENCODERS = 8
+"""Of a search that trains the encoder each time, unless the job says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,17 @@ class Unit:
         """For people who watch."""
         draw = "" if self.shots == 0 else f", {shots_name(self.shots)}-shot, seed {self.seed}"
         return f"{self.dataset}: {self.model}, {self.protocol.name}{draw}"
+
+
+def search_of(parameters: BenchmarkParameters, trains_encoder: bool) -> tuple[str, int | None]:
+    """Which search a unit makes, and at most how many trials (``None``: all of them).
+
+    The reference's own in its mode and for heads alone; else one that needs far fewer trials, since each trains an
+    encoder.
+    """
+    if parameters.mode == "reference" or parameters.search == "reference" or not (parameters.search or trains_encoder):
+        return "reference", parameters.max_trials
+    return "optuna", parameters.max_trials or (TRIALS_OF_ENCODERS if trains_encoder else None)
 
 
 def shots_name(shots: int | None) -> str:

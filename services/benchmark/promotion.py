@@ -9,10 +9,10 @@ import orjson
 
 from services.adaptation import finetune
 from services.benchmark import preparing, registry
+from services.benchmark.named import resolve
 from services.benchmark.parameters import BenchmarkParameters
 from services.benchmark.protocols import Protocol
 from services.benchmark.results import Cell, Record
-from services.benchmark.subjects import resolve
 from services.benchmark.winner import Choice, winner_of
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
@@ -36,8 +36,9 @@ def run(ctx: JobContext[PromoteParameters]) -> Mapping[str, Any]:
     parameters = FinetuneParameters(
         dataset=dataset,
         model=names.encoder,
-        method=protocol.method,
+        method=str(protocol.method),
         name=asked.name,
+        options=protocol.options,
         init=protocol.init,
         templates=list(templates),
         shots=cell.shots,

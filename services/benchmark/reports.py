@@ -18,11 +18,11 @@ from safetensors.numpy import load
 from models.catalog.card import Card
 from models.repository import installed
 from services.benchmark import plots, submission
+from services.benchmark.named import Names
 from services.benchmark.parameters import BenchmarkParameters
 from services.benchmark.plan import Unit, shots_name
 from services.benchmark.registry import SuiteSet
 from services.benchmark.results import Record, as_csv, cells
-from services.benchmark.subjects import Names
 from services.jobs.context import JobContext
 
 FORMAT = 1

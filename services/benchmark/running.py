@@ -7,19 +7,22 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.adaptation.examples import Examples
-from services.adaptation.recipe import Hooks
+from services.adaptation.examples import Examples, one_hot
+from services.adaptation.pictures import Pictures
+from services.adaptation.recipe import SEARCH_EPOCHS, Hooks
+from services.adaptation.strategies import strategy
+from services.benchmark.adapting import Data, Outcome, SuiteRecipe, fitted_rows, reference, strict
 from services.benchmark.knowledge import ClassKnowledge
 from services.benchmark.metrics import METRICS, MetricError
 from services.benchmark.parameters import BenchmarkParameters
-from services.benchmark.plan import Unit
+from services.benchmark.plan import Unit, search_of
 from services.benchmark.preparing import Material
-from services.benchmark.probing import Outcome, ProbeRecipe, reference_probe, strict_probe, targets
 from services.benchmark.protocols import Protocol
 from services.benchmark.subjects import Array, Subject, Watch
 from services.benchmark.uncertainty import standard_error
@@ -30,6 +33,7 @@ from services.errors import Kind, Problem
 Knower = Callable[[], Mapping[str, ClassKnowledge]]
 """Brings what is known of the classes of a data set, when a protocol asks for it."""
 LIMIT_SEED = 0
+I = TypeVar("I", Array, Pictures, Array | Pictures)  # noqa: E741
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,20 @@ class Workbench:
     """One model on one data set. Images are encoded once, for all units together."""
 
     def __init__(
-        self, subject: Subject, material: Material, package: Package, parameters: BenchmarkParameters, knower: Knower
+        self,
+        subject: Subject,
+        material: Material,
+        package: Package,
+        parameters: BenchmarkParameters,
+        knower: Knower,
+        scratch: Path,
     ) -> None:
         self._subject = subject
         self._material = material
         self._package = package
         self._parameters = parameters
         self._knower = knower
+        self._scratch = scratch
         self._spec = material.spec
         self._train, self._validation = package.split("train"), package.split("val")
         self._test = limited(package.split("test"), parameters.test_limit)
@@ -79,6 +90,9 @@ class Workbench:
         self._labels = [stored.sample.labels for stored in self._train]
         self._draws: dict[str, _Draw] = {}
         self._features: dict[str, Array] = {}
+        self._pictures: dict[str, Pictures] = {}
+        self._places: dict[str, dict[int, int]] = {}
+        self._wanted: dict[str, list[Stored]] = {}
 
     async def run(self, unit: Unit, units: Sequence[Unit], hooks: Hooks, watch: Watch) -> Ran:
         """``units`` are all of this model and data set. Raises :class:`Problem` where ``unit`` cannot be run."""
@@ -94,41 +108,36 @@ class Workbench:
                 watch=watch,
             )
             return self._scored(probs, test)
-        if unit.protocol.method != "linear_probe":
-            raise no_such_method(str(unit.protocol.method))
         draw = self._draw(unit)
         rows = None
         if unit.protocol.init == "language":
             rows = await self._subject.rows(self._material, unit.protocol, self._known(unit.protocol))
+        trains = strategy(str(unit.protocol.method)).trains_encoder
         await self._encode(units, watch)
-        test = Examples(self._features["test"], test.labels)
-        outcome = await asyncio.to_thread(self._fit, unit, draw, test, rows, hooks)
+        if rows is not None and self._parameters.mode == "strict":
+            rows = fitted_rows(rows, self._rows_of("train", self._features["train"], draw.train))
+        if trains and not self._pictures:
+            await asyncio.to_thread(self._decode, watch)
+        outcome = await asyncio.to_thread(self._fit, unit, draw, rows, trains, hooks)
         return self._scored(outcome.probabilities, test, outcome, len(draw.train), draw.warnings)
 
     def _known(self, protocol: Protocol) -> Mapping[str, ClassKnowledge] | None:
         return None if protocol.knowledge is None else self._knower()
 
-    def _fit(self, unit: Unit, draw: _Draw, test: Examples, rows: Array | None, hooks: Hooks) -> Outcome:
-        parameters = self._parameters
-        recipe = ProbeRecipe(
-            classes=len(self._spec.classes),
-            multilabel=self._spec.task == "multilabel",
-            learning_rate=parameters.learning_rate,
-            weight_decay=parameters.weight_decay,
-            seed=unit.seed,
-            epochs=parameters.epochs,
-            by=self._spec.metric,
-            search=parameters.search,
-            trials=parameters.max_trials,
-        )
-        train = self._examples("train", self._train, draw.train)
+    def _fit(self, unit: Unit, draw: _Draw, rows: Array | None, trains: bool, hooks: Hooks) -> Outcome:
+        inputs: Mapping[str, Array | Pictures] = self._pictures if trains else self._features
+        validation = None
+        if unit.shots is None and self._validation and self._parameters.mode == "strict":
+            validation = Examples(inputs["val"], [stored.sample.labels for stored in self._validation])
+        labels = [self._labels[place] for place in draw.train]
+        train = Examples(self._rows_of("train", inputs["train"], draw.train), labels)
+        test = Examples(inputs["test"], [stored.sample.labels for stored in self._test])
+        recipe = self._recipe(unit, trains)
         try:
-            if parameters.mode == "reference":
-                return reference_probe(train, test, recipe, rows, hooks, merge=draw.merge)
-            validation = None
-            if unit.shots is None and self._validation:
-                validation = self._examples("val", self._validation, range(len(self._validation)))
-            return strict_probe(train, validation, test, recipe, rows, hooks)
+            data = Data(train, validation, test, rows, self._subject.trainable() if trains else None)
+            if self._parameters.mode == "reference":
+                return reference(data, recipe, hooks, merge=draw.merge)
+            return strict(data, recipe, hooks)
         except SplitError as error:
             raise _too_few(f"{error}.") from error
         except FloatingPointError as error:
@@ -139,12 +148,55 @@ class Workbench:
                 f"{error}.",
                 remedy="Leave learning_rate and weight_decay out, so that they are searched.",
             ) from error
+        except MemoryError as error:
+            raise Problem(
+                Kind.INVALID,
+                "out-of-memory",
+                "Memory ran out",
+                "Even the smallest batch did not fit.",
+                remedy="Choose a smaller model or a method that trains less.",
+            ) from error
 
-    def _examples(self, split: str, samples: Sequence[Stored], places: Sequence[int]) -> Examples:
-        """Rows of the encoded images; only those that a draw needs were encoded."""
+    def _recipe(self, unit: Unit, trains: bool) -> SuiteRecipe:
+        parameters = self._parameters
+        search, trials = search_of(parameters, trains)
+        return SuiteRecipe(
+            classes=len(self._spec.classes),
+            multilabel=self._spec.task == "multilabel",
+            learning_rate=parameters.learning_rate,
+            weight_decay=parameters.weight_decay,
+            seed=unit.seed,
+            epochs=parameters.epochs,
+            method=str(unit.protocol.method),
+            options=unit.protocol.options,
+            by=self._spec.metric,
+            search=search,
+            trials=trials,
+            search_epochs=min(parameters.epochs, SEARCH_EPOCHS),
+        )
+
+    def _rows_of(self, split: str, inputs: I, places: Sequence[int]) -> I:
+        """Rows of the images at ``places`` of a split, of which only those that some draw needs were kept."""
         where = self._places[split]
-        rows = self._features[split][[where[place] for place in places]]
-        return Examples(rows, [samples[place].sample.labels for place in places])
+        rows = [where[place] for place in places]
+        return inputs.rows(rows) if isinstance(inputs, Pictures) else inputs[rows]
+
+    def _decode(self, watch: Watch) -> None:
+        """Pictures as strategies take them that train an encoder: cropped once, in files of this attempt."""
+        spec = self._subject.encoder.image
+        assert spec is not None
+        for split, samples in self._wanted.items():
+            if not samples:
+                continue
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            total = len(samples)
+            self._pictures[split] = Pictures.collect(
+                (self._package.read(stored) for stored in samples),
+                spec,
+                self._scratch / f"{split}.pixels",
+                self._subject.limits,
+                lambda done, total=total: watch(done, total),
+            )
 
     async def _encode(self, units: Sequence[Unit], watch: Watch) -> None:
         """Features of every image that any of ``units`` needs."""
@@ -162,11 +214,14 @@ class Workbench:
         if any(unit.shots is None for unit in units) and self._parameters.mode == "strict":
             wanted["val"] = list(range(len(self._validation)))
         self._places = {split: {place: row for row, place in enumerate(own)} for split, own in wanted.items()}
-        samples = {"train": self._train, "val": self._validation}
-        for split, places in wanted.items():
-            if places:
-                self._features[split] = await self._extract([samples[split][place] for place in places], watch)
-        self._features["test"] = await self._extract(self._test, watch)
+        self._wanted = {
+            "train": [self._train[place] for place in wanted["train"]],
+            "val": [self._validation[place] for place in wanted["val"]],
+            "test": self._test,
+        }
+        for split, samples in self._wanted.items():
+            if samples:
+                self._features[split] = await self._extract(samples, watch)
 
     async def _extract(self, samples: Sequence[Stored], watch: Watch) -> Array:
         features = await self._subject.features(self._material, self._package, samples, watch)
@@ -217,7 +272,9 @@ class Workbench:
         trained_on: int = 0,
         warnings: tuple[str, ...] = (),
     ) -> Ran:
-        truth = targets(test, len(self._spec.classes), multilabel=self._spec.task == "multilabel")
+        truth = np.array([own[0] for own in test.labels] if self._spec.task == "classification" else 0)
+        if self._spec.task == "multilabel":
+            truth = one_hot(test, len(self._spec.classes))
         scores: NDArray[np.float64] = probs.astype(np.float64)
         try:
             value = METRICS[self._spec.metric](truth, scores)
@@ -247,17 +304,6 @@ def limited(samples: list[Stored], most: int | None) -> list[Stored]:
         return samples
     chosen = random.Random(LIMIT_SEED).sample(range(len(samples)), most)  # noqa: S311 - a draw, not a secret
     return [samples[place] for place in sorted(chosen)]
-
-
-def no_such_method(method: str) -> Problem:
-    """Also raised when a job is submitted."""
-    return Problem(
-        Kind.INVALID,
-        "strategy-unknown",
-        "There is no such way of adapting",
-        f"No strategy is called {method[:64]!r}.",
-        pointer="/parameters/protocols",
-    )
 
 
 def _too_few(detail: str) -> Problem:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog.card import Card
-from models.repository import installed
-from services.adaptation.class_rows import language_models
+from models.encoders import ImageEncoder
+from services.adaptation.encoders import open_encoder
 from services.adaptation.features import FeatureExtractor
 from services.benchmark.knowledge import ClassKnowledge, pieces, prompts
+from services.benchmark.named import Names
 from services.benchmark.preparing import Material
 from services.benchmark.protocols import Protocol
 from services.benchmark.scoring import softmax, unit, zero_shot_probabilities
@@ -25,6 +24,7 @@ from services.media.intake import Limits
 from services.media.picture import read_picture
 from services.media.preprocess import Preprocessor
 from services.runtime.backend import Backend, Options
+from services.settings import Settings
 from services.stages import Stages
 
 Array = NDArray[np.float32]
@@ -35,70 +35,26 @@ SECONDS = 600.0
 TEXTS_AT_ONCE = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The models behind the name that a job gave; ``language`` is an open-vocabulary model over ``encoder``."""
-
-    name: str
-    encoder: str
-    language: str | None
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        return tuple(filter(None, (self.encoder, self.language)))
-
-
-def resolve(models_dir: Path, name: str) -> Names:
-    """What a name in a job means. Raises ``model-not-found`` or ``model-embeds-no-image``."""
-    cards = {found.name: found.card for found in installed(models_dir) if found.card is not None}
-    card = cards.get(name)
-    if card is None:
-        raise Problem(
-            Kind.NOT_FOUND,
-            "model-not-found",
-            "Model does not exist",
-            f"No model {name[:64]!r} is installed.",
-            remedy="`sightline models list` shows what is installed, `sightline models pull` brings more.",
-        )
-    language: Card | None = card
-    if card.pipeline is None:
-        language = next(iter(language_models(list(cards.values()), name)), None)
-    encoder = name if card.pipeline is None else card.pipeline.image_model or name
-    base = cards.get(encoder)
-    if base is None or base.image is None or base.embedding is None:
-        raise Problem(
-            Kind.INVALID,
-            "model-embeds-no-image",
-            "The model is no image encoder",
-            f"Model {encoder!r} takes no image or puts out no features.",
-            remedy="Choose a model whose card names an image preprocessing and an embedding.",
-        )
-    return Names(name, encoder, None if language is None else language.name)
-
-
-def parts(models_dir: Path, names: Names) -> tuple[str, ...]:
-    """Every model that must be loaded to measure ``names``."""
-    cards = {found.name: found.card for found in installed(models_dir) if found.card is not None}
-    needed = [*names.all]
-    language = cards.get(names.language or "")
-    if language is not None and language.pipeline is not None:
-        needed += filter(None, (language.pipeline.image_model, language.pipeline.text_model))
-    return tuple(dict.fromkeys(needed))
-
-
 class Subject:
     """One model of a job, over a backend that has its parts loaded."""
 
-    def __init__(self, backend: Backend, names: Names, features: Path, limits: Limits) -> None:
+    def __init__(self, backend: Backend, names: Names, settings: Settings) -> None:
+        limits = Limits.of(settings)
         self.names = names
         self._backend = backend
-        self._limits = limits
-        self._extractor = FeatureExtractor(backend, names.encoder, features, limits)
+        self.limits = limits
+        self._settings = settings
+        self._extractor = FeatureExtractor(backend, names.encoder, settings.cache_dir / "features", limits)
         self.encoder: Card = self._extractor.card
 
     async def features(self, material: Material, package: Package, samples: Sequence[Stored], watch: Watch) -> Array:
         """``(N, D)`` of ``samples``; computed once, then read from the disk."""
         return await self._extractor.extract(package, material.sha256, samples, watch)
+
+    def trainable(self) -> ImageEncoder:
+        """The encoder in PyTorch. Raises ``encoder-not-trainable`` where there is only an ONNX file."""
+        folder = self._backend.folder(self.encoder.name, self.encoder.version)
+        return open_encoder(folder, self.encoder, self._settings.models_dir, self._settings.cache_dir)
 
     def language(self) -> tuple[Card, ZeroShot]:
         """The open-vocabulary model. Raises ``no-language-model`` where there is none."""
@@ -178,7 +134,7 @@ class Subject:
         return np.concatenate(found)
 
     def _pixels(self, package: Package, part: Sequence[Stored], prepare: Preprocessor) -> Array:
-        return prepare.batch([read_picture(package.read(one), self._limits) for one in part])
+        return prepare.batch([read_picture(package.read(one), self.limits) for one in part])
 
 
 def readable(classes: Sequence[str]) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from services.adaptation.strategies import names as strategies
 from services.benchmark import registry
+from services.benchmark.named import resolve
 from services.benchmark.parameters import BenchmarkParameters
-from services.benchmark.plan import METHODS, units
+from services.benchmark.plan import units
 from services.benchmark.preparing import own_spec
-from services.benchmark.subjects import resolve
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.jobs.kind import Handler, JobKind
@@ -26,14 +27,14 @@ def check(services: JobServices, owner: str, parameters: BenchmarkParameters) ->
         except Problem as problem:
             raise problem.at(f"/parameters/models/{position}") from None
     for one in parameters.resolved():
-        if one.method is not None and one.method not in METHODS:
+        if one.method is not None and one.method not in strategies():
             raise Problem(
                 Kind.INVALID,
                 "strategy-unknown",
                 "There is no such way of adapting",
                 f"Protocol {one.name!r} asks for {one.method!r}.",
                 pointer="/parameters/protocols",
-                remedy=f"Strategies are {', '.join(METHODS)}.",
+                remedy=f"Strategies are {', '.join(strategies())}.",
             )
     if parameters.knowledge is not None:
         try:
