@@ -89,11 +89,17 @@ class _Benchmark:
             self._say(f"preparing {dataset}")
             with self._material(dataset) as material, material.open() as package:
                 subject = Subject(backend, names, ctx.settings)
-                scratch = ctx.scratch / f"{names.name}-{dataset}"
-                knower = lambda: self._knowledge(dataset)  # noqa: E731 - read only if a protocol asks
-                bench = Workbench(subject, material, package, self._parameters, knower, scratch)
+                bench = Workbench(
+                    subject,
+                    material,
+                    package,
+                    self._parameters,
+                    group,
+                    lambda: self._knowledge(dataset),
+                    ctx.scratch / f"{names.name}-{dataset}",
+                )
                 for unit in group:
-                    await self._unit(bench, unit, group)
+                    await self._unit(bench, unit)
         except Problem as problem:
             if problem.kind is Kind.UNAVAILABLE:
                 raise
@@ -101,7 +107,7 @@ class _Benchmark:
                 if unit.key not in self._state.done:
                     self._finish(unit, self._record(unit, error=as_error(problem)))
 
-    async def _unit(self, bench: Workbench, unit: Unit, group: list[Unit]) -> None:
+    async def _unit(self, bench: Workbench, unit: Unit) -> None:
         limit = self._parameters.max_seconds
         if limit is not None and clock(self._began, self._spent_before) > limit:
             told = {"code": "time-budget", "title": "The time budget was spent", "detail": f"{limit:g} s were allowed."}
@@ -111,9 +117,8 @@ class _Benchmark:
         self._say(unit.title)
         since, so_far = time.monotonic(), self._state.unit_seconds
         try:
-            ran = await bench.run(
-                unit, group, self._hooks(unit, since, so_far), lambda n, total: self._encoding(unit, n, total)
-            )
+            hooks = self._hooks(unit, since, so_far)
+            ran = await bench.run(unit, hooks, lambda n, total: self._encoding(unit, n, total))
         except Problem as problem:
             if problem.kind is Kind.UNAVAILABLE:
                 raise
