@@ -15,7 +15,6 @@ import httpx
 
 from services.errors import Kind, Problem
 
-CHUNK = 1 << 20
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 ATTEMPTS = 3
 SEEN = ".sha256"
@@ -72,7 +71,7 @@ def _go_on(client: httpx.Client, link: str, part: Path, follow: Follow) -> None:
         length = response.headers.get("content-length")
         total = have + int(length) if length and length.isdigit() else None
         with part.open("ab" if have else "wb") as out:
-            for block in response.iter_raw(CHUNK):
+            for block in response.iter_raw():
                 out.write(block)
                 have += len(block)
                 follow(part.name.removesuffix(".part"), have, total)

@@ -131,7 +131,7 @@ def test_knowledge_changes_the_prompts_and_is_asked_for_where_it_is_missing(serv
     said = {"red cat": ["a cat that is red"], "green car": "a car", "old dog": ["a dog", "a dog of old"]}
     with services.artifacts.draft() as draft:
         draft.write(json.dumps(said).encode())
-        stored = services.artifacts.add(OWNER, draft, "said.json", "application/json")
+        stored = services.artifacts.add(draft, OWNER, "said.json", "application/json")
     names = ["zero-shot", "zero-shot-gpt3", "linear-probe-language"]
     ended = finish(services, submit(protocols=names, knowledge=f"artifact:{stored.id}", predictions=True, **FIXED))
     made = outputs(services, ended)
