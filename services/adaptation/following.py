@@ -68,7 +68,7 @@ class Follower:
         self._ctx.step(epoch.number, self._ctx.parameters.epochs, message=message, metrics=metrics)
 
     def _keep(self, phase: str, epoch: int, state: Callable[[], dict[str, Tensor]]) -> None:
-        if phase != "watched" and time.monotonic() - self._saved < PACE:
+        if phase not in ("parts", "watched") and time.monotonic() - self._saved < PACE:
             return
         over = (f"{phase}/", "watch/") if phase == "watched" else (f"{phase}/",)
         self._tensors = {name: t for name, t in self._tensors.items() if not name.startswith(over)}

@@ -50,7 +50,7 @@ def publish(ctx: JobContext[FinetuneParameters], folder: Path, base: Card, datas
     fitted = outcome.fitted
     files: dict[str, Path | bytes] = {LABELS: "\n".join(dataset.classes).encode(), ADAPTER: ctx.scratch / ADAPTER}
     target = ctx.scratch / MODEL
-    options = dict(outcome.recipe.options)
+    options = dict(fitted.options)
     metadata = {"fit": json.dumps(summary(outcome)), "options": json.dumps(options)}
     if isinstance(fitted.model, Adapted):
         _export(fitted.model, base, target)
@@ -152,7 +152,7 @@ def _measured(ctx: JobContext[FinetuneParameters], dataset: Dataset, outcome: Ou
 def _describe(parameters: FinetuneParameters, base: Card, dataset: Dataset, outcome: Outcome) -> str:
     fitted = outcome.fitted
     what = strategy(parameters.method).summary.lower()
-    options = ", ".join(f"{name} {value}" for name, value in outcome.recipe.options.items())
+    options = ", ".join(f"{name} {value}" for name, value in fitted.options.items())
     settings = f"learning rate {fitted.learning_rate:.3g}, weight decay {fitted.weight_decay:.3g}"
     return (
         f"{parameters.method} ({what}{'; ' + options if options else ''}) on {base.name} version {base.version}: "

@@ -64,6 +64,8 @@ class Fitted:
     trainable: int = 0
     """Parameters of the encoder that were trained; the head's are counted by :attr:`head_parameters`."""
     batch_size: int = 64
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the strategy: those given, with what ``parts`` = ``auto`` was found to be."""
     encoder: ImageEncoder | None = None
     """For a head that was trained on this encoder's features from pictures."""
 
