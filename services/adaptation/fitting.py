@@ -32,6 +32,8 @@ from services.adaptation.strategies import strategy
 from services.adaptation.strategies.base import checked
 from services.datasets.splits import SplitError, validation_split
 
+__all__ = ["Examples", "Fitted", "Hooks", "Recipe", "evaluate", "fit", "new_model", "tensors"]
+
 T = TypeVar("T")
 
 SEARCH_SHARE, STOP_SHARE = 0.5, 0.7
