@@ -178,7 +178,11 @@ class _Fit:
 
     def _best_epoch(self, trial: Trial) -> float:
         best = Best(trial.learning_rate, trial.weight_decay, 0.0, 0)
-        return max(float(epoch.metric) for epoch in self._epochs(self._part, best, self._recipe.search_epochs)[1])
+        reached = 0.0
+        for epoch in self._epochs(self._part, best, self._recipe.search_epochs)[1]:
+            self._hooks.on_trial_epoch(trial, epoch)
+            reached = max(reached, float(epoch.metric))
+        return reached
 
     def _until_best(self, best: Best) -> tuple[int, float]:
         """Train with an eye on validation; stop when as many epochs as the patience brought nothing.

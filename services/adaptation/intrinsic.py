@@ -72,7 +72,9 @@ class Subspace(nn.Module):
     def weight(self) -> Tensor:
         """``(rows, columns)``, zero at first."""
         # The columns of P have unit length, so that one learning rate fits every dimension.
-        return (self.sign * self.d[self.place] * (len(self.d) / self.place.numel()) ** 0.5).view(self.shape)
+        length = (len(self.d) / self.place.numel()) ** 0.5
+        update: Tensor = (self.sign * self.d[self.place] * length).view(self.shape)
+        return update
 
 
 class Whole(nn.Module):
