@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from services.adaptation.encoders import open_encoder
 from services.adaptation.features import FeatureExtractor
 from services.adaptation.fitting import evaluate, fit
 from services.adaptation.following import Follower
-from services.adaptation.publishing import ADAPTER, Outcome, publish, summary
+from services.adaptation.publishing import ADAPTER, Outcome, figures_of, publish
 from services.adaptation.recipe import Fitted, Recipe
 from services.adaptation.search import open_search
 from services.adaptation.splits import Splits, as_features, as_pictures, choose
@@ -61,7 +62,6 @@ class _Finetune:
         self._datasets = dataset_store(ctx.settings, services.engine, services.artifacts)
         self._strategy = strategy(ctx.parameters.method)
         checked(ctx.parameters.method, self._strategy, ctx.parameters.options)
-        self._figures: dict[str, Any] = {}
 
     async def go(self) -> dict[str, Any]:
         ctx, parameters = self._ctx, self._parameters
@@ -119,7 +119,6 @@ class _Finetune:
             score = await asyncio.to_thread(evaluate, fitted, splits.test, recipe)
         ctx.step(message="exporting and checking the model")
         outcome = Outcome(recipe, fitted, splits, score)
-        self._figures = summary(parameters, outcome)
         return await asyncio.to_thread(publish, ctx, folder, base, dataset, outcome)
 
     async def _inputs(
@@ -180,14 +179,15 @@ class _Finetune:
         """Written by every attempt: one may have died between the version and this."""
         report = {
             "parameters": self._parameters.model_dump(),
-            "fit": self._figures,
+            "fit": figures_of(self._folder(card)),
             "card": card.model_dump(mode="json"),
         }
         with self._ctx.artifact("report.json", "application/json") as out:
             out.write(json.dumps(report, indent=1).encode())
-        adapter = self._ctx.settings.models_dir / card.name / card.version / ADAPTER
-        if adapter.is_file():
-            self._ctx.add_file(adapter, ADAPTER)
+        self._ctx.add_file(self._folder(card) / ADAPTER, ADAPTER)
+
+    def _folder(self, card: Card) -> Path:
+        return self._ctx.settings.models_dir / card.name / card.version
 
     def _result(self, card: Card, dataset: Dataset) -> dict[str, Any]:
         return {
@@ -197,7 +197,7 @@ class _Finetune:
             "classes": len(dataset.classes),
             "scores": {f"{m.dataset.rpartition(' ')[2]} {m.metric}": m.value for m in card.measured},
             "note": card.description,
-            "fit": self._figures,
+            "fit": figures_of(self._folder(card)),
         }
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -22,13 +22,17 @@ from services.adaptation import adapted
 from services.adaptation.adapted import Adapted
 from services.adaptation.examples import Examples, scorer, tensors
 from services.adaptation.head import Epoch, Head, Probe, train_probe
+from services.adaptation.intrinsic import measure, select
 from services.adaptation.memory import halving
 from services.adaptation.pictures import Pictures
 from services.adaptation.recipe import Fitted, Hooks, Recipe, device, device_of, features_of, placed
 from services.adaptation.search import Best, Trial, open_search, run
+from services.adaptation.sites import Part
 from services.adaptation.strategies import strategy
 from services.adaptation.strategies.base import checked
 from services.datasets.splits import SplitError, validation_split
+
+__all__ = ["Examples", "Fitted", "Hooks", "Recipe", "evaluate", "fit", "new_model", "tensors"]
 
 T = TypeVar("T")
 
@@ -101,6 +105,9 @@ class _Fit:
         self._everything, self._part, self._validation = _parts(train, validation, recipe)
 
     def run(self) -> Fitted:
+        if self._recipe.options.get("parts") == "auto" and self._encoder is not None:
+            chosen = dict(self._recipe.options) | {"parts": self._parts(self._encoder)}
+            self._recipe = replace(self._recipe, options=chosen)
         recipe = self._recipe
         best = self._tune()
         epochs, score = recipe.epochs, math.nan
@@ -117,7 +124,32 @@ class _Fit:
             score,
             trained,
             self._batch_size,
+            recipe.options,
         )
+
+    def _parts(self, encoder: ImageEncoder) -> str:
+        """The parts of the smallest intrinsic dimension."""
+        every, hooks = get_args(Part), self._hooks
+        kept = hooks.kept("parts")
+        if kept is not None:
+            return " ".join(every[index] for index in kept[1]["chosen"].tolist())
+        if self._validation is None:
+            raise SplitError('there are no images to validate "parts": "auto" on; name the parts instead')
+        validation = self._validation
+        measured = self._halving(
+            lambda: measure(
+                encoder,
+                self._part,
+                validation,
+                replace(self._recipe, batch_size=self._batch_size),
+                between=hooks.between,
+            )
+        )
+        for one in measured:
+            hooks.log(f"{one.part}: intrinsic dimension {one.dimension:,} of {one.parameters:,}, score {one.score:.3f}")
+        parts = select(measured)
+        hooks.keep("parts", 0, lambda: {"chosen": torch.tensor([every.index(part) for part in parts.split()])})
+        return parts
 
     def _tune(self) -> Best:
         recipe = self._recipe
@@ -146,7 +178,11 @@ class _Fit:
 
     def _best_epoch(self, trial: Trial) -> float:
         best = Best(trial.learning_rate, trial.weight_decay, 0.0, 0)
-        return max(float(epoch.metric) for epoch in self._epochs(self._part, best, self._recipe.search_epochs)[1])
+        reached = 0.0
+        for epoch in self._epochs(self._part, best, self._recipe.search_epochs)[1]:
+            self._hooks.on_trial_epoch(trial, epoch)
+            reached = max(reached, float(epoch.metric))
+        return reached
 
     def _until_best(self, best: Best) -> tuple[int, float]:
         """Train with an eye on validation; stop when as many epochs as the patience brought nothing.

@@ -26,6 +26,9 @@ from services.jobs.kinds.finetune import FinetuneParameters
 PACE = 15.0
 """Seconds between checkpoints inside a phase."""
 
+TELL = 1.0
+"""Seconds between reports inside a trial."""
+
 
 class Follower:
     """The hooks of one attempt at a job. ``trials`` is the most that its search makes."""
@@ -33,7 +36,7 @@ class Follower:
     def __init__(self, ctx: JobContext[FinetuneParameters], trials: int) -> None:
         self._ctx = ctx
         self._trials = trials
-        self._begun = self._saved = time.monotonic()
+        self._begun = self._saved = self._told = time.monotonic()
         self._scores: dict[str, float] = {}
         self._phases: dict[str, int] = {}
         self._tensors: dict[str, Tensor] = {}
@@ -44,6 +47,7 @@ class Follower:
         """For :func:`services.adaptation.fitting.fit`."""
         return Hooks(
             on_trial=self._on_trial,
+            on_trial_epoch=self._on_trial_epoch,
             on_epoch=self._on_epoch,
             stored=lambda trial: self._scores.get(str(trial.number)),
             between=lambda: self._ctx.step(),
@@ -59,6 +63,19 @@ class Follower:
         self._ctx.step(trial.number + 1, self._trials, message="searching", metrics={"trial_score": score, **setting})
         self._save()
 
+    def _on_trial_epoch(self, trial: Trial, epoch: Epoch) -> None:
+        """Of trials that take a while; those of a head are over before anybody could look."""
+        now = time.monotonic()
+        if now - self._told < TELL:
+            return
+        self._told = now
+        self._ctx.step(
+            trial.number,
+            self._trials,
+            message=f"searching: trial {trial.number + 1}, epoch {epoch.number}",
+            metrics={"epoch": epoch.number, "loss": epoch.loss, "validation_score": epoch.metric},
+        )
+
     def _on_epoch(self, epoch: Epoch) -> None:
         metrics: dict[str, float] = {"epoch": epoch.number, "loss": epoch.loss}
         watched = not math.isnan(epoch.metric)
@@ -68,7 +85,7 @@ class Follower:
         self._ctx.step(epoch.number, self._ctx.parameters.epochs, message=message, metrics=metrics)
 
     def _keep(self, phase: str, epoch: int, state: Callable[[], dict[str, Tensor]]) -> None:
-        if phase != "watched" and time.monotonic() - self._saved < PACE:
+        if phase not in ("parts", "watched") and time.monotonic() - self._saved < PACE:
             return
         over = (f"{phase}/", "watch/") if phase == "watched" else (f"{phase}/",)
         self._tensors = {name: t for name, t in self._tensors.items() if not name.startswith(over)}

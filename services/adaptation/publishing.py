@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from models.catalog.card import Card, Licence, Measurement, Provenance, TensorSpec
@@ -49,11 +50,11 @@ def publish(ctx: JobContext[FinetuneParameters], folder: Path, base: Card, datas
     fitted = outcome.fitted
     files: dict[str, Path | bytes] = {LABELS: "\n".join(dataset.classes).encode(), ADAPTER: ctx.scratch / ADAPTER}
     target = ctx.scratch / MODEL
-    metadata = {"method": outcome.recipe.method, "options": json.dumps(dict(outcome.recipe.options))}
+    options = dict(fitted.options)
+    metadata = {"fit": json.dumps(summary(outcome)), "options": json.dumps(options)}
     if isinstance(fitted.model, Adapted):
         _export(fitted.model, base, target)
         save_adapter(fitted.model, ctx.scratch / ADAPTER, metadata)
-        options = dict(outcome.recipe.options)
         files["encoder.json"] = describe_adapted(base, outcome.recipe.method, options, ADAPTER)
     else:
         _append(fitted.model, folder / MODEL, base, target, ctx.scratch / ADAPTER, metadata)
@@ -105,8 +106,15 @@ def _append(head: Head, encoder: Path, base: Card, target: Path, adapter: Path, 
         raise RuntimeError(f"the exported model differs from the trained one by {worst:g}")
 
 
-def summary(ctx_parameters: FinetuneParameters, outcome: Outcome) -> dict[str, Any]:
-    """Figures of the fit for the job's result and report."""
+def figures_of(version: Path) -> dict[str, Any]:
+    """The :func:`summary` that the adapter of a version folder carries, for the job's result and report."""
+    with safe_open(version / ADAPTER, framework="np") as file:
+        found: dict[str, Any] = json.loads((file.metadata() or {})["fit"])
+    return found
+
+
+def summary(outcome: Outcome) -> dict[str, Any]:
+    """Figures of a fit."""
     fitted = outcome.fitted
     return {
         "method": outcome.recipe.method,
@@ -117,7 +125,7 @@ def summary(ctx_parameters: FinetuneParameters, outcome: Outcome) -> dict[str, A
         "epochs": fitted.epochs,
         "trials": fitted.trials,
         "batch_size": fitted.batch_size,
-        "seed": ctx_parameters.seed,
+        "seed": outcome.recipe.seed,
     }
 
 
@@ -144,7 +152,7 @@ def _measured(ctx: JobContext[FinetuneParameters], dataset: Dataset, outcome: Ou
 def _describe(parameters: FinetuneParameters, base: Card, dataset: Dataset, outcome: Outcome) -> str:
     fitted = outcome.fitted
     what = strategy(parameters.method).summary.lower()
-    options = ", ".join(f"{name} {value}" for name, value in outcome.recipe.options.items())
+    options = ", ".join(f"{name} {value}" for name, value in fitted.options.items())
     settings = f"learning rate {fitted.learning_rate:.3g}, weight decay {fitted.weight_decay:.3g}"
     return (
         f"{parameters.method} ({what}{'; ' + options if options else ''}) on {base.name} version {base.version}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,8 @@ class Fitted:
     trainable: int = 0
     """Parameters of the encoder that were trained; the head's are counted by :attr:`head_parameters`."""
     batch_size: int = 64
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the strategy: those given, with what ``parts`` = ``auto`` was found to be."""
     encoder: ImageEncoder | None = None
     """For a head that was trained on this encoder's features from pictures."""
 
@@ -91,6 +94,7 @@ class Hooks:
     """
 
     on_trial: Callable[[Trial, float], None] = lambda trial, score: None
+    on_trial_epoch: Callable[[Trial, Epoch], None] = lambda trial, epoch: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
     stored: Callable[[Trial], float | None] = lambda trial: None
     between: Callable[[], None] = lambda: None
@@ -124,8 +128,10 @@ def placed(inputs: Inputs | NDArray[np.float32], where: torch.device) -> Inputs:
 def features_of(
     encoder: ImageEncoder, pictures: Pictures, batch_size: int, between: Callable[[], None] = lambda: None
 ) -> NDArray[np.float32]:
-    """``(N, D)`` of a frozen encoder, which stays where it is."""
-    where = device_of(encoder)
+    """``(N, D)`` of a frozen encoder, computed on the best device by a copy where that is another."""
+    where = device()
+    if device_of(encoder) != where:
+        encoder = copy.deepcopy(encoder).to(where)
     rows = []
     for batch in torch.arange(len(pictures)).split(batch_size):
         between()

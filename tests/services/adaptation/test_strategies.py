@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from models.backbones.vit import VitConfig
 from models.encoders import EncoderConfig, ImageEncoder
+from services.adaptation import strategies
 from services.adaptation.adapted import Adapted, apply, count, load_adapter, save_adapter, served, trainable
 from services.adaptation.head import Head, HeadConfig
 from services.adaptation.strategies import names, strategy
@@ -52,6 +55,8 @@ def test_the_strategies_are_the_files() -> None:
         ("adapter", 1_208_064),
         ("compacter", 48_384),
         ("full", 87_849_216),
+        ("bitfit", 102_912),
+        ("layernorm", 39_936),
         ("linear_probe", 0),
     ],
 )
@@ -153,6 +158,18 @@ def test_what_does_not_fit_is_refused_with_its_reason(method: str, architecture:
         apply(tiny_encoders.build(architecture), method, options)
     assert caught.value.code == code
     assert caught.value.remedy
+
+
+def test_the_example_of_the_guide_is_a_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "adaptation.md").read_text("utf-8")
+    [code] = [block.partition("```")[0] for block in guide.split("```python")[1:] if "STRATEGY = " in block]
+    module = types.ModuleType("services.adaptation.strategies.scaling")
+    exec(code, module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(strategies, "names", lambda: (*names(), "scaling"))
+    assert count(apply(tiny_encoders.build("swin"), "scaling", {})) == 2 * 32
+    with pytest.raises(Problem, match="none of its blocks"):
+        apply(tiny_encoders.build("resnet"), "scaling", {})
 
 
 def test_the_encoder_that_was_given_is_never_changed() -> None:
