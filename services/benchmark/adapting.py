@@ -73,13 +73,30 @@ class Data:
     rows: Array | None = None
     encoder: ImageEncoder | None = None
 
+    def standardized(self) -> Data:
+        """Features by mean and deviation of the training images; rows for names stand as they are."""
+        mean = self.train.features.mean(axis=0)
+        scale = 1 / np.maximum(self.train.features.std(axis=0), 1e-6)
+
+        def moved(part: Examples) -> Examples:
+            return Examples(np.asarray((part.features - mean) * scale, np.float32), part.labels)
+
+        validation = None if self.validation is None else moved(self.validation)
+        return replace(self, train=moved(self.train), validation=validation, test=moved(self.test))
+
     @property
     def text(self) -> Tensor | None:
         return None if self.rows is None else torch.from_numpy(self.rows)
 
 
 def strict(data: Data, recipe: SuiteRecipe, hooks: Hooks) -> Outcome:
-    """Raises what :func:`services.adaptation.fitting.fit` raises."""
+    """Raises what :func:`services.adaptation.fitting.fit` raises.
+
+    Features are brought to mean 0 and deviation 1 by the training images first. The head's batch norm does the same
+    while it trains; what it keeps for later use lags behind when a few batches are all the training there is.
+    """
+    if data.encoder is None:
+        data = data.standardized()
     fitted = fit(data.train, data.validation, recipe, data.text, hooks, data.encoder)
     score = None if np.isnan(fitted.validation_score) else fitted.validation_score
     return Outcome(
