@@ -27,10 +27,11 @@ from services.benchmark.named import Names, parts, resolve
 from services.benchmark.parameters import BenchmarkParameters
 from services.benchmark.plan import Unit, search_of, units
 from services.benchmark.preparing import Material
+from services.benchmark.recording import as_error, clock, record_of
 from services.benchmark.registry import SuiteSet
 from services.benchmark.reports import Report, probabilities_name
 from services.benchmark.results import Record
-from services.benchmark.running import Ran, Workbench, as_error, clock
+from services.benchmark.running import Workbench
 from services.benchmark.state import SEARCH_TRIALS, State, trial_key
 from services.benchmark.subjects import Subject
 from services.datasets.opening import dataset_store
@@ -105,13 +106,13 @@ class _Benchmark:
                 raise
             for unit in group:
                 if unit.key not in self._state.done:
-                    self._finish(unit, self._record(unit, error=as_error(problem)))
+                    self._finish(unit, record_of(unit, self._metric(unit), error=as_error(problem)))
 
     async def _unit(self, bench: Workbench, unit: Unit) -> None:
         limit = self._parameters.max_seconds
         if limit is not None and clock(self._began, self._spent_before) > limit:
             told = {"code": "time-budget", "title": "The time budget was spent", "detail": f"{limit:g} s were allowed."}
-            self._finish(unit, self._record(unit, error=told))
+            self._finish(unit, record_of(unit, self._metric(unit), error=told))
             return
         self._state.begin(unit.key)
         self._say(unit.title)
@@ -123,13 +124,15 @@ class _Benchmark:
             if problem.kind is Kind.UNAVAILABLE:
                 raise
             self._ctx.log(f"{unit.title}: {problem.title}. {problem.detail}", "warning")
-            self._finish(unit, self._record(unit, error=as_error(problem), seconds=clock(since, so_far)))
+            failed = record_of(unit, self._metric(unit), error=as_error(problem), seconds=clock(since, so_far))
+            self._finish(unit, failed)
             return
         if self._parameters.predictions:
             name = probabilities_name(self._plan.index(unit))
             with self._ctx.artifact(name, "application/octet-stream") as out:
                 out.write(save({"probabilities": ran.probabilities}))
-        self._finish(unit, self._record(unit, ran, seconds=clock(since, so_far)))
+        trials = len(self._state.trials)
+        self._finish(unit, record_of(unit, self._metric(unit), ran, trials=trials, seconds=clock(since, so_far)))
 
     def _hooks(self, unit: Unit, since: float, so_far: float) -> Hooks:
         """What is kept of every trial, and where the search ends early."""
@@ -168,43 +171,8 @@ class _Benchmark:
         self._state.seconds = clock(self._began, self._spent_before)
         self._ctx.checkpoint(self._state.dumps())
 
-    def _record(
-        self, unit: Unit, ran: Ran | None = None, *, error: dict[str, Any] | None = None, seconds: float = 0.0
-    ) -> Record:
-        protocol, spec = unit.protocol, self._specs[unit.dataset]
-        told: dict[str, Any] = {
-            "key": unit.key,
-            "model": unit.model,
-            "dataset": unit.dataset,
-            "protocol": protocol.name,
-            "shots": unit.shots,
-            "seed": unit.seed,
-            "metric": spec.metric,
-            "method": protocol.method,
-            "init": None if protocol.zero_shot else protocol.init,
-            "seconds": seconds,
-            "error": error,
-            "trials": len(self._state.trials) if self._state.unit == unit.key else 0,
-        }
-        if ran is not None:
-            told |= {
-                "score": ran.score,
-                "error_test": ran.error_test,
-                "test_images": ran.test_images,
-                "trained_on": ran.trained_on,
-                "warnings": ran.warnings,
-            }
-        if ran is not None and ran.outcome is not None:
-            outcome = ran.outcome
-            told |= {
-                "trainable": outcome.trainable,
-                "learning_rate": outcome.learning_rate,
-                "weight_decay": outcome.weight_decay,
-                "epochs": outcome.epochs,
-                "validation_score": outcome.validation_score,
-                "notes": outcome.notes,
-            }
-        return Record(**told)
+    def _metric(self, unit: Unit) -> str:
+        return self._specs[unit.dataset].metric
 
     # Data
 

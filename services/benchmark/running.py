@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -233,14 +231,3 @@ def _as_problems() -> Iterator[None]:
             "Even the smallest batch did not fit.",
             remedy="Choose a smaller model, or a method that trains less.",
         ) from error
-
-
-def clock(since: float, so_far: float = 0.0) -> float:
-    """Seconds, to a millisecond."""
-    return round(so_far + time.monotonic() - since, 3)
-
-
-def as_error(problem: Problem) -> dict[str, Any]:
-    """What a record says of a unit that could not be run."""
-    told = {"code": problem.code, "title": problem.title, "detail": problem.detail or problem.title}
-    return told | ({"remedy": problem.remedy} if problem.remedy else {})

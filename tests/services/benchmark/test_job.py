@@ -112,6 +112,7 @@ def test_budgets_end_a_search_and_skip_what_has_not_begun(services, colours, sub
     ended = finish(services, submit(protocols=["linear-probe"], max_trials=5))
     [unit] = json.loads(outputs(services, ended)["results.json"])["units"]
     assert unit["trials"] == 5
+    assert (unit["notes"]["encoder_passes"], unit["notes"]["reference_encoder_passes"]) == (36, 5 * 10 * 12 + 50 * 36)
     job = submit(protocols=["linear-probe"], max_seconds=1e-6)
     assert run_job(services, job.id) == "failed"
     assert services.jobs.get(OWNER, job.id).error["code"] == "time-budget"
