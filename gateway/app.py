@@ -26,9 +26,11 @@ from gateway.routes import (
     health,
     jobs,
     label_sets,
+    leaderboard,
     metrics,
     models,
     oip,
+    promotion,
 )
 from gateway.uploads import FORM_BYTES
 from services.runtime.backend import Backend
@@ -41,6 +43,8 @@ ROUTERS = (
     label_sets.router,
     oip.router,
     jobs.router,
+    leaderboard.router,
+    promotion.router,
     artifacts.router,
     datasets.router,
     health.router,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request
@@ -20,6 +20,7 @@ from services.jobs.records import Order, Webhook
 from services.jobs.services import JobServices
 
 MAX_PARAMETER_BYTES = 8 * 1024 * 1024
+B = TypeVar("B", bound=BaseModel)
 
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 
@@ -71,13 +72,13 @@ def order(services: JobServices, body: JobBody, key: str | None, traceparent: st
     return Checked(kind, parameters, record)
 
 
-async def read(request: Request) -> JobBody:
-    """The body of a submission, as far as it is the same for every kind."""
+async def read_as(request: Request, model: type[B]) -> B:
+    """The JSON body of a request as ``model``; the first complaint is the problem."""
     kind = Exchange.of(request.scope).head.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"application/json" and not kind.endswith(b"+json"):
         unsupported_type(kind, "application/json")
     try:
-        return JobBody.model_validate(parse_json(await read_body(request.receive)))
+        return model.model_validate(parse_json(await read_body(request.receive)))
     except ValidationError as error:
         raise _invalid(error, "") from None
 

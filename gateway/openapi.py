@@ -14,6 +14,7 @@ from gateway.schemas.classify import ClassifyBody
 from gateway.schemas.common import ProblemBody
 from gateway.schemas.embeddings import EmbeddingsBody
 from gateway.schemas.jobs import JobBody
+from gateway.schemas.leaderboard import PromoteBody
 
 METADATA: dict[str, Any] = {
     "title": "Sightline",
@@ -23,7 +24,7 @@ METADATA: dict[str, Any] = {
     "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }
 
-REQUEST_BODIES: tuple[type[BaseModel], ...] = (ClassifyBody, EmbeddingsBody, JobBody)
+REQUEST_BODIES: tuple[type[BaseModel], ...] = (ClassifyBody, EmbeddingsBody, JobBody, PromoteBody)
 """Bodies that routes read themselves; FastAPI knows them from here only."""
 
 _SAID: dict[int, str] = {

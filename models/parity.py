@@ -60,7 +60,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Fixture:
-    """A folder with ``config.json``, ``weights.safetensors`` and ``io.safetensors``, or one JSON file."""
+    """A folder with ``config.json``, ``weights.safetensors`` and ``io.safetensors``, or one JSON file.
+
+    A folder of several cases has a ``meta.json`` in place of the config, which names a file for each of them.
+    """
 
     path: Path
     config: Config
@@ -71,16 +74,18 @@ class Fixture:
     @staticmethod
     def read(path: Path) -> Fixture:
         """Read a folder or a JSON file; raises ``OSError``, or ``ValueError`` on one that is damaged."""
-        config = json.loads((path if path.is_file() else path / "config.json").read_bytes())
+        meta = path / "meta.json"
+        several = meta.is_file() and not (path / "config.json").is_file()
+        config = json.loads((path if path.is_file() else meta if several else path / "config.json").read_bytes())
         if not isinstance(config, dict):
             raise ValueError(f"{path} is no fixture: its JSON is no object")
-        if path.is_file():
+        if path.is_file() or several:
             return Fixture(path, config)
-        io = _tensors(path / "io.safetensors")
+        io = read_tensors(path / "io.safetensors")
         return Fixture(
             path,
             config,
-            _tensors(path / "weights.safetensors"),
+            read_tensors(path / "weights.safetensors"),
             {name.removeprefix("input."): tensor for name, tensor in io.items() if name.startswith("input.")},
             {name: tensor for name, tensor in io.items() if not name.startswith("input.")},
         )
@@ -112,7 +117,8 @@ class Fixture:
         ]
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, none where there is no file; ``ValueError`` for one that is damaged."""
     if not file.exists():
         return {}
     try:

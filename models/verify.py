@@ -1,6 +1,7 @@
 """``python -m models.verify PATH...``: run parity fixtures against this project's networks.
 
-A fixture is recognised by its own ``config.json``; each line of networks adds one row to :data:`KINDS`.
+A fixture is recognised by its own ``config.json`` (or ``meta.json``); each line of networks adds one row to
+:data:`KINDS`.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ KINDS: tuple[Kind, ...] = (
         lambda config: "keys" in config and "focal_levels" in config.get("hyperparameters", {}),
         "models.focalnet.fixtures:check_manifest",
     ),
+    Kind("kadaptation", lambda config: "phm_dim" in config and "cases" in config, "models.kadaptation.fixtures:check"),
 )
 
 

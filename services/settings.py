@@ -113,6 +113,11 @@ class Settings(BaseSettings):
     artifact_retention_days: float = Field(30.0, gt=0, description="Uploads older than this are removed")
     max_upload_bytes: int = Field(2 * 1024 * MIB, ge=1024, description="One uploaded artifact or data set")
 
+    # Benchmarks
+    suite_token: str | None = Field(
+        None, repr=False, description="Query that the publisher of a suite's files asks for, such as sp=r&sig=..."
+    )
+
     # Jobs
     max_jobs_queued: int = Field(10_000, ge=1, description="Waiting jobs of one key; more are refused with 429")
     max_jobs_running: int = Field(0, ge=0, description="Jobs of one key that may run at once; 0 is unlimited")
@@ -181,6 +186,11 @@ class Settings(BaseSettings):
     def cache_dir(self) -> Path:
         """Downloads and other things that can be had again."""
         return self.data_dir / "cache"
+
+    @property
+    def suites_dir(self) -> Path:
+        """Published data sets as they were fetched, or put there by hand: ``<suite>/<data set>/<file>``."""
+        return self.data_dir / "suites"
 
     @property
     def run_dir(self) -> Path:

@@ -59,7 +59,7 @@ async def submit(request: Request) -> Response:
     caller = allow(request, "jobs")
     context = context_of(request)
     key = job_orders.idempotency_key(request)
-    body = await job_orders.read(request)
+    body = await job_orders.read_as(request, JobBody)
     services = context.jobs
     order = await asyncio.to_thread(job_orders.order, services, body, key, Exchange.of(request.scope).traceparent)
     # What a job needed may be gone by the time its submission is repeated: the key comes before the checks.

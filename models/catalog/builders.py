@@ -32,10 +32,15 @@ class Build:
 
 @dataclass(frozen=True)
 class Builder:
-    """``function`` is ``module:name`` of a ``Callable[[Build], Files]``; ``packages`` are what it needs installed."""
+    """``function`` is ``module:name`` of a ``Callable[[Build], Files]``; ``packages`` are what it needs installed.
+
+    ``encoder`` is ``module:name`` of a function ``(options, sources)`` that gives the model's image encoder in
+    PyTorch, for training; a model without one may keep an encoder in its folder (:mod:`models.encoders`).
+    """
 
     function: str
     packages: tuple[str, ...] = ()
+    encoder: str = ""
 
     def load(self) -> Callable[[Build], Files]:
         """Import the function; raises :class:`ModelError` where a package is missing."""
@@ -52,7 +57,9 @@ class Builder:
 EXPORT = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 BUILDERS = {
-    "efficientnet-lite": Builder("models.export.efficientnet_lite:build", EXPORT),
+    "efficientnet-lite": Builder(
+        "models.export.efficientnet_lite:build", EXPORT, encoder="models.export.efficientnet_lite:encoder"
+    ),
     "minilm": Builder("models.export.minilm:build", EXPORT),
     "photo-zero-shot": Builder("models.zero_shot.build:build", ("onnx", "onnxruntime")),
 }

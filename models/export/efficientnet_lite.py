@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 
 from models.backbones.efficientnet_lite import CONFIGS, EfficientNetLite
 from models.catalog.builders import Build, Files
 from models.checkpoint import fitting, load, read_state
+from models.encoders import ImageEncoder, encoder_of
 from models.export.onnx import Axis, Signature, export, verify
 
 SIGNATURE = Signature(("image",), ("logits", "features"), {"image": {0: Axis("batch", 1, 4096)}})
 
 
-def build(job: Build) -> Files:
-    """``options``: ``network`` is a name in :data:`CONFIGS`; the source holds ``weights.pth``."""
-    config = CONFIGS[str(job.options["network"])]
-    (folder,) = job.sources.values()
-    job.progress("read weights", 0, 3)
-    network = EfficientNetLite(config)
+Options = Mapping[str, str | int | float | bool]
+
+
+def read(options: Options, sources: Mapping[str, Path]) -> EfficientNetLite:
+    """The published network of an entry's options and sources, in eval mode. Raises ``CheckpointError``."""
+    network = EfficientNetLite(CONFIGS[str(options["network"])])
+    (folder,) = sources.values()
     variants = {name: lambda size=size: EfficientNetLite(size) for name, size in CONFIGS.items()}
     load(network, read_state(folder / "weights.pth"), lambda shapes: fitting(shapes, variants))
-    network.eval()
+    return network.eval()
+
+
+def encoder(options: Options, sources: Mapping[str, Path]) -> ImageEncoder:
+    """What the exported graph computes as ``features``, to be trained further."""
+    return encoder_of(read(options, sources))
+
+
+def build(job: Build) -> Files:
+    """``options``: ``network`` is a name in :data:`CONFIGS`; the source holds ``weights.pth``."""
+    job.progress("read weights", 0, 3)
+    network = read(job.options, job.sources)
+    config = network.config
     job.progress("export", 1, 3)
     generator = torch.Generator().manual_seed(0)
     target = job.scratch / "model.onnx"

@@ -9,6 +9,7 @@ from typing import Any
 from models.catalog.card import Card, TensorSpec
 from models.checkpoint import CheckpointError
 from models.conversion import Job, Version, exported
+from models.encoders import encoder_files, encoder_of
 from models.focalnet.checkpoint import first_thousand, read
 from models.focalnet.export import serve_classifier
 from models.focalnet.variants import VARIANTS
@@ -72,5 +73,5 @@ def convert(job: Job) -> Iterator[Version]:
         ),
         not_for=("Identifying or judging people",),
     )
-    files = exported(chosen.file)
+    files = {**exported(chosen.file), **encoder_files(encoder_of(network), job.scratch)}
     yield Version(card, {**files, LABELS: "\n".join(job.labels).encode() + b"\n"} if job.labels else files)

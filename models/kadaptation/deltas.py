@@ -23,43 +23,48 @@ def kronecker_sum(slow: Tensor, fast: Tensor) -> Tensor:
     return torch.einsum("iac,ibd->abcd", slow, fast).reshape(a * b, a * c)
 
 
-class SlowFactors(nn.Module):
-    """The factors that all layers share: ``A_i = left_i @ right_i``, ``(32, 32, 32)``, each of rank 1."""
+REACH = 0.1
+"""Of an update's derivative at the start, before the scale: times 160 it is LoRA's, so that one learning rate fits
+both. The released code starts its factors at 0.01, which makes updates of 1e-5 that no learning rate of the search
+brings to life."""
 
-    def __init__(self, factors: int = KRONECKER_FACTORS, spread: float = 0.01) -> None:
+
+class SlowFactors(nn.Module):
+    """The factors that all layers share: ``A_i = left_i @ right_i``, ``(n, n, n)``, each of rank 1."""
+
+    def __init__(self, factors: int = KRONECKER_FACTORS) -> None:
         super().__init__()
-        self.left = nn.Parameter(torch.empty(factors, factors, 1).uniform_(-spread, spread))
-        self.right = nn.Parameter(torch.empty(factors, 1, factors).uniform_(-spread, spread))
+        spread = (REACH / factors**2) ** 0.25  # so that an A_i has the length sqrt(REACH)
+        self.left = nn.Parameter(spread * torch.randn(factors, factors, 1))
+        self.right = nn.Parameter(spread * torch.randn(factors, 1, factors))
 
     def forward(self) -> Tensor:
         return self.left @ self.right
 
 
 class KroneckerDelta(nn.Module):
-    """One layer's update ``H = sum_i A_i (x) B_i`` of a square map of width ``dim``, with own rank-1 ``B_i``.
+    """The update ``sum_i A_i (x) B_i`` of a weight ``(rows, columns)``, with own ``B_i`` of rank 1.
 
     The corrected form: ``right`` starts at random and ``left`` at zero, so that the update is zero at first and yet
     has a gradient. (The released code starts both at zero, where neither ever moves.)
     """
 
-    def __init__(self, dim: int, slow: SlowFactors, scale: float = KADAPTATION_SCALE, dropout: float = 0.0) -> None:
+    def __init__(self, rows: int, columns: int, slow: SlowFactors, scale: float = KADAPTATION_SCALE) -> None:
         super().__init__()
-        factors = slow.left.shape[0]
-        if dim % factors:
-            raise ValueError(f"width {dim} is not a multiple of the {factors} Kronecker factors")
+        n = slow.left.shape[0]
+        if rows % n or columns % n:
+            raise ValueError(f"a weight of {rows} x {columns} cannot be cut into {n} Kronecker factors")
         self.scale = scale
-        self.dropout = nn.Dropout(dropout)
-        self.left = nn.Parameter(torch.zeros(factors, dim // factors, 1))
-        self.right = nn.Parameter(torch.empty(factors, 1, dim // factors).uniform_(-0.01, 0.01))
+        self.left = nn.Parameter(torch.zeros(n, rows // n, 1))
+        self.right = nn.Parameter((REACH * n / columns) ** 0.5 * torch.randn(n, 1, columns // n))
         self.slow = (slow,)  # in a tuple: shared factors belong to the encoder and are counted and saved once
 
     def weight(self) -> Tensor:
-        """The update of ``nn.Linear``'s weight, ``(dim, dim)``: the transpose of ``H``, scaled."""
-        return self.scale * kronecker_sum(self.slow[0](), self.left @ self.right).T
+        """The update of ``nn.Linear``'s weight, ``(rows, columns)``."""
+        return self.scale * kronecker_sum(self.slow[0](), self.left @ self.right)
 
     def forward(self, x: Tensor) -> Tensor:
-        update = self.scale * (x @ self.dropout(kronecker_sum(self.slow[0](), self.left @ self.right)))
-        return update
+        return x @ self.weight().T
 
 
 class LowRankDelta(nn.Module):

@@ -9,7 +9,6 @@ use is :mod:`models.kadaptation.deltas`; this one is for comparison.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
@@ -45,6 +44,16 @@ class EncoderConfig:
 
 
 VIT_B32 = {"width": 768, "layers": 12, "heads": 12, "resolution": 224, "patch": 32, "output_dim": 512}
+
+
+def kronecker_products(slow: Tensor, fast: Tensor) -> Tensor:
+    """``kron(slow[i], fast[i])`` one by one, ``(n, a * b, a * c)``: summed afterwards, as the released code does.
+
+    Gradients of a sum depend on its order in their last digits, so :func:`kronecker_sum`, which is faster, will not do.
+    """
+    n, a, _ = slow.shape
+    _, b, c = fast.shape
+    return torch.einsum("iac,ibd->iabcd", slow, fast).reshape(n, a * b, a * c)
 
 
 class SlowRules(nn.Module):
@@ -104,14 +113,14 @@ class Attention(nn.Module):
 
     def _kronecker(self, x: Tensor, kind: int, fast: Tensor) -> Tensor:
         slow = getattr(self, f"phm_rule{kind}_left") @ getattr(self, f"phm_rule{kind}_right")
-        update = functional.dropout(kronecker_sum(slow, fast), 0.5, self.training)
+        update = functional.dropout(kronecker_products(slow, fast).sum(0), 0.5, self.training)
         return (x @ update) * KADAPTATION_SCALE + self.b
 
     def forward(self, x: Tensor) -> Tensor:
         length, batch, width = x.shape
         head = width // self.heads
         query, key, value = functional.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        query = query / math.sqrt(head)
+        query = query * head**-0.5
         query, key, value = (
             part.reshape(length, batch * self.heads, head).transpose(0, 1) for part in (query, key, value)
         )  # (N * heads, L, C / heads)

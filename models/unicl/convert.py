@@ -10,6 +10,7 @@ from typing import Any
 from models import catalog
 from models.catalog.card import Batching
 from models.conversion import Job, Version, exported
+from models.encoders import encoder_files, encoder_of
 from models.repository import MODEL
 from models.text.clip_bpe import clip_tokenizer_json
 from models.unicl.cards import Served, cards
@@ -33,6 +34,7 @@ def convert(job: Job) -> Iterator[Version]:
     image, text = job.scratch / "image" / MODEL, job.scratch / "text" / MODEL
     for target in (image, text):
         target.parent.mkdir()
+    tower = encoder_of(model.image_encoder, model.image_projection, unit=True)
     job.progress("export and verify pictures", 1, 4)
     seen = serve_image(model, image, job.release.image.size, job.precision)
     job.progress("export and verify texts", 2, 4)
@@ -61,7 +63,7 @@ def convert(job: Job) -> Iterator[Version]:
             not_for=("Identifying or judging people",),
         ),
     )
-    yield Version(image_card, exported(seen.file))
+    yield Version(image_card, {**exported(seen.file), **encoder_files(tower, image.parent)})
     yield Version(text_card, {**exported(read_texts.file), "tokenizer.json": clip_tokenizer_json().encode()})
     yield Version(both, {})
 

@@ -1,4 +1,4 @@
-"""Does a fine-tuning job: features, search, training, export, check, a new version in the repository, live at once."""
+"""Does a fine-tuning job: inputs, search, training, export, check, a new version in the repository, live at once."""
 
 from __future__ import annotations
 
@@ -6,51 +6,52 @@ import asyncio
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from models.catalog.card import Card, Licence, Measurement, Provenance, TensorSpec
-from models.export.head import append_linear_head
-from models.locking import locked
-from models.repository import installed, next_version, write_version
+from models.catalog.card import Card
+from models.encoders import ImageEncoder
+from models.repository import installed
 from services.adaptation.class_rows import class_rows, language_models
+from services.adaptation.encoders import open_encoder
 from services.adaptation.features import FeatureExtractor
-from services.adaptation.head import Head
-from services.adaptation.linear_probe import Examples, Fitted, Hooks, Recipe, evaluate, fit
-from services.adaptation.search import Trial
+from services.adaptation.fitting import evaluate, fit
+from services.adaptation.following import Follower
+from services.adaptation.publishing import ADAPTER, Outcome, figures_of, publish
+from services.adaptation.recipe import Fitted, Recipe
+from services.adaptation.search import open_search
+from services.adaptation.splits import Splits, as_features, as_pictures, choose
+from services.adaptation.strategies import strategy
+from services.adaptation.strategies.base import checked
 from services.datasets.opening import dataset_store
-from services.datasets.package import Package, Stored
-from services.datasets.samples import Split
-from services.datasets.splits import SplitError, few_shot, shortages
+from services.datasets.package import Package
+from services.datasets.splits import SplitError
 from services.datasets.store import Dataset
 from services.errors import Kind, Problem
 from services.jobs.context import JobContext
-from services.jobs.kinds.finetune import FAMILY, FinetuneParameters, check_name, maker_note, note_of
+from services.jobs.kinds.finetune import FinetuneParameters, maker_note, note_of
 from services.media.intake import Limits
 from services.runtime.onnx import OnnxBackend
 
-TRIALS = 90
-"""The search tries at most this many settings; progress counts in them."""
+TRIALS_OF_ENCODERS = 8
+"""Of a search that trains the encoder each time, unless the request says otherwise."""
 
 
 def run(ctx: JobContext[FinetuneParameters]) -> Mapping[str, Any]:
     """See :class:`services.jobs.kinds.finetune.FinetuneParameters`."""
-    # Matrices this small are faster on one thread, and other jobs want the cores.
-    torch.set_num_threads(1)
-    return asyncio.run(_Finetune(ctx).go())
-
-
-@dataclass(slots=True)
-class _Splits:
-    train: Examples
-    validation: Examples | None
-    test: Examples | None
+    threads = torch.get_num_threads()
+    if not strategy(ctx.parameters.method).trains_encoder:
+        # Matrices this small are faster on one thread, and other jobs want the cores.
+        torch.set_num_threads(1)
+    try:
+        return asyncio.run(_Finetune(ctx).go())
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Finetune:
@@ -59,6 +60,8 @@ class _Finetune:
         self._parameters = ctx.parameters
         services = ctx.services
         self._datasets = dataset_store(ctx.settings, services.engine, services.artifacts)
+        self._strategy = strategy(ctx.parameters.method)
+        checked(ctx.parameters.method, self._strategy, ctx.parameters.options)
 
     async def go(self) -> dict[str, Any]:
         ctx, parameters = self._ctx, self._parameters
@@ -100,160 +103,91 @@ class _Finetune:
         extractor = FeatureExtractor(
             backend, parameters.model, ctx.settings.cache_dir / "features", Limits.of(ctx.settings)
         )
+        folder, base = backend.folder(parameters.model), extractor.card
+        encoder = None
+        if self._strategy.trains_encoder:
+            encoder = await asyncio.to_thread(
+                open_encoder, folder, base, ctx.settings.models_dir, ctx.settings.cache_dir
+            )
+        recipe = self._recipe(dataset)
         with self._datasets.open(dataset, ctx.settings.cache_dir / "datasets") as package:
-            splits = await self._examples(extractor, package, dataset)
-        recipe = Recipe(
+            splits, text = await self._inputs(backend, extractor, package, dataset)
+        fitted = await asyncio.to_thread(self._fit, splits, recipe, text, encoder)
+        score = math.nan
+        if splits.test is not None:
+            ctx.step(message="scoring the test images")
+            score = await asyncio.to_thread(evaluate, fitted, splits.test, recipe)
+        ctx.step(message="exporting and checking the model")
+        outcome = Outcome(recipe, fitted, splits, score)
+        return await asyncio.to_thread(publish, ctx, folder, base, dataset, outcome)
+
+    async def _inputs(
+        self, backend: OnnxBackend, extractor: FeatureExtractor, package: Package, dataset: Dataset
+    ) -> tuple[Splits, torch.Tensor | None]:
+        """The splits, and the rows that a language-aware head starts from."""
+        ctx, parameters = self._ctx, self._parameters
+        chosen = choose(ctx, package, dataset)
+        sha256 = ctx.services.artifacts.by_id(dataset.artifact_id).sha256
+        language = parameters.init == "language"
+        features = None
+        if not self._strategy.trains_encoder:
+            features = await as_features(ctx, package, chosen, extractor, sha256)
+        elif language:  # the head's channels are scaled by what the encoder gives before it is trained
+            features = await as_features(ctx, package, {"train": chosen["train"]}, extractor, sha256)
+        text = None
+        if language:
+            assert features is not None
+            ctx.step(message="embedding the class names")
+            rows = await class_rows(backend, parameters.model, dataset.classes, parameters.templates)
+            text = torch.from_numpy(_scaled(rows, features.train.features))
+        if features is not None and not self._strategy.trains_encoder:
+            return features, text
+        return await asyncio.to_thread(as_pictures, ctx, package, chosen, extractor), text
+
+    def _recipe(self, dataset: Dataset) -> Recipe:
+        parameters = self._parameters
+        search = parameters.search or ("optuna" if self._strategy.trains_encoder else "reference")
+        trials = parameters.trials
+        if trials is None and search == "optuna" and self._strategy.trains_encoder:
+            trials = TRIALS_OF_ENCODERS
+        return Recipe(
             classes=len(dataset.classes),
             multilabel=dataset.task == "multilabel",
             learning_rate=parameters.learning_rate,
             weight_decay=parameters.weight_decay,
             seed=parameters.seed,
             epochs=parameters.epochs,
-        )
-        text = None
-        if parameters.init == "language":
-            ctx.step(message="embedding the class names")
-            rows = await class_rows(backend, parameters.model, dataset.classes, parameters.templates)
-            text = torch.from_numpy(_scaled(rows, splits.train.features))
-        fitted = await asyncio.to_thread(self._fit, splits, recipe, text)
-        score = math.nan if splits.test is None else evaluate(fitted.head, splits.test, recipe)
-        ctx.step(message="exporting and checking the model")
-        return await asyncio.to_thread(
-            self._publish, backend.folder(parameters.model), extractor.card, dataset, splits, recipe, fitted, score
+            method=parameters.method,
+            options=parameters.options,
+            search=search,
+            trials=trials,
+            seconds=None if parameters.minutes is None else 60 * parameters.minutes,
+            search_epochs=parameters.search_epochs,
+            batch_size=parameters.batch_size,
+            optimizer=parameters.optimizer,
         )
 
-    def _fit(self, splits: _Splits, recipe: Recipe, text: torch.Tensor | None) -> Fitted:
-        try:
-            return fit(splits.train, splits.validation, recipe, text, self._hooks())
-        except SplitError as error:
-            raise Problem(
-                Kind.INVALID,
-                "too-few-images",
-                "There are too few training images",
-                f"{error}.",
-                pointer="/parameters/dataset",
-                remedy="Add images to the training or validation split.",
-            ) from error
-        except FloatingPointError as error:
-            raise Problem(
-                Kind.INVALID,
-                "training-diverged",
-                "The training diverged",
-                f"{error}.",
-                pointer="/parameters/learning_rate",
-                remedy="Use a smaller learning rate, or leave it out to have one searched.",
-            ) from error
-
-    async def _examples(self, extractor: FeatureExtractor, package: Package, dataset: Dataset) -> _Splits:
-        chosen: dict[Split, list[Stored]] = {name: package.split(name) for name in ("train", "val", "test")}
-        if not chosen["train"]:
-            raise Problem(
-                Kind.INVALID, "dataset-split", "The data set has no training images", pointer="/parameters/dataset"
-            )
-        if self._parameters.shots is not None:
-            chosen["train"] = self._few(chosen["train"], dataset)
-        artifact = self._ctx.services.artifacts.by_id(dataset.artifact_id)
-        total, done = sum(map(len, chosen.values())), 0
-        found: dict[Split, Examples | None] = {}
-        for name, samples in chosen.items():
-            if not samples:
-                found[name] = None
-                continue
-
-            def progress(n: int, _: int, before: int = done) -> None:
-                self._ctx.step(before + n, total, message="computing features")
-
-            features = await extractor.extract(package, artifact.sha256, samples, progress)
-            if not np.isfinite(features).all():
-                raise Problem(
-                    Kind.INVALID,
-                    "features-not-finite",
-                    "The encoder puts out no numbers",
-                    f"{self._parameters.model!r} gave NaN or infinity for images of the set.",
-                    pointer="/parameters/model",
-                )
-            found[name] = Examples(features, [stored.sample.labels for stored in samples])
-            done += len(samples)
-        train = found["train"]
-        assert train is not None
-        return _Splits(train, found["val"], found["test"])
-
-    def _few(self, samples: list[Stored], dataset: Dataset) -> list[Stored]:
-        shots = self._parameters.shots
-        assert shots is not None
-        labels = [stored.sample.labels for stored in samples]
-        short = shortages(labels, len(dataset.classes), shots)
-        if short:
-            named = ", ".join(f"{dataset.classes[label]!r} ({count})" for label, count in list(short.items())[:5])
-            raise Problem(
-                Kind.INVALID,
-                "too-few-images",
-                "Some classes have fewer images than shots",
-                f"{shots} shots were asked for; {len(short)} classes have fewer training images: {named}.",
-                pointer="/parameters/shots",
-                remedy="Ask for fewer shots, or add images.",
-            )
-        return [samples[index] for index in few_shot(labels, len(dataset.classes), shots, self._parameters.seed)]
-
-    def _hooks(self) -> Hooks:
-        """Progress by trial, every trial's score in the checkpoint."""
-        ctx = self._ctx
-        saved = ctx.load_checkpoint()
-        scores: dict[str, float] = json.loads(saved.read_text()) if saved else {}
-
-        def on_trial(trial: Trial, score: float) -> None:
-            scores[str(trial.number)] = score
-            setting = {"learning_rate": trial.learning_rate, "weight_decay": trial.weight_decay}
-            ctx.step(trial.number + 1, TRIALS, message="searching", metrics={"trial_score": score, **setting})
-            if trial.number % 10 == 9:
-                ctx.checkpoint(json.dumps(scores).encode())
-
-        return Hooks(
-            on_trial=on_trial,
-            on_epoch=lambda epoch: ctx.step(
-                epoch.number,
-                self._parameters.epochs,
-                message="training",
-                metrics={"epoch": epoch.number, "loss": epoch.loss, "validation_score": epoch.metric},
-            ),
-            stored=lambda trial: scores.get(str(trial.number)),
-            between=lambda: ctx.step(),
-        )
-
-    def _publish(
-        self,
-        encoder: Path,
-        base: Card,
-        dataset: Dataset,
-        splits: _Splits,
-        recipe: Recipe,
-        fitted: Fitted,
-        score: float,
-    ) -> Card:
-        """Write the version: encoder and head in one graph, compared with the head that was trained."""
-        ctx, parameters = self._ctx, self._parameters
-        assert base.embedding is not None and base.image is not None
-        weight, bias = (part.numpy() for part in fitted.head.folded())
-        onnx_file = ctx.scratch / "model.onnx"
-        append_linear_head(encoder / "model.onnx", base.embedding, weight, bias, onnx_file)
-        _compare(onnx_file, base, fitted.head)
-        files: dict[str, Path | bytes] = {"model.onnx": onnx_file, "labels.txt": "\n".join(dataset.classes).encode()}
-        if base.licence.file:
-            files[base.licence.file] = encoder / base.licence.file
-        root = ctx.settings.models_dir
-        # Since the job was submitted another may have taken the name, or made the version that was next.
-        with locked(root / f".{parameters.name}.finetune.lock"):
-            check_name(ctx.services, ctx.owner, parameters.name)
-            card = _card(ctx, base, dataset, splits, recipe, fitted, score)
-            ctx.confirm()
-            write_version(root, card, files)
-        return card
+    def _fit(self, splits: Splits, recipe: Recipe, text: torch.Tensor | None, encoder: ImageEncoder | None) -> Fitted:
+        start = (self._strategy.learning_rate, self._strategy.weight_decay)
+        search, most = open_search(recipe.search, recipe.seed, recipe.trials, start)
+        search.close()
+        hooks = Follower(self._ctx, most).hooks()
+        with _as_problems():
+            return fit(splits.train, splits.validation, recipe, text, hooks, encoder)
 
     def _report(self, card: Card) -> None:
         """Written by every attempt: one may have died between the version and this."""
-        report = {"parameters": self._parameters.model_dump(), "card": card.model_dump(mode="json")}
+        report = {
+            "parameters": self._parameters.model_dump(),
+            "fit": figures_of(self._folder(card)),
+            "card": card.model_dump(mode="json"),
+        }
         with self._ctx.artifact("report.json", "application/json") as out:
             out.write(json.dumps(report, indent=1).encode())
+        self._ctx.add_file(self._folder(card) / ADAPTER, ADAPTER)
+
+    def _folder(self, card: Card) -> Path:
+        return self._ctx.settings.models_dir / card.name / card.version
 
     def _result(self, card: Card, dataset: Dataset) -> dict[str, Any]:
         return {
@@ -263,7 +197,33 @@ class _Finetune:
             "classes": len(dataset.classes),
             "scores": {f"{m.dataset.rpartition(' ')[2]} {m.metric}": m.value for m in card.measured},
             "note": card.description,
+            "fit": figures_of(self._folder(card)),
         }
+
+
+@contextmanager
+def _as_problems() -> Any:
+    """What a fit raises, as problems that say what to change."""
+    try:
+        yield
+    except SplitError as error:
+        raise Problem(
+            Kind.INVALID,
+            "too-few-images",
+            "There are too few training images",
+            f"{error}.",
+            pointer="/parameters/dataset",
+            remedy="Add images to the training or validation split.",
+        ) from error
+    except FloatingPointError as error:
+        raise Problem(
+            Kind.INVALID,
+            "training-diverged",
+            "The training diverged",
+            f"{error}.",
+            pointer="/parameters/learning_rate",
+            remedy="Use a smaller learning rate, or leave it out to have one searched.",
+        ) from error
 
 
 def _scaled(rows: NDArray[np.float32], features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -273,89 +233,3 @@ def _scaled(rows: NDArray[np.float32], features: NDArray[np.float32]) -> NDArray
     """
     rows = rows * features.std(axis=0)
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12), np.float32)
-
-
-def _compare(onnx_file: Path, base: Card, head: Head) -> None:
-    """Refuse an export that does not give the trained head's logits on the graph's own features."""
-    assert base.image is not None and base.embedding is not None
-    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
-    side = base.image.size
-    images = np.random.default_rng(0).standard_normal((3, 3, side, side)).astype(np.float32)
-    logits, features = session.run(["logits", base.embedding], {base.image.input: images})
-    with torch.no_grad():
-        expected = head.eval()(torch.from_numpy(features)).numpy()
-    worst = float(np.abs(logits - expected).max())
-    if not worst <= 1e-3 * max(1.0, float(np.abs(expected).max())):  # so that NaN does not pass
-        raise RuntimeError(f"the exported model differs from the trained one by {worst:g}")
-
-
-def _card(
-    ctx: JobContext[FinetuneParameters],
-    base: Card,
-    dataset: Dataset,
-    splits: _Splits,
-    recipe: Recipe,
-    fitted: Fitted,
-    score: float,
-) -> Card:
-    parameters = ctx.parameters
-    job = f"job {ctx.job_id}"
-    measured = []
-    if not math.isnan(fitted.validation_score):
-        rows = len(splits.validation) if splits.validation is not None else None
-        measured.append(
-            Measurement(
-                dataset=f"{dataset.name} validation",
-                metric=recipe.metric,
-                value=round(fitted.validation_score, 4),
-                n=rows,
-                note="what settings were chosen on, so a little optimistic",
-                source=job,
-            )
-        )
-    if splits.test is not None and not math.isnan(score):
-        measured.append(
-            Measurement(
-                dataset=f"{dataset.name} test",
-                metric=recipe.metric,
-                value=round(score, 4),
-                n=len(splits.test),
-                error=round(math.sqrt(max(score * (1 - score), 0.0) / len(splits.test)), 4),
-                source=job,
-            )
-        )
-    settings = f"learning rate {fitted.learning_rate:.3g}, weight decay {fitted.weight_decay:.3g}"
-    return Card(
-        name=parameters.name,
-        version=next_version(ctx.settings.models_dir, parameters.name),
-        task="classify",
-        family=FAMILY,
-        title=f"{dataset.name} on {base.title}",
-        description=(
-            f"Linear probe on {base.name} version {base.version}, {len(splits.train)} images of {dataset.name!r} in "
-            f"{len(dataset.classes)} classes, {parameters.init} initialisation, {settings}, {fitted.epochs} epochs, "
-            f"{fitted.trials} trials, seed {parameters.seed}."
-        ),
-        inputs=base.inputs,
-        outputs=(
-            TensorSpec(name="logits", datatype="FP32", shape=(-1, len(dataset.classes))),
-            next(spec for spec in base.outputs if spec.name == base.embedding),
-        ),
-        image=base.image,
-        label_set="labels.txt",
-        logits="logits",
-        embedding=base.embedding,
-        batching=base.batching,
-        engine=base.engine,
-        licence=Licence(spdx=base.licence.spdx, file=base.licence.file, attribution=base.licence.attribution),
-        provenance=(
-            Provenance(
-                source=f"dataset:{dataset.id}",
-                sha256=ctx.services.artifacts.by_id(dataset.artifact_id).sha256,
-                note=note_of(ctx.owner, ctx.job_id),
-            ),
-            Provenance(source=f"model:{base.name}/{base.version}", sha256=base.files["model.onnx"]),
-        ),
-        measured=tuple(measured),
-        limits=("Knows only the classes it was trained on.", *base.limits),
-    )

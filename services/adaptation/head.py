@@ -8,9 +8,9 @@ start as the classes' text embeddings (language-aware initialisation, ELEVATER s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -74,69 +74,157 @@ class Head(nn.Module):
         return (scale * weight).detach(), (scale * bias).detach()
 
 
+Optimizer = Literal["sgd", "adamw"]
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Optimisation of a head: SGD, momentum 0.9, weight decay on weight and bias, constant learning rate."""
+    """Optimisation of a head, or of a whole model: a constant learning rate, weight decay on everything trained.
+
+    ``sgd`` with momentum 0.9 is the toolkit's.
+    """
 
     learning_rate: float
     weight_decay: float
     epochs: int = 10
     batch_size: int = 64
     seed: int = 0
+    optimizer: Optimizer = "sgd"
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch ended with; ``loss`` is the mean over its batches."""
+    """What one epoch ended with; ``loss`` is the mean over its batches.
+
+    ``snapshot`` gives the state of training after it, from which :func:`train_probe` goes on.
+    """
 
     number: int
     loss: float
     metric: float
+    snapshot: Callable[[], dict[str, Tensor]] = field(default=dict, repr=False, compare=False)
+
+
+class Inputs(Protocol):
+    """What a model takes, row by row: features in a tensor, or pictures that are read when their batch comes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
 
 
 def train_probe(
-    head: Head,
-    features: Tensor,
+    model: nn.Module,
+    inputs: Inputs,
     labels: Tensor,
     probe: Probe,
     score: Callable[[Tensor], float] | None = None,
-    validation: Tensor | None = None,
+    validation: Inputs | None = None,
+    after: tuple[int, Mapping[str, Tensor]] | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> Iterator[Epoch]:
-    """Train ``head`` on ``features`` ``(N, D)`` and ``labels`` ``(N,)`` int64 or ``(N, C)`` 0/1, an epoch at a time.
+    """Train ``model`` on ``inputs`` (N rows) and ``labels`` ``(N,)`` int64 or ``(N, C)`` 0/1, an epoch at a time.
 
-    ``score`` turns softmax probabilities ``(M, C)`` of ``validation`` ``(M, D)`` into the epoch's metric. Batches
-    are shuffled by a generator seeded with ``probe.seed``; a batch of one image is skipped, since a batch norm has
-    no variance there. The caller may stop early by closing the iterator, and may read the head between epochs.
-    Raises ``FloatingPointError`` when the loss is not finite.
+    ``score`` turns softmax probabilities ``(M, C)`` of ``validation`` into the epoch's metric. Batches are shuffled by
+    a generator seeded with ``probe.seed``; a batch of one row is skipped, since a batch norm has no variance there.
+    The caller may stop early by closing the iterator, and may read the model between epochs. ``after`` is the number
+    of the last epoch done and its snapshot: the rest is then what it would have been. ``between`` runs before every
+    batch and may raise to stop. Raises ``FloatingPointError`` when the loss is not finite.
     """
-    optimizer = torch.optim.SGD(
-        head.parameters(), lr=probe.learning_rate, momentum=0.9, weight_decay=probe.weight_decay
-    )
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = _optimizer(list(trained.values()), probe)
     generator = torch.Generator().manual_seed(probe.seed)
     loss_of = functional.cross_entropy if labels.ndim == 1 else functional.binary_cross_entropy_with_logits
+    done = 0
+    if after is not None:
+        done = after[0]
+        _restore(model, trained, optimizer, after[1])
     for number in range(1, probe.epochs + 1):
-        head.train()
+        order = torch.randperm(len(inputs), generator=generator)
+        if number <= done:
+            continue
+        model.train()
         losses: list[float] = []
-        for batch in torch.randperm(len(features), generator=generator).split(probe.batch_size):
+        for batch in order.split(probe.batch_size):
             if len(batch) == 1:
                 continue
-            loss = loss_of(head(features[batch]), labels[batch])
+            between()
+            loss = loss_of(model(inputs[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                break
         mean = sum(losses) / max(1, len(losses))
         if not math.isfinite(mean):
             raise FloatingPointError(
                 f"the loss is {mean} in epoch {number} at learning rate {probe.learning_rate:g}; use a smaller one"
             )
-        metric = score(probabilities(head, validation)) if score is not None and validation is not None else math.nan
-        yield Epoch(number, mean, metric)
+        metric = math.nan
+        if score is not None and validation is not None:
+            metric = score(probabilities(model, validation, probe.batch_size, between))
+        yield Epoch(number, mean, metric, lambda: _snapshot(model, trained, optimizer))
+
+
+ROWS = 4096
+"""Of features at once; pictures come by the batch size."""
 
 
 @torch.no_grad()
-def probabilities(head: Head, features: Tensor) -> Tensor:
-    """Softmax over classes ``(N, C)`` in evaluation mode; also for several labels, as the toolkit does."""
-    head.eval()
-    scores: Tensor = head(features).softmax(dim=-1)
-    return scores
+def probabilities(
+    model: nn.Module, inputs: Inputs, batch_size: int = 64, between: Callable[[], None] = lambda: None
+) -> Tensor:
+    """Softmax over classes ``(N, C)`` on the CPU, in evaluation mode; also for several labels, as the toolkit does."""
+    model.eval()
+    if isinstance(inputs, Tensor):
+        if len(inputs) <= ROWS:
+            scores: Tensor = model(inputs).softmax(dim=-1)
+            return scores.cpu()
+        batch_size = ROWS
+    found = []
+    for batch in torch.arange(len(inputs)).split(batch_size):
+        between()
+        found.append(model(inputs[batch]).softmax(dim=-1).cpu())
+    return torch.cat(found)
+
+
+def _optimizer(parameters: list[nn.Parameter], probe: Probe) -> torch.optim.Optimizer:
+    if probe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=probe.learning_rate, weight_decay=probe.weight_decay)
+    return torch.optim.SGD(parameters, lr=probe.learning_rate, momentum=0.9, weight_decay=probe.weight_decay)
+
+
+def _snapshot(
+    model: nn.Module, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Trained parameters, buffers that training changes, and the optimizer's memory, all copied to the CPU."""
+    state = {f"parameter/{name}": value.detach() for name, value in trained.items()}
+    state |= {f"buffer/{name}": value for name, value in model.named_buffers() if "channel_bn" in name}
+    for name, value in trained.items():
+        state |= {
+            f"optimizer/{name}/{kind}": memory
+            for kind, memory in optimizer.state[value].items()
+            if isinstance(memory, Tensor)
+        }
+    return {name: value.cpu().clone().contiguous() for name, value in state.items()}
+
+
+@torch.no_grad()
+def _restore(
+    model: nn.Module,
+    trained: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Tensor],
+) -> None:
+    buffers = dict(model.named_buffers())
+    for name, value in state.items():
+        kind, _, rest = name.partition("/")
+        if kind == "parameter":
+            trained[rest].copy_(value)
+        elif kind == "buffer":
+            buffers[rest].copy_(value)
+        elif kind == "optimizer":
+            owner, _, memory = rest.rpartition("/")
+            parameter = trained[owner]
+            optimizer.state[parameter][memory] = value.clone() if memory == "step" else value.to(parameter.device)

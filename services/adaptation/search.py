@@ -2,7 +2,8 @@
 
 Reference: ``hyperparameter_sweep`` and ``hyperparameter_sweep_lr`` of ``full_model_finetune.py``. The search is a
 generator of trials that takes scores back, so that a job can run each trial where it likes, store its score, and
-after a crash replay the stored ones without running them.
+after a crash replay the stored ones without running them. :mod:`services.adaptation.tpe` is a search of the same form
+that needs far fewer trials.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ STEPS = (8, 4, 2, 1)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting to be scored; ``lr_index`` and ``wd_index`` are places in the grids."""
+    """One setting to be scored."""
 
     number: int
+    learning_rate: float
+    weight_decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class GridTrial(Trial):
+    """A trial of the reference; ``lr_index`` and ``wd_index`` are places in the grids."""
+
     lr_index: int
     wd_index: int
-
-    @property
-    def learning_rate(self) -> float:
-        return LEARNING_RATES[self.lr_index]
-
-    @property
-    def weight_decay(self) -> float:
-        return WEIGHT_DECAYS[self.wd_index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,14 @@ def reference_search(*, search_left: bool = False) -> Search:
     """
     number = 0
     best = Best(0.0, 0.0, 0.0, 0)
+
+    def trial(lr_index: int, wd_index: int) -> GridTrial:
+        return GridTrial(number, LEARNING_RATES[lr_index], WEIGHT_DECAYS[wd_index], lr_index, wd_index)
+
     for lr_index, learning_rate in enumerate(LEARNING_RATES):
         peak, peak_score, peak_decay = -1, 0.0, 0.0
         for index in COARSE:
-            score = yield Trial(number, lr_index, index)
+            score = yield trial(lr_index, index)
             number += 1
             if score > peak_score:
                 peak, peak_score, peak_decay = index, score, WEIGHT_DECAYS[index]
@@ -69,7 +74,7 @@ def reference_search(*, search_left: bool = False) -> Search:
                 if index == centre:
                     continue
                 tried = left if search_left else index
-                score = yield Trial(number, lr_index, tried)
+                score = yield trial(lr_index, tried)
                 number += 1
                 if score > peak_score:
                     peak, peak_score, peak_decay = index, score, WEIGHT_DECAYS[tried]
@@ -78,12 +83,44 @@ def reference_search(*, search_left: bool = False) -> Search:
     return Best(best.learning_rate, best.weight_decay, best.score, number)
 
 
-def run(search: Search, score: Callable[[Trial], float]) -> Best:
-    """Drive ``search`` to its end with ``score``."""
+def run(search: Search, score: Callable[[Trial], float], more: Callable[[int], bool] = lambda done: True) -> Best:
+    """Drive ``search`` to its end with ``score``, or until ``more`` says of the number done that it was enough.
+
+    A search that is cut short gives the best trial so far, the first of equals; one trial is always made.
+    """
+    best = Best(0.0, 0.0, 0.0, 0)
     try:
         trial = next(search)
         while True:
-            trial = search.send(score(trial))
+            reached = score(trial)
+            done = best.trials + 1
+            best = Best(best.learning_rate, best.weight_decay, best.score, done)
+            if reached > best.score:
+                best = Best(trial.learning_rate, trial.weight_decay, reached, done)
+            following = search.send(reached)
+            if not more(done):
+                search.close()
+                return best
+            trial = following
     except StopIteration as end:
-        best: Best = end.value
-        return best
+        whole: Best = end.value
+        return whole
+
+
+SEARCHES = ("reference", "optuna")
+"""Searches by name; see :func:`open_search`."""
+
+REFERENCE_TRIALS = len(LEARNING_RATES) * (len(COARSE) + 2 * len(STEPS))
+"""The reference tries at most this many settings."""
+
+
+def open_search(name: str, seed: int, trials: int | None, first: tuple[float, float]) -> tuple[Search, int]:
+    """A search by name and the most trials it makes. ``first`` (learning rate, weight decay) is where ``optuna``
+    begins; the reference always begins at the smallest. Raises ``ValueError`` for an unknown name."""
+    if name == "reference":
+        return reference_search(), min(trials or REFERENCE_TRIALS, REFERENCE_TRIALS)
+    if name == "optuna":
+        from services.adaptation.tpe import TRIALS, tpe_search
+
+        return tpe_search(seed, trials or TRIALS, first), trials or TRIALS
+    raise ValueError(f"search {name!r} is none of {', '.join(SEARCHES)}")

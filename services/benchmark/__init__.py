@@ -1,1 +1,1 @@
-"""Measuring models: metrics, suites of data sets, protocols. Runs in job workers only."""
+"""Measuring models: metrics, suites of data sets, protocols, leaderboards. What trains runs in job workers only."""

@@ -7,16 +7,22 @@ Reference: ``vision_benchmark/evaluation/metric.py`` (Elevater_Toolkit_IC) over 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 Array = NDArray[np.float64]
+Metric = Callable[[NDArray[np.int64], Array], float]
 
 
 class MetricError(ValueError):
     """The metric does not fit the labels or scores; the message says what it takes."""
+
+
+class ScoresNotFinite(MetricError, FloatingPointError):
+    """NaN or infinity among the scores."""
 
 
 def accuracy(labels: NDArray[np.int64], scores: Array) -> float:
@@ -71,10 +77,22 @@ def _single(labels: NDArray[np.int64], name: str) -> None:
         raise MetricError(f"{name} takes one label a row; for several labels use 11point_mAP")
 
 
-METRICS: dict[str, Callable[[NDArray[np.int64], Array], float]] = {
-    "accuracy": accuracy,
-    "mean-per-class": mean_per_class,
-    "11point_mAP": map_11_points,
-    "roc_auc": roc_auc,
+def _finite(metric: Metric) -> Metric:
+    """``metric`` on finite scores only: a network that diverged must not score by where NaN sorts."""
+
+    @wraps(metric)
+    def checked(labels: NDArray[np.int64], scores: Array) -> float:
+        if not np.isfinite(scores).all():
+            raise ScoresNotFinite("the scores are not finite: the training diverged")
+        return metric(labels, scores)
+
+    return checked
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": _finite(accuracy),
+    "mean-per-class": _finite(mean_per_class),
+    "11point_mAP": _finite(map_11_points),
+    "roc_auc": _finite(roc_auc),
 }
 """By the names that ELEVATER's data set files use."""

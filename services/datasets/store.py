@@ -5,6 +5,7 @@ Row and package appear in one transaction, so that nothing half-imported is ever
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.datasets.archive import ArchiveLimits
 from services.datasets.importing import Imported, Progress, import_archive
-from services.datasets.package import Package
+from services.datasets.package import Package, count
 from services.datasets.samples import Task
 from services.errors import Kind, Problem
 from services.media.intake import Limits
@@ -75,22 +76,44 @@ class DatasetStore:
             imported = import_archive(
                 archive, name, package, self._images, limits or ArchiveLimits(), strict=strict, progress=progress
             )
-            with self._artifacts.draft() as draft, package.open("rb") as source:
-                while chunk := source.read(CHUNK):
-                    draft.write(chunk)
-
-                def record(connection: Connection) -> Dataset:
-                    stored = self._artifacts.record(
-                        connection, draft, owner, f"{name}.zip", "application/zip", role="dataset"
-                    )
-                    return _insert(connection, owner, imported, stored.id)
-
-                try:
-                    return self._artifacts.publish([draft], record)
-                except IntegrityError as error:
-                    raise _exists(name) from error
+            return self._keep(owner, imported, package)
         finally:
             package.unlink(missing_ok=True)
+
+    def adopt(self, owner: str, name: str, package: Path) -> Dataset:
+        """A package that lies ready as a set of ``owner``; one of that name with the same content is given back.
+
+        Raises ``dataset-exists`` where the name stands for something else.
+        """
+        known = self._named(owner, name)
+        if known is not None:
+            with package.open("rb") as source:
+                same = hashlib.file_digest(source, "sha256").hexdigest()
+            if self._artifacts.by_id(known.artifact_id).sha256 != same:
+                raise _exists(name)
+            return known
+        with Package(package) as opened:
+            counts = count((stored.sample for stored in opened.samples), opened.classes)
+            imported = Imported(name, opened.task, "package", opened.classes, counts, [], 0)
+        return self._keep(owner, imported, package)
+
+    def _keep(self, owner: str, imported: Imported, package: Path) -> Dataset:
+        """Row and package in one transaction."""
+        name = imported.name
+        with self._artifacts.draft() as draft, package.open("rb") as source:
+            while chunk := source.read(CHUNK):
+                draft.write(chunk)
+
+            def record(connection: Connection) -> Dataset:
+                stored = self._artifacts.record(
+                    connection, draft, owner, f"{name}.zip", "application/zip", role="dataset"
+                )
+                return _insert(connection, owner, imported, stored.id)
+
+            try:
+                return self._artifacts.publish([draft], record)
+            except IntegrityError as error:
+                raise _exists(name) from error
 
     def get(self, owner: str, reference: str) -> Dataset:
         """By id or by name. Raises ``dataset-not-found``, whether unknown or another's."""

@@ -35,12 +35,13 @@ A kind of job is a function ``run(ctx: JobContext[Parameters]) -> dict`` that re
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Generic, Literal, TypeVar
+from typing import BinaryIO, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -56,6 +57,7 @@ from services.storage.artifacts import CHUNK, Draft
 from services.storage.database import persistently
 
 P = TypeVar("P", bound=BaseModel)
+Q = TypeVar("Q", bound=BaseModel)
 T = TypeVar("T")
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
@@ -84,6 +86,12 @@ class JobContext(Generic[P]):
         """For requests of the job: the trace they belong to, if there is one."""
         self._reporter = reporter
         self._streams: dict[str, OutputStream] = {}
+
+    def with_parameters(self, parameters: Q) -> JobContext[Q]:
+        """The same attempt for a function of another kind: what it writes and checkpoints is this job's."""
+        other: JobContext[Q] = copy.copy(cast("JobContext[Q]", self))
+        other.parameters = parameters
+        return other
 
     @property
     def job_id(self) -> str:

@@ -207,12 +207,18 @@ def download(
 
 
 def _watch(client: Client, job_id: str, json: bool) -> None:
+    watch_to_end(client, job_id, json, show=True)
+
+
+def watch_to_end(client: Client, job_id: str, json: bool, *, show: bool = False) -> Job:
+    """Follow a job; with ``show`` print it at the end. Exits with code 1, the job printed, unless it succeeds."""
     if json:
         for event in client.jobs.events(job_id):
             print_json(asdict(event))
-        if client.jobs.get(job_id).state != "succeeded":
+        job = client.jobs.get(job_id)
+        if job.state != "succeeded":
             raise typer.Exit(1)
-        return
+        return job
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -235,9 +241,11 @@ def _watch(client: Client, job_id: str, json: bool) -> None:
             elif event.event == "log":
                 bars.console.print(_line(event))
     job = client.jobs.get(job_id)
-    _print_job(job)
+    if show or job.state != "succeeded":
+        _print_job(job)
     if job.state != "succeeded":
         raise typer.Exit(1)
+    return job
 
 
 def _print_job(job: Job) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from sightline.cli import infer, jobs, keys, models, serve, settings, triton, version, worker
+from sightline.cli import benchmark, infer, jobs, keys, models, serve, settings, triton, version, worker
 from sightline.cli.failures import report
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(triton.app, name="triton")
+app.add_typer(benchmark.app, name="benchmark")
 app.command("worker")(worker.worker)
 app.command("settings")(settings.settings)
 app.command("version")(version.version)

@@ -1,6 +1,7 @@
 """The client: :class:`Client` and :class:`AsyncClient` with the same methods, and what they return."""
 
 from sightline.client.asynchronous import AsyncClient
+from sightline.client.benchmarks import Comparison, Leaderboard
 from sightline.client.blocking import Client
 from sightline.client.errors import APIError, JobFailed, JobTimeout, SightlineError, Unreachable
 from sightline.client.images import ImageLike
@@ -15,6 +16,7 @@ __all__ = [
     "Classification",
     "ClassifiedImage",
     "Client",
+    "Comparison",
     "Embeddings",
     "Explanation",
     "ImageLike",
@@ -22,6 +24,7 @@ __all__ = [
     "JobEvent",
     "JobFailed",
     "JobTimeout",
+    "Leaderboard",
     "Model",
     "Prediction",
     "Progress",

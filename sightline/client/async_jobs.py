@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import httpx
 
-from sightline.client import job_calls
+from sightline.client import benchmarks, job_calls
 from sightline.client.calls import Call
 from sightline.client.connection import pause_after_loss, pause_after_refusal
 from sightline.client.errors import APIError, JobFailed, JobTimeout
@@ -72,6 +72,18 @@ class AsyncJobs:
     async def retry(self, job_id: str) -> Job:
         """Queue a failed or cancelled job again, from its last checkpoint."""
         return await self._send(job_calls.retry(job_id))
+
+    async def promote(
+        self,
+        job_id: str,
+        name: str,
+        *,
+        dataset: str | None = None,
+        model: str | None = None,
+        protocol: str | None = None,
+    ) -> Job:
+        """Make the best adapted result of a benchmark the live model ``name``: the job that does it."""
+        return await self._send(benchmarks.promote(job_id, name, dataset, model, protocol))
 
     async def delete(self, job_id: str) -> None:
         """Remove a job that has ended, and what it made."""

@@ -9,8 +9,9 @@ from typing import Self, TypeVar
 
 import httpx
 
-from sightline.client import calls
+from sightline.client import benchmarks, calls
 from sightline.client.async_jobs import AsyncJobs
+from sightline.client.benchmarks import Comparison, Leaderboard, Mode, View
 from sightline.client.calls import Call
 from sightline.client.connection import http_options, pause_after_loss, pause_after_refusal
 from sightline.client.images import ImageLike
@@ -101,6 +102,16 @@ class AsyncClient:
     async def model(self, name: str) -> Model:
         """One model."""
         return await self._send(calls.model(name))
+
+    async def leaderboard(
+        self, suite: str, *, view: View = "score", mode: Mode = "strict", shots: int | None = None
+    ) -> Leaderboard:
+        """What your benchmarks have measured on a suite, best first; ``shots`` -1 is all images, 0 zero-shot."""
+        return await self._send(benchmarks.leaderboard(suite, view, mode, shots))
+
+    async def compare(self, left: str, right: str) -> Comparison:
+        """Two finished benchmarks by their job ids, data set by data set."""
+        return await self._send(benchmarks.compare(left, right))
 
     async def _send(self, call: Call[T]) -> T:
         content = call.content()

@@ -9,7 +9,8 @@ from typing import Self, TypeVar
 
 import httpx
 
-from sightline.client import calls
+from sightline.client import benchmarks, calls
+from sightline.client.benchmarks import Comparison, Leaderboard, Mode, View
 from sightline.client.calls import Call
 from sightline.client.connection import http_options, pause_after_loss, pause_after_refusal
 from sightline.client.images import ImageLike
@@ -100,6 +101,16 @@ class Client:
     def model(self, name: str) -> Model:
         """One model."""
         return self._send(calls.model(name))
+
+    def leaderboard(
+        self, suite: str, *, view: View = "score", mode: Mode = "strict", shots: int | None = None
+    ) -> Leaderboard:
+        """What your benchmarks have measured on a suite, best first; ``shots`` -1 is all images, 0 zero-shot."""
+        return self._send(benchmarks.leaderboard(suite, view, mode, shots))
+
+    def compare(self, left: str, right: str) -> Comparison:
+        """Two finished benchmarks by their job ids, data set by data set."""
+        return self._send(benchmarks.compare(left, right))
 
     def _send(self, call: Call[T]) -> T:
         content = call.content()

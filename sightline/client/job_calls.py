@@ -27,11 +27,11 @@ def submit(
 ) -> Call[Job]:
     """A key is made up when there is none: a submission that is sent again must not become two jobs."""
     body = {"kind": kind, "parameters": dict(parameters), "priority": priority, "webhook": webhook}
-    return Call("POST", "/v1/jobs", _one, body, {"idempotency-key": idempotency_key or uuid4().hex})
+    return Call("POST", "/v1/jobs", one, body, {"idempotency-key": idempotency_key or uuid4().hex})
 
 
 def get(job_id: str) -> Call[Job]:
-    return Call("GET", _path(job_id), _one)
+    return Call("GET", _path(job_id), one)
 
 
 def page(states: Sequence[str], kinds: Sequence[str], after: str | None) -> Call[Page]:
@@ -40,11 +40,11 @@ def page(states: Sequence[str], kinds: Sequence[str], after: str | None) -> Call
 
 
 def cancel(job_id: str) -> Call[Job]:
-    return Call("POST", f"{_path(job_id)}/cancel", _one)
+    return Call("POST", f"{_path(job_id)}/cancel", one)
 
 
 def retry(job_id: str) -> Call[Job]:
-    return Call("POST", f"{_path(job_id)}/retry", _one)
+    return Call("POST", f"{_path(job_id)}/retry", one)
 
 
 def delete(job_id: str) -> Call[None]:
@@ -107,7 +107,8 @@ def _path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
 
 
-def _one(response: httpx.Response) -> Job:
+def one(response: httpx.Response) -> Job:
+    """The job of an answer."""
     return _job(orjson.loads(response.content))
 
 

@@ -102,7 +102,7 @@ def test_22k_head_is_cut_to_1k_or_kept_with_its_own_labels(tmp_path: Path, monke
     file = saved(FocalNet(replace(FOCAL, num_classes=1200, postln=True)), tmp_path / "a.pth")
     monkeypatch.setattr(onnx, "MOST_INLINE", 0)  # as if it were as large as the real one
     (cut,) = convert("focalnet-huge-fl3", file, tmp_path / "models")
-    assert cut.files.keys() == {"model.onnx", "model.onnx.data"}
+    assert cut.files.keys() == {"model.onnx", "model.onnx.data", "encoder.json", "encoder.safetensors"}
     served = tmp_path / "models" / cut.name / cut.version / "model.onnx"
     assert onnxruntime.InferenceSession(served, providers=["CPUExecutionProvider"]).get_inputs()
     assert cut.outputs[0].shape == (-1, 1000)

@@ -130,3 +130,20 @@ def test_each_fixture_is_recognised_by_one_row_alone() -> None:
     ):
         config = json.loads(path.read_bytes())
         assert sum(kind.recognises(config) for kind in KINDS) == 1, path
+
+
+def test_every_case_of_the_kadaptation_fixture_is_within_its_tolerance() -> None:
+    report = verify_fixture(PARITY / "kadaptation")
+    assert report.ok, report.text()
+    cases = json.loads((PARITY / "kadaptation" / "meta.json").read_text())["cases"]
+    compared = {comparison.name.partition("/")[0] for comparison in report.comparisons}
+    assert compared >= {case["name"] for case in cases}
+
+
+def test_changed_adapter_weight_of_one_case_is_beyond_tolerance(tmp_path: Path) -> None:
+    fixture = copied(tmp_path, "kadaptation")
+    weights = load_file(fixture / "baseline_lora.safetensors")
+    weights["weights/resblocks.1.attn.v_proj_adapter2.weight"] += 0.05
+    save_file(weights, fixture / "baseline_lora.safetensors")
+    failed = [comparison.name for comparison in verify_fixture(fixture).comparisons if not comparison.ok]
+    assert failed == ["baseline_lora/output"]

@@ -8,7 +8,13 @@ from typing import Any
 
 from services.jobs.kind import JobKind
 
-_OWN = ("services.jobs.kinds.batch", "services.jobs.kinds.finetune", "services.jobs.kinds.pretrain")
+_OWN = (
+    "services.jobs.kinds.batch",
+    "services.jobs.kinds.finetune",
+    "services.jobs.kinds.pretrain",
+    "services.jobs.kinds.benchmark",
+    "services.jobs.kinds.promote",
+)
 
 
 def registry(modules: Sequence[str] = ()) -> dict[str, JobKind[Any]]:

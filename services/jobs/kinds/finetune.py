@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from models.catalog.card import MODEL_NAME, Card
 from models.repository import installed
+from services.adaptation.strategies import names
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.jobs.kind import Handler, JobKind
@@ -15,6 +16,12 @@ from services.jobs.services import JobServices
 
 FAMILY = "finetuned"
 """The family on the cards of models that this kind makes; no other model may be given a new version by it."""
+
+
+def _known_method(name: str) -> str:
+    if name not in names():
+        raise ValueError(f"use one of {', '.join(names())}")
+    return name
 
 
 class FinetuneParameters(BaseModel):
@@ -27,7 +34,12 @@ class FinetuneParameters(BaseModel):
 
     dataset: str = Field(description="Id or name of one of your data sets", max_length=200)
     model: str = Field("efficientnet-lite2", description="The image encoder that is adapted", max_length=64)
-    method: Literal["linear_probe"] = Field("linear_probe", description="How it is adapted")
+    method: Annotated[str, AfterValidator(_known_method)] = Field(
+        "linear_probe", description="How it is adapted", json_schema_extra={"enum": list(names())}
+    )
+    options: dict[Annotated[str, StringConstraints(max_length=64)], bool | int | float | str] = Field(
+        default_factory=dict, max_length=16, description='What the method takes, e.g. `{"rank": 8}` for `lora`'
+    )
     name: Annotated[str, StringConstraints(pattern=f"^{MODEL_NAME.pattern}$")] = Field(
         description="The new model; a name of yours that exists gets a new version"
     )
@@ -38,7 +50,15 @@ class FinetuneParameters(BaseModel):
     shots: int | None = Field(None, ge=1, le=100_000, description="Images of every class to train on; all when absent")
     learning_rate: float | None = Field(None, gt=0, le=10, description="Searched when absent")
     weight_decay: float | None = Field(None, ge=0, le=1e6, description="Searched when absent")
+    search: Literal["reference", "optuna"] | None = Field(
+        None, description="How the two are searched; absent: ELEVATER's own for `linear_probe`, `optuna` otherwise"
+    )
+    trials: int | None = Field(None, ge=1, le=1000, description="At most so many trials of the search")
+    minutes: float | None = Field(None, gt=0, le=100_000, description="Time for search and training; all when absent")
+    search_epochs: int = Field(10, ge=1, le=1000, description="Epochs of a trial")
     epochs: int = Field(50, ge=1, le=10_000, description="At most; fewer when validation stops improving")
+    batch_size: int = Field(64, ge=2, le=4096, description="Images at once; halved where memory runs out")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="`sgd` has momentum 0.9, as in ELEVATER")
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
 
@@ -53,7 +73,7 @@ def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> 
             Kind.INVALID,
             "dataset-task",
             "The data set has no class labels",
-            f"{dataset.name!r} is a {dataset.task} set; a linear probe needs classification or multilabel.",
+            f"{dataset.name!r} is a {dataset.task} set; adaptation needs classification or multilabel.",
             pointer="/parameters/dataset",
         )
     if len(dataset.classes) < 2:

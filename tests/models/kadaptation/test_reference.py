@@ -85,10 +85,10 @@ def test_published_parameter_counts_of_vit_b32(method, count):
 
 def test_the_corrected_update_starts_at_zero_moves_at_the_first_step_and_merges():
     torch.manual_seed(0)
-    delta, x = KroneckerDelta(64, SlowFactors()), torch.randn(5, 64)
+    delta, x = KroneckerDelta(96, 64, SlowFactors()), torch.randn(5, 64)
     assert not delta(x).any()
     optimizer = torch.optim.SGD([*delta.parameters(), *delta.slow[0].parameters()], lr=1.0)
-    (delta(x) * torch.randn(5, 64)).sum().backward()
+    (delta(x) * torch.randn(5, 96)).sum().backward()
     optimizer.step()
     assert delta(x).abs().max() > 0
     torch.testing.assert_close(x @ delta.weight().T, delta(x))

@@ -179,7 +179,7 @@ def test_a_report_that_a_dead_attempt_did_not_write_is_written_by_the_next(servi
     monkeypatch.setattr(finetune._Finetune, "_report", die_once)
     ended = finish(services, submit(services, **FIXED))
     assert tries == ["1", "1"]
-    assert [made.name for made in services.artifacts.of_job(ended.id)] == ["report.json"]
+    assert [made.name for made in services.artifacts.of_job(ended.id)] == ["adapter.safetensors", "report.json"]
 
 
 @pytest.mark.parametrize(

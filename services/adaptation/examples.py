@@ -1,0 +1,77 @@
+"""Inputs with their labels, as a fit takes them: features of a frozen encoder, or pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from services.adaptation.head import Inputs
+from services.adaptation.pictures import Pictures
+from services.benchmark.metrics import METRICS
+
+if TYPE_CHECKING:
+    from services.adaptation.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Features ``(N, D) float32`` or :class:`Pictures`, and for every row its class indices."""
+
+    inputs: NDArray[np.float32] | Pictures
+    labels: Sequence[Sequence[int]]
+
+    def rows(self, positions: Sequence[int]) -> Examples:
+        """Some of them, in that order."""
+        labels = [self.labels[position] for position in positions]
+        if isinstance(self.inputs, Pictures):
+            return Examples(self.inputs.rows(positions), labels)
+        return Examples(self.inputs[list(positions)], labels)
+
+    def joined(self, other: Examples) -> Examples:
+        """These and then the others; both of features or both of pictures."""
+        labels = [*self.labels, *other.labels]
+        if isinstance(self.inputs, Pictures):
+            assert isinstance(other.inputs, Pictures)
+            return Examples(self.inputs.joined(other.inputs), labels)
+        assert not isinstance(other.inputs, Pictures)
+        return Examples(np.concatenate([self.inputs, other.inputs]), labels)
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """The inputs where they are features; raises ``TypeError`` for pictures."""
+        if isinstance(self.inputs, Pictures):
+            raise TypeError("these examples are pictures, not features")
+        return self.inputs
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def tensors(examples: Examples, recipe: Recipe) -> tuple[Inputs, Tensor]:
+    """Inputs by row, and labels ``(N,)`` int64 or, for several labels, ``(N, C)`` float of 0 and 1."""
+    inputs = examples.inputs if isinstance(examples.inputs, Pictures) else torch.from_numpy(examples.inputs)
+    if recipe.multilabel:
+        return inputs, torch.from_numpy(one_hot(examples, recipe.classes)).float()
+    return inputs, torch.tensor([own[0] for own in examples.labels])
+
+
+def scorer(examples: Examples, recipe: Recipe) -> Callable[[Tensor], float]:
+    """Softmax probabilities of ``examples`` to the recipe's metric."""
+    metric = METRICS[recipe.metric]
+    several = recipe.multilabel
+    targets = one_hot(examples, recipe.classes) if several else np.array([own[0] for own in examples.labels])
+    return lambda scores: metric(targets, scores.double().numpy())
+
+
+def one_hot(examples: Examples, classes: int) -> NDArray[np.int64]:
+    """``(N, C)``: 1 where a row has a class."""
+    table = np.zeros((len(examples), classes), np.int64)
+    for row, own in enumerate(examples.labels):
+        table[row, list(own)] = 1
+    return table

@@ -1,0 +1,209 @@
+"""A benchmark job measures every unit of its plan, keeps each trial, says what could not be run, and leaves reports."""
+
+import csv
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from models.catalog.card import Pipeline
+from services.adaptation import fitting
+from services.benchmark.adapting import fitted_rows
+from services.errors import Kind, Problem
+from services.jobs.kinds.promote import PromoteParameters
+from services.jobs.records import Order
+from services.jobs.runner import run_job
+from tests.services.benchmark.conftest import COLOURS, OWNER
+from tests.support import tiny_models
+
+FIXED = {"learning_rate": 0.1, "weight_decay": 1e-4, "epochs": 10}
+
+
+def finish(services, job):
+    outcome = run_job(services, job.id)
+    ended = services.jobs.get(OWNER, job.id)
+    assert outcome == "succeeded", ended.error
+    return ended
+
+
+def outputs(services, job):
+    return {made.name: b"".join(services.artifacts.read(made)) for made in services.artifacts.of_job(job.id)}
+
+
+def test_models_times_protocols_times_seeds_are_measured_and_reported(services, colours, submit):
+    protocols = ["zero-shot", "linear-probe", "linear-probe-language"]
+    ended = finish(services, submit(protocols=protocols, shots=[4, "full"], seeds=[0, 1], predictions=True, **FIXED))
+    cells = {(cell["protocol"], cell["shots"]): cell for cell in ended.result["cells"]}
+    assert set(cells) == {
+        ("zero-shot", 0), ("linear-probe", 4), ("linear-probe", None),
+        ("linear-probe-language", 4), ("linear-probe-language", None),
+    }  # fmt: skip
+    few = cells["linear-probe", 4]
+    assert few["mean"] > 0.9 and few["seeds"] == [0, 1] and few["trainable"] == 3 * tiny_models.FEATURES + 3
+    assert cells["linear-probe", None]["seeds"] == [0] and cells["linear-probe", None]["low"] is None
+    assert few["low"] <= few["mean"] <= few["high"]
+    made = outputs(services, ended)
+    document = json.loads(made["results.json"])
+    assert document["suite"] == "dataset:colours" and document["versions"]["torch"]
+    assert len(document["units"]) == ended.result["units"] == 7 and ended.result["failed"] == 0
+    rows = list(csv.DictReader(io.StringIO(made["results.csv"].decode())))
+    assert [row["shots"] for row in rows].count("full") == 2
+    for name in ("shots.png", "parameters.png", "datasets.png"):
+        assert made[name].startswith(b"\x89PNG")
+    with zipfile.ZipFile(io.BytesIO(made["submission-tiny-open-linear-probe-4.zip"])) as bundle:
+        [entry] = json.loads(bundle.read("all_predictions.json"))["data"]
+    assert np.array(entry["predictions"]).shape == (2, 24, 3)
+    assert np.allclose(np.sum(entry["predictions"], axis=2), 1, atol=1e-3)
+    assert entry["rnd_seeds"] == [0, 1] and entry["n_shot"] == 4 and entry["num_trainable_params"] == few["trainable"]
+
+
+def test_a_search_that_is_killed_goes_on_after_its_last_trial(services, colours, submit, monkeypatch):
+    """As when a worker dies in the middle of a trial: what was scored before is not scored again."""
+    job, begun = submit(protocols=["linear-probe"], max_trials=25), []
+    real = fitting._Fit._best_epoch
+
+    def counted(self, trial):
+        begun.append((trial.learning_rate, trial.weight_decay))
+        if len(begun) == 15:
+            raise Problem(Kind.UNAVAILABLE, "died", "The worker died", retry_after=0.1)
+        return real(self, trial)
+
+    monkeypatch.setattr(fitting._Fit, "_best_epoch", counted)
+    ended = finish(services, job)
+    [cell] = ended.result["cells"]
+    assert begun[14] == begun[15] and len(set(begun)) == len(begun) - 1
+    [line] = outputs(services, ended)["units.jsonl"].splitlines()
+    assert len(json.loads(line)["search"]) == len(set(begun))
+    monkeypatch.undo()
+    whole = finish(services, submit(protocols=["linear-probe"], max_trials=25))
+    assert whole.result["cells"][0]["mean"] == cell["mean"]
+
+
+def test_a_unit_that_cannot_be_run_says_why_and_the_others_go_on(services, colours, submit):
+    ended = finish(services, submit(protocols=["zero-shot", "linear-probe"], shots=[4, 13], **FIXED))
+    assert [cell["shots"] for cell in ended.result["cells"]] == [0, 4]
+    [error] = ended.result["errors"]
+    assert error["code"] == "too-few-images" and "'green car' (12)" in error["detail"]
+    assert "too-few-images" in outputs(services, ended)["results.csv"].decode()
+
+
+def test_a_job_of_which_nothing_could_be_run_fails_with_the_first_reason(services, colours, submit):
+    job = submit(protocols=["linear-probe"], shots=[13])
+    assert run_job(services, job.id) == "failed"
+    assert services.jobs.get(OWNER, job.id).error["code"] == "too-few-images"
+
+
+def test_a_strategy_that_needs_a_network_says_so_of_a_model_that_is_only_a_file(services, colours, submit):
+    ended = finish(services, submit(protocols=["zero-shot", "full-language"], **FIXED))
+    assert ended.result["errors"][0]["code"] == "encoder-not-trainable"
+
+
+def test_an_encoder_without_language_is_measured_from_random_weights_only(services, colours, submit):
+    tiny_models.add_classifier(services.settings.models_dir, "tiny-mute", seed=1)
+    protocols = ["zero-shot", "linear-probe", "linear-probe-language"]
+    ended = finish(services, submit(models=["tiny-mute"], protocols=protocols, **FIXED))
+    assert [cell["protocol"] for cell in ended.result["cells"]] == ["linear-probe"]
+    assert {error["code"] for error in ended.result["errors"]} == {"no-language-model"}
+
+
+def test_budgets_end_a_search_and_skip_what_has_not_begun(services, colours, submit):
+    ended = finish(services, submit(protocols=["linear-probe"], max_trials=5))
+    [unit] = json.loads(outputs(services, ended)["results.json"])["units"]
+    assert unit["trials"] == 5
+    assert (unit["notes"]["encoder_passes"], unit["notes"]["reference_encoder_passes"]) == (36, 5 * 10 * 12 + 50 * 36)
+    job = submit(protocols=["linear-probe"], max_seconds=1e-6)
+    assert run_job(services, job.id) == "failed"
+    assert services.jobs.get(OWNER, job.id).error["code"] == "time-budget"
+
+
+def test_the_reference_way_takes_the_best_epoch_on_the_test_images_and_tells_the_last(services, colours, submit):
+    ended = finish(services, submit(protocols=["linear-probe"], mode="reference", shots=[1, 4], **FIXED))
+    one, four = json.loads(outputs(services, ended)["results.json"])["units"]
+    assert one["trained_on"] == 6 and four["trained_on"] == 12  # one shot is made two, as in the toolkit
+    assert one["notes"]["last_epoch"] <= one["score"] and ended.result["mode"] == "reference"
+
+
+def test_knowledge_changes_the_prompts_and_is_asked_for_where_it_is_missing(services, colours, submit):
+    job = submit(protocols=["zero-shot-gpt3"])
+    assert run_job(services, job.id) == "failed"
+    assert services.jobs.get(OWNER, job.id).error["code"] == "knowledge-missing"
+    said = {"red cat": ["a cat that is red"], "green car": "a car", "old dog": ["a dog", "a dog of old"]}
+    with services.artifacts.draft() as draft:
+        draft.write(json.dumps(said).encode())
+        stored = services.artifacts.add(draft, OWNER, "said.json", "application/json")
+    names = ["zero-shot", "zero-shot-gpt3", "linear-probe-language"]
+    ended = finish(services, submit(protocols=names, knowledge=f"artifact:{stored.id}", predictions=True, **FIXED))
+    made = outputs(services, ended)
+    assert made["probabilities-00000.safetensors"] != made["probabilities-00001.safetensors"]
+    assert len(ended.result["cells"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "pointer"),
+    [
+        ({"suite": "no-such"}, "suite-unknown", "/parameters/suite"),
+        ({"suite": "dataset:no-such"}, "dataset-not-found", "/parameters/suite"),
+        ({"suite": "odinw35"}, "suite-task", "/parameters/suite"),
+        ({"suite": "pocket", "datasets": ["digits", "cars"]}, "suite-dataset-unknown", "/parameters/datasets/1"),
+        ({"models": ["tiny-open", "no-such"]}, "model-not-found", "/parameters/models/1"),
+        ({"models": ["tiny-tower"]}, "model-embeds-no-image", "/parameters/models/0"),
+        ({"protocols": ["no-such"]}, "protocol-unknown", "/parameters/protocols"),
+        ({"protocols": [{"name": "mine", "method": "no_such"}]}, "strategy-unknown", "/parameters/protocols"),
+        ({"metric": "roc_auc"}, "metric-misfit", "/parameters/metric"),
+        ({"metric": "coco_ap"}, "metric-misfit", "/parameters/metric"),
+        ({"knowledge": "artifact:art_01J9Z3N0V4Q4S3D6B8W2X5Y7ZA"}, "artifact-not-found", "/parameters/knowledge"),
+        ({"learning_rate": 0.1}, "hyper-parameters", "/parameters/learning_rate"),
+        ({"seeds": list(range(50)), "shots": list(range(1, 21)), "models": ["tiny-open", "tiny-classifier"],
+          "protocols": [{"name": f"p{n}", "method": "linear_probe"} for n in range(11)]},
+         "benchmark-too-large", "/parameters"),
+    ],
+)  # fmt: skip
+def test_what_can_never_work_is_refused_when_it_is_submitted(services, colours, submit, fields, code, pointer):
+    with pytest.raises(Problem) as caught:
+        submit(**fields)
+    assert (caught.value.code, caught.value.pointer) == (code, pointer)
+
+
+def test_the_winner_becomes_a_model_with_its_card(services, colours, submit):
+    job = finish(services, submit(protocols=["zero-shot", "linear-probe"], seeds=[0, 1], **FIXED))
+    parameters = PromoteParameters(benchmark=job.id, name="my-colours")
+    kind = services.kinds["promote"]
+    kind.check(services, OWNER, parameters)
+    promoted = services.jobs.submit(OWNER, Order("promote", kind.queue, parameters.model_dump()), max_queued=10)[0]
+    ended = finish(services, promoted)
+    assert (ended.result["model"], ended.result["protocol"]) == ("my-colours", "linear-probe")
+    assert ended.result["scores"]["test accuracy"] > 0.9
+    labels = (services.settings.models_dir / "my-colours" / "1" / "labels.txt").read_text().splitlines()
+    assert sorted(labels) == sorted(COLOURS)
+
+
+def test_a_suites_winner_is_promoted_too(services, submit):
+    job = finish(services, submit(suite="pocket", datasets=["faces"], protocols=["linear-probe"], shots=[20], **FIXED))
+    kind = services.kinds["promote"]
+    parameters = PromoteParameters(benchmark=job.id, name="face-or-not")
+    order = Order("promote", kind.queue, parameters.model_dump())
+    ended = finish(services, services.jobs.submit(OWNER, order, max_queued=10)[0])
+    assert ended.result["classes"] == 2 and "face-or-not" in ended.result["model"]
+
+
+def test_rows_for_names_give_the_same_scores_behind_normalised_channels():
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, (0.1, 1, 5, 2), (50, 4)).astype(np.float32)
+    rows = np.eye(4, dtype=np.float32)[:2]
+    scaled = fitted_rows(rows + 0.1, features)
+    behind = ((features - features.mean(axis=0)) / features.std(axis=0)) @ scaled.T
+    plain = (features - features.mean(axis=0)) @ (rows + 0.1).T
+    ratio = behind / plain
+    assert np.allclose(ratio, ratio[0], rtol=1e-3) and np.allclose(np.linalg.norm(scaled, axis=1), 1)
+
+
+def test_a_second_open_model_over_an_encoder_can_be_measured_beside_the_first(services, colours, submit):
+    root = services.settings.models_dir
+    pipeline = Pipeline(
+        kind="dual-encoder", image_model="tiny-classifier", text_model="tiny-tower", parameters={"templates": ["{}"]}
+    )
+    tiny_models.write(root, tiny_models.card("tiny-second", task="zero-shot-classify", pipeline=pipeline), {})
+    ended = finish(services, submit(models=["tiny-open", "tiny-second"], protocols=["zero-shot"]))
+    assert [cell["model"] for cell in ended.result["cells"]] == ["tiny-open", "tiny-second"]
