@@ -66,11 +66,13 @@ class Augment:
         corners = self._uniform(count, 3, 2, 2)
         shaded = F.interpolate(corners, (size, size), mode="bilinear", align_corners=True)
         plain = corners[:, :, :1, :1].expand(-1, -1, size, size)
-        busy = self.crops(count, size)
-        p = 0.3 + 0.5 * (1 - strength)
-        back = torch.where(kind < p, torch.ones_like(plain), plain)
-        back = torch.where(kind > p + 0.15, shaded, back)
-        return torch.where(kind > p + 0.3, busy, back)
+        white = 0.35 + 0.45 * (1 - strength)
+        back = torch.where(kind < white, torch.ones_like(plain), plain)
+        back = torch.where(kind > white + 0.15, shaded, back)
+        busy = (kind > white + 0.3).flatten().nonzero().flatten()
+        if len(busy):
+            back[busy] = self.crops(len(busy), size)
+        return back
 
     def crops(self, count: int, size: int) -> Tensor:
         """Square cuts of the photos, ``(count, 3, size, size)``."""
