@@ -54,5 +54,8 @@ EXPORT = ("torch", "onnx", "onnxscript", "onnxruntime")
 BUILDERS = {
     "efficientnet-lite": Builder("models.export.efficientnet_lite:build", EXPORT),
     "minilm": Builder("models.export.minilm:build", EXPORT),
+    "unicl-pocket": Builder("models.pictographs.export:build_pair", EXPORT),
+    "unicl-pocket-image": Builder("models.pictographs.export:build_image", EXPORT),
+    "unicl-pocket-text": Builder("models.pictographs.export:build_text", EXPORT),
     "photo-zero-shot": Builder("models.zero_shot.build:build", ("onnx", "onnxruntime")),
 }

@@ -99,8 +99,9 @@ class Augment:
         return torch.where(patch & covered, torch.full_like(image, 0.5), image)
 
 
-def on_white(drawings: Tensor, size: int) -> Tensor:
-    """Drawings as they are, on white, for measuring."""
+def flattened(drawings: Tensor, size: int, backgrounds: Tensor | None) -> Tensor:
+    """Drawings ``(N, 64, 64, 4) uint8`` unmoved on ``backgrounds`` ``(N, 3, size, size)``, or on white."""
     rgba = drawings.permute(0, 3, 1, 2).float() / 255
-    flat = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
-    return F.interpolate(flat, size=(size, size), mode="area") if size < flat.shape[-1] else flat
+    rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
+    rgba = F.interpolate(rgba, size=(size, size), mode="area") if size < rgba.shape[-1] else rgba
+    return rgba[:, :3] + (1 - rgba[:, 3:]) * (1 if backgrounds is None else backgrounds)

@@ -44,6 +44,7 @@ class Pictographs:
         subcategories = sorted({concept["subcategory"] for concept in self.concepts})
         self.subcategory = torch.tensor([subcategories.index(concept["subcategory"]) for concept in self.concepts])
         self.mirror = torch.tensor([concept["category"] not in NO_MIRROR for concept in self.concepts])
+        self.said: list[list[str]] = meta["texts"]
         self.texts = texts["concepts"]
         self.text_start = texts["concept_start"].numpy()
         self.title_texts = texts["titles"]

@@ -28,7 +28,7 @@ MODIFIERS = frozenset(
     symbol sign mark new full half first last quarter waxing waning crescent heavy double open closed empty
     thirty o'clock oclock one two three four five six seven eight nine ten eleven twelve 1 2 3 1st 2nd 3rd
     place japanese not back
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 

@@ -20,10 +20,10 @@ BATCH = 64
 MAX_TOKENS = 64
 
 
-class MiniLM:
-    """The catalog's sentence encoder on ONNX Runtime: texts to unit rows ``(N, 384)``."""
+class Texts:
+    """A text encoder of a model repository on ONNX Runtime: texts to unit rows, each text computed once."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
+    def __init__(self, folder: Path, output: str = "embedding", threads: int = 1) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
@@ -32,6 +32,7 @@ class MiniLM:
         self._tokenizer.enable_padding()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        self._output = output
         self._session = onnxruntime.InferenceSession(
             str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
@@ -49,11 +50,11 @@ class MiniLM:
             "input_ids": np.array([text.ids for text in encoded], np.int64),
             "attention_mask": np.array([text.attention_mask for text in encoded], np.int64),
         }
-        rows: NDArray[np.float32] = self._session.run(["embedding"], feeds)[0]
+        rows: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
         return rows
 
 
-def embed(folder: Path, encoder: MiniLM) -> None:
+def embed(folder: Path, encoder: Texts) -> None:
     """Write ``texts.safetensors`` into the folder of a built set."""
     meta: dict[str, Any] = json.loads((folder / "pictographs.json").read_text("utf-8"))
     said: list[list[str]] = meta["texts"]
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, required=True, help="model repository with minilm-l6")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    embed(options.data, MiniLM(options.repository / "minilm-l6" / "1", options.threads))
+    embed(options.data, Texts(options.repository / "minilm-l6" / "1", threads=options.threads))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from services.settings import Settings
 from services.stages import Stages
 from services.text.encoder import TextEncoder
 
+ONE_SPACE = "dual-encoder"
+"""The kind of pipeline whose texts and pictures may be compared with each other."""
+
 INLINE_PIXELS = 600_000
 """Pictures of more pixels together are resized in a thread."""
 
@@ -47,7 +50,8 @@ class Embedding:
         """``model`` ``None`` is the default text encoder. Raises ``model-*``, ``text-*``, ``dimensions-*``."""
         name = model or self._settings.default_text_encoder
         card = self._backend.card(name)
-        encoder = self._encoders.setdefault(name, TextEncoder(self._backend, name))
+        tower = self._text_tower(card)
+        encoder = self._encoders.setdefault(tower, TextEncoder(self._backend, tower))
         rows = await encoder.encode(texts, options, stages)
         return Embedded(name, card.version, _cut(rows, dimensions), await encoder.count(texts))
 
@@ -78,6 +82,13 @@ class Embedding:
             stages.ran(answer)
             rows.append(answer.outputs[card.embedding])
         return Embedded(model or card.name, card.version, _cut(np.concatenate(rows), dimensions))
+
+    @staticmethod
+    def _text_tower(card: Card) -> str:
+        """The model itself, or the text tower of a pipeline whose two towers share one space."""
+        if card.pipeline is not None and card.pipeline.kind == ONE_SPACE and card.pipeline.text_model is not None:
+            return card.pipeline.text_model
+        return card.name
 
     def _image_card(self, name: str) -> Card:
         """The card of the image tower: the model's own, or that of the pipeline's image model."""
