@@ -13,7 +13,8 @@ SKIPPED = (
 """Folders whose titles do not describe the picture."""
 
 AUTHOR = re.compile(r"(_[a-z.]+){1,3}_(\d+|[a-z])\w?$")
-"""The draughtsman's name and a number at the end of most file names."""
+"""The draughtsman's name, of one to three words, and a number at the end of most file names. Where the name is shorter
+it takes words of the title with it; a title is a word too short rather than a person's name too long."""
 
 
 def titled_files(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -25,7 +26,7 @@ def titled_files(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def file_title(stem: str, folder: str) -> str:
-    """``light_bulb_karl_bartel_01`` in ``bulb`` to ``light bulb, bulb``; empty when no word is left."""
+    """``lightbulb_karl_bartel_01`` in ``bulb`` to ``lightbulb, bulb``; empty when no word is left."""
     words = [word for word in re.split(r"[\W\d_]+", AUTHOR.sub("", stem)) if len(word) > 2]
     return f"{' '.join(words[:4])}, {folder.replace('_', ' ')}".lower() if words else ""
 

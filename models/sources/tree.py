@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -14,9 +15,12 @@ from models.sources.archive import CHUNK, DAMAGED, Format
 from models.sources.errors import HashMismatch, SourceError
 from models.sources.lock import Tree
 
+MOST_LINKS = 8
+"""How many links may lead to a file."""
+
 
 def extract_trees(archive: Path, form: Format, trees: Iterable[Tree], folder: Path) -> None:
-    """Write every tree into ``folder`` and check it.
+    """Write every tree into ``folder`` and check it. A link to a file of the same tree becomes a copy of that file.
 
     Raises :class:`SourceError` for more files or bytes than pinned or a name that leads out of the folder, and
     :class:`HashMismatch` for other bytes.
@@ -28,17 +32,15 @@ def extract_trees(archive: Path, form: Format, trees: Iterable[Tree], folder: Pa
         raise SourceError(f"{archive.name} is no archive, so it has no folders", "correct sources.lock")
     left = {tree.name: [tree.files, tree.size] for tree in wanted}
     try:
-        for name, stream in _files(archive, form, wanted):
-            for tree in wanted:
-                place = _inside(name, tree)
-                if place is not None:
-                    left[tree.name][0] -= 1
-                    left[tree.name][1] -= _write(stream, folder / tree.name / place, left[tree.name][1])
-                    if left[tree.name][0] < 0:
-                        raise SourceError(
-                            f"{tree.path!r} in {archive.name} has more than the pinned {tree.files} files",
-                            "check it with its publisher",
-                        )
+        for name, tree, stream in _files(archive, form, wanted):
+            bounds = left[tree.name]
+            bounds[0] -= 1
+            bounds[1] -= _write(stream, folder / tree.name / name, bounds[1])
+            if bounds[0] < 0:
+                raise SourceError(
+                    f"{tree.path!r} in {archive.name} has more than the pinned {tree.files} files",
+                    "check it with its publisher",
+                )
     except DAMAGED as error:
         raise SourceError(f"{archive.name} is damaged: {error}", "pull again") from error
     for tree in wanted:
@@ -55,23 +57,39 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _files(archive: Path, form: Format, trees: list[Tree]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Regular files of the trees, with their names."""
+def _files(archive: Path, form: Format, trees: list[Tree]) -> Iterator[tuple[str, Tree, IO[bytes]]]:
+    """Files of the trees: the place below the tree's folder, the tree, and what is in it."""
     if form == "zip":
         with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
-                if not info.is_dir() and any(_inside(info.filename, tree) is not None for tree in trees):
-                    with packed.open(info) as stream:
-                        yield info.filename, stream
+                for tree in trees:
+                    if not info.is_dir() and (place := _inside(info.filename, tree)) is not None:
+                        with packed.open(info) as stream:
+                            yield place, tree, stream
         return
     with tarfile.open(archive, "r:*") as packed_tar:
-        for entry in packed_tar:
-            name = entry.name.removeprefix("./")
-            if entry.isreg() and any(_inside(name, tree) is not None for tree in trees):
-                tar_stream = packed_tar.extractfile(entry)
-                assert tar_stream is not None
-                with tar_stream:
-                    yield name, tar_stream
+        entries = {entry.name.removeprefix("./"): entry for entry in packed_tar}
+        for name in entries:
+            for tree in trees:
+                if (place := _inside(name, tree)) is not None and (file := _file(name, entries, tree)) is not None:
+                    tar_stream = packed_tar.extractfile(file)
+                    assert tar_stream is not None
+                    with tar_stream:
+                        yield place, tree, tar_stream
+
+
+def _file(name: str, entries: Mapping[str, tarfile.TarInfo], tree: Tree) -> tarfile.TarInfo | None:
+    """The regular file that an entry is or links to inside its tree; ``None`` for anything else."""
+    for _ in range(MOST_LINKS):
+        entry = entries.get(name)
+        if entry is None or entry.isreg():
+            return entry
+        if not entry.issym():
+            return None
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(name), entry.linkname))
+        if not name.startswith(f"{tree.path}/"):
+            return None
+    return None
 
 
 def _inside(name: str, tree: Tree) -> str | None:
