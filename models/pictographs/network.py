@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from models.backbones.focalnet import FocalNet, FocalNetConfig
 
 DIM = 256
-SIZE = 64
+SIZE = 48
 """Side of the pictures that the finished network is measured and served at."""
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 IMAGE = FocalNetConfig(

@@ -32,10 +32,10 @@ def extract_trees(archive: Path, form: Format, trees: Iterable[Tree], folder: Pa
         raise SourceError(f"{archive.name} is no archive, so it has no folders", "correct sources.lock")
     left = {tree.name: [tree.files, tree.size] for tree in wanted}
     try:
-        for name, tree, stream in _files(archive, form, wanted):
-            bounds = left[tree.name]
+        for place, tree, stream in _files(archive, form, wanted, folder):
+            target, bounds = folder / tree.name / place, left[tree.name]
             bounds[0] -= 1
-            bounds[1] -= _write(stream, folder / tree.name / name, bounds[1])
+            bounds[1] -= _write(stream, target, bounds[1])
             if bounds[0] < 0:
                 raise SourceError(
                     f"{tree.path!r} in {archive.name} has more than the pinned {tree.files} files",
@@ -57,7 +57,7 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _files(archive: Path, form: Format, trees: list[Tree]) -> Iterator[tuple[str, Tree, IO[bytes]]]:
+def _files(archive: Path, form: Format, trees: list[Tree], folder: Path) -> Iterator[tuple[str, Tree, IO[bytes]]]:
     """Files of the trees: the place below the tree's folder, the tree, and what is in it."""
     if form == "zip":
         with zipfile.ZipFile(archive) as packed:
@@ -67,28 +67,33 @@ def _files(archive: Path, form: Format, trees: list[Tree]) -> Iterator[tuple[str
                         with packed.open(info) as stream:
                             yield place, tree, stream
         return
+    links: dict[str, str] = {}
     with tarfile.open(archive, "r:*") as packed_tar:
-        entries = {entry.name.removeprefix("./"): entry for entry in packed_tar}
-        for name in entries:
+        for entry in packed_tar:  # in the archive's order: going back in a compressed one starts it again
+            name = entry.name.removeprefix("./")
+            if entry.issym():
+                links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), entry.linkname))
             for tree in trees:
-                if (place := _inside(name, tree)) is not None and (file := _file(name, entries, tree)) is not None:
-                    tar_stream = packed_tar.extractfile(file)
+                if entry.isreg() and (place := _inside(name, tree)) is not None:
+                    tar_stream = packed_tar.extractfile(entry)
                     assert tar_stream is not None
                     with tar_stream:
                         yield place, tree, tar_stream
+    for name in links:
+        for tree in trees:
+            if (place := _inside(name, tree)) is not None and (file := _linked(name, links, tree)) is not None:
+                written = folder / tree.name / file
+                if written.is_file():
+                    with written.open("rb") as copied:
+                        yield place, tree, copied
 
 
-def _file(name: str, entries: Mapping[str, tarfile.TarInfo], tree: Tree) -> tarfile.TarInfo | None:
-    """The regular file that an entry is or links to inside its tree; ``None`` for anything else."""
+def _linked(name: str, links: Mapping[str, str], tree: Tree) -> str | None:
+    """The place that a link leads to in the end; ``None`` when it leaves its tree."""
     for _ in range(MOST_LINKS):
-        entry = entries.get(name)
-        if entry is None or entry.isreg():
-            return entry
-        if not entry.issym():
-            return None
-        name = posixpath.normpath(posixpath.join(posixpath.dirname(name), entry.linkname))
-        if not name.startswith(f"{tree.path}/"):
-            return None
+        if name not in links:
+            return _inside(name, tree) if name.startswith(f"{tree.path}/") else None
+        name = links[name]
     return None
 
 
