@@ -61,5 +61,8 @@ BUILDERS = {
         "models.export.efficientnet_lite:build", EXPORT, encoder="models.export.efficientnet_lite:encoder"
     ),
     "minilm": Builder("models.export.minilm:build", EXPORT),
+    "unicl-pocket": Builder("models.pictographs.export:build_pair", EXPORT),
+    "unicl-pocket-image": Builder("models.pictographs.export:build_image", EXPORT),
+    "unicl-pocket-text": Builder("models.pictographs.export:build_text", EXPORT),
     "photo-zero-shot": Builder("models.zero_shot.build:build", ("onnx", "onnxruntime")),
 }

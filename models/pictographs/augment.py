@@ -66,11 +66,13 @@ class Augment:
         corners = self._uniform(count, 3, 2, 2)
         shaded = F.interpolate(corners, (size, size), mode="bilinear", align_corners=True)
         plain = corners[:, :, :1, :1].expand(-1, -1, size, size)
-        busy = self.crops(count, size)
-        p = 0.3 + 0.5 * (1 - strength)
-        back = torch.where(kind < p, torch.ones_like(plain), plain)
-        back = torch.where(kind > p + 0.15, shaded, back)
-        return torch.where(kind > p + 0.3, busy, back)
+        white = 0.35 + 0.45 * (1 - strength)
+        back = torch.where(kind < white, torch.ones_like(plain), plain)
+        back = torch.where(kind > white + 0.15, shaded, back)
+        busy = (kind > white + 0.3).flatten().nonzero().flatten()
+        if len(busy):
+            back[busy] = self.crops(len(busy), size)
+        return back
 
     def crops(self, count: int, size: int) -> Tensor:
         """Square cuts of the photos, ``(count, 3, size, size)``."""
@@ -97,8 +99,9 @@ class Augment:
         return torch.where(patch & covered, torch.full_like(image, 0.5), image)
 
 
-def on_white(drawings: Tensor, size: int) -> Tensor:
-    """Drawings as they are, on white, for measuring."""
+def flattened(drawings: Tensor, size: int, backgrounds: Tensor | None) -> Tensor:
+    """Drawings ``(N, 64, 64, 4) uint8`` unmoved on ``backgrounds`` ``(N, 3, size, size)``, or on white."""
     rgba = drawings.permute(0, 3, 1, 2).float() / 255
-    flat = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
-    return F.interpolate(flat, size=(size, size), mode="area") if size < flat.shape[-1] else flat
+    rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
+    rgba = F.interpolate(rgba, size=(size, size), mode="area") if size < rgba.shape[-1] else rgba
+    return rgba[:, :3] + (1 - rgba[:, 3:]) * (1 if backgrounds is None else backgrounds)

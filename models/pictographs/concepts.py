@@ -1,4 +1,4 @@
-"""Concepts of the Unicode emoji list: names, keywords, category, and which of them no training may see.
+"""Concepts of the Unicode emoji list: names, keywords and category.
 
 The join key is the code point sequence in upper-case hex without FE0F. Sources (all npm): ``emoji-datasource-google``
 for the list (MIT), ``emojilib`` for keywords (MIT).
@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
+EXCLUDED = ("Component",)
+"""Components are parts of other pictographs."""
 
-EXCLUDED = ("Flags", "Component")
-"""Flags are their own task, components are parts of other pictographs."""
-
-TRAIN_ONLY = ("People & Body",)
-"""Drawings of people differ by details that 64 pixels do not show."""
-
-UNSEEN_SHARE = 0.2
-UNSEEN_SEED = 1234
+TRAIN_ONLY = ("People & Body", "Flags")
+"""People differ by details that 64 pixels do not show, and a flag's name says nothing about how it looks."""
 
 TEMPLATES = ("{}", "a picture of {}", "an icon of {}", "a drawing of {}", "a photo of {}")
 
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """One concept; ``unseen`` ones are held out of every training, by any style and any text."""
+    """One concept; *core* ones are drawn in every style and are what measures are taken on."""
 
     code: str
     image: str
@@ -37,7 +34,6 @@ class Concept:
     category: str
     subcategory: str
     core: bool
-    unseen: bool
 
     def texts(self) -> list[str]:
         """Ways to say it, the plain name first: templates, short names, and the name with some of its keywords."""
@@ -54,49 +50,39 @@ def code_of(sequence: str) -> str:
     return "-".join(part for part in sequence.upper().split("-") if part != "FE0F")
 
 
-def read_concepts(emoji_json: Path, keywords_json: Path, also_drawn: list[set[str]]) -> list[Concept]:
-    """All usable concepts in the list's order; *core* ones are drawn by every set of codes in ``also_drawn``.
-
-    A fifth of the core is unseen, drawn with a fixed generator: the same split whatever else is installed.
-    """
+def read_concepts(emoji_json: Path, keywords_json: Path, also_drawn: list[Collection[str]]) -> list[Concept]:
+    """All usable concepts in the list's order; *core* ones are drawn by every set of codes in ``also_drawn``."""
     rows = json.loads(emoji_json.read_bytes())
     keywords: dict[str, list[str]] = json.loads(keywords_json.read_bytes())
     by_code = {code_of("-".join(f"{ord(c):04X}" for c in emoji)): words for emoji, words in keywords.items()}
     usable = [
         row for row in rows if row["category"] not in EXCLUDED and row["has_img_google"] and row["has_img_twitter"]
     ]
-    usable = [row for row in usable if code_of(row["unified"]) in also_drawn[0]]
-    core = [
-        row["category"] not in TRAIN_ONLY and all(code_of(row["unified"]) in drawn for drawn in also_drawn)
-        for row in usable
-    ]
-    places = [index for index, inside in enumerate(core) if inside]
-    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(UNSEEN_SEED)).tolist()
-    unseen = {places[index] for index in order[: int(UNSEEN_SHARE * len(places))]}
-    return [
-        _concept(row, by_code.get(code_of(row["unified"]), []), core[index], index in unseen)
-        for index, row in enumerate(usable)
-    ]
+    return [_concept(row, by_code.get(code_of(row["unified"]), []), also_drawn) for row in usable]
 
 
-def _concept(row: dict[str, object], words: list[str], core: bool, unseen: bool) -> Concept:
-    spoken = [_plain(word) for word in words if re.search(r"[a-z]{2}", word.lower())]
-    short = tuple(dict.fromkeys(_plain(str(name)) for name in row["short_names"]))  # type: ignore[attr-defined]
-    name = _plain(str(row["name"]))
+def _concept(row: dict[str, Any], words: list[str], also_drawn: list[Collection[str]]) -> Concept:
+    code = code_of(row["unified"])
+    spoken = [plain(word) for word in words if re.search(r"[a-z]{2}", word.lower())]
+    short = tuple(dict.fromkeys(plain(name) for name in row["short_names"]))
+    name = plain(row["name"])
     if row["subcategory"] == "keycap" or not name:
         name = f"keycap {short[0]}"  # the list calls every keycap by the bare word
+    if row["category"] == "Flags":
+        name = name.removesuffix(" flag") if name.startswith("flag") else f"flag of {name.removesuffix(' flag')}"
+        spoken = []
     return Concept(
-        code_of(str(row["unified"])),
-        str(row["image"]),
-        spoken[0] if spoken and row["subcategory"] != "keycap" else name,
-        (name, *short),
-        tuple(dict.fromkeys(spoken[1:])),
-        str(row["category"]),
-        str(row["subcategory"]).replace("-", " "),
-        core,
-        unseen,
+        code=code,
+        image=row["image"],
+        name=spoken[0] if spoken and row["subcategory"] != "keycap" else name,
+        short_names=(name, *short),
+        keywords=tuple(dict.fromkeys(spoken[1:])),
+        category=row["category"],
+        subcategory=row["subcategory"].replace("-", " "),
+        core=row["category"] not in TRAIN_ONLY and all(code in drawn for drawn in also_drawn),
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Lower case, words by single blanks."""
     return re.sub(r"[\s_\-]+", " ", text).strip(" :").lower()

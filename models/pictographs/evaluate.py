@@ -1,130 +1,147 @@
-"""Measure a pocket UniCL on styles and concepts it never saw, with the pixel nearest neighbour beside it.
+"""What a pocket UniCL scores on styles and concepts that it never saw, with pixel nearest neighbours beside it.
 
-``python -m models.pictographs.evaluate --data DIR --texts FILE --photos FILE --weights FILE`` prints a markdown table.
+Every measure is taken on white and on cuts of three photos that no training uses. Names are said in the templates of
+the served model; a row that says so adds the keywords.
 """
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.numpy import load_file
-from safetensors.torch import load_file as load_tensors
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.pictographs.augment import Augment, on_white
-from models.pictographs.build import STYLES
+from models.pictographs.augment import Augment, flattened
+from models.pictographs.build import pixels
 from models.pictographs.concepts import TEMPLATES
-from models.pictographs.train import MEAN, STD, Data, PocketUniCL
+from models.pictographs.dataset import Pictographs
+from models.pictographs.network import SIZE, PocketUniCL, normalised
+from models.pictographs.texts import Texts
 
-SIZE = 64
+BACKGROUNDS = ("white", "photo")
+BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: percent of queries whose answer is first, or among the first five."""
+    """One measure: percent of queries whose answer is first, or among the first five."""
 
     measure: str
     ways: int
+    background: str
     top1: float
     top5: float
 
-
-def load(weights: Path) -> PocketUniCL:
-    """The network of a file that training wrote, for measuring."""
-    tensors = load_tensors(weights)
-    model = PocketUniCL(tensors["text.mean"], tensors["text.whiten"])
-    model.load_state_dict(tensors)
-    return model.eval()
+    def dump(self) -> dict[str, str | int | float]:
+        """Plain values, for JSON."""
+        return asdict(self)
 
 
-@torch.no_grad()
-def embed_images(model: PocketUniCL, pictures: Tensor) -> Tensor:
-    """``(N, 3, 64, 64)`` in 0..1 to unit rows ``(N, 256)``."""
-    normalised = (pictures - MEAN[:, None, None]) / STD[:, None, None]
-    return torch.cat([F.normalize(model.image(batch), dim=-1) for batch in normalised.split(128)])
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """What is measured: pictures ``(B, 3, H, W)`` in 0..1 to unit rows, and one concept's texts to unit rows."""
+
+    images: Callable[[Tensor], Tensor]
+    texts: Callable[[int], Tensor]
 
 
-@torch.no_grad()
-def embed_names(model: PocketUniCL, data: Data, concepts: list[int]) -> Tensor:
-    """One unit row a concept: the mean over the name in its templates and the name with keywords."""
-    rows = []
-    for index in concepts:
-        vectors = model.text(data.concept_texts[index])
-        named, more = vectors[: len(TEMPLATES)].mean(dim=0), vectors.mean(dim=0)
-        rows.append(F.normalize(named + more, dim=0))
-    return torch.stack(rows)
+def trained(model: PocketUniCL, data: Pictographs) -> Towers:
+    """The network as training left it, on exact MiniLM embeddings."""
+    return Towers(model.embed_images, lambda concept: model.text(data.texts_of(concept)))
+
+
+def served(repository: Path, data: Pictographs, threads: int = 1) -> Towers:
+    """The files that are served: both ONNX models of ``repository``, int8 text and all."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    folder = repository / "unicl-pocket-image" / "1"
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+    def images(pictures: Tensor) -> Tensor:
+        rows = session.run(["image_embedding"], {"image": normalised(pictures).numpy()})[0]
+        return torch.from_numpy(np.asarray(rows))
+
+    core = data.core
+    encoder = Texts(repository / "unicl-pocket-text" / "1", "text_embedding", threads)
+    rows = torch.from_numpy(encoder([text for concept in core for text in data.said[concept]]))
+    counts = [len(data.said[concept]) for concept in core]
+    own = dict(zip(core, rows.split(counts), strict=True))
+    return Towers(images, own.__getitem__)
 
 
 def ranks(queries: Tensor, gallery: Tensor) -> Tensor:
     """For query i, how many of the gallery are nearer than its own, row i."""
     scores = queries @ gallery.T
-    own = scores.diagonal()[:, None]
-    return (scores > own).sum(dim=1)
+    return (scores > scores.diagonal()[:, None]).sum(dim=1)
 
 
-def row(measure: str, queries: Tensor, gallery: Tensor) -> Row:
+@torch.no_grad()
+def evaluate(towers: Towers, data: Pictographs) -> list[Row]:
+    """Every row of the table."""
+    return list(_rows(towers, data))
+
+
+def _rows(towers: Towers, data: Pictographs) -> Iterator[Row]:
+    core = data.core
+    unseen = torch.tensor([index for index, concept in enumerate(core) if data.concepts[concept]["unseen"]])
+    seen = torch.tensor([index for index, concept in enumerate(core) if not data.concepts[concept]["unseen"]])
+    said = [towers.texts(concept) for concept in core]
+    names = F.normalize(torch.stack([rows[: len(TEMPLATES)].mean(dim=0) for rows in said]), dim=1)
+    more = F.normalize(torch.stack([rows.mean(dim=0) for rows in said]), dim=1)
+    for background in BACKGROUNDS:
+        drawn = {style: shown(data, style, core, background) for style in ("fluent-3d", "openmoji", "noto")}
+        images = {style: _embed(towers, pictures) for style, pictures in drawn.items()}
+        for style, label in (("fluent-3d", "Fluent-3D"), ("openmoji", "OpenMoji"), ("noto", "Noto (trained style)")):
+            yield _row(f"{label} by name, seen concepts", background, images[style][seen], names[seen])
+        for style, label in (("fluent-3d", "Fluent-3D"), ("openmoji", "OpenMoji"), ("noto", "Noto")):
+            yield _row(f"{label} by name, unseen concepts", background, images[style][unseen], names[unseen])
+        yield _row(
+            "Fluent-3D by name and keywords, unseen concepts", background, images["fluent-3d"][unseen], more[unseen]
+        )
+        yield _row("text to Fluent-3D image", background, names, images["fluent-3d"])
+        noto = _embed(towers, shown(data, "noto", core, "white"))
+        grey = coarse(shown(data, "noto", core, "white"))
+        for style, label in (("fluent-3d", "Fluent-3D"), ("openmoji", "OpenMoji")):
+            yield _row(f"{label} image to Noto image", background, images[style], noto)
+            yield _row(f"{label} image to Noto image, pixels alone", background, coarse(drawn[style]), grey)
+
+
+def validate(towers: Towers, data: Pictographs) -> Row:
+    """The seen concepts in the validation style, by name: what recipes are chosen by."""
+    concepts = [i for i in data.core if not data.concepts[i]["unseen"] and (i, "fxemoji") in data.row]
+    with torch.no_grad():
+        names = torch.stack([towers.texts(concept)[: len(TEMPLATES)].mean(dim=0) for concept in concepts])
+        images = _embed(towers, shown(data, "fxemoji", concepts, "white"))
+    return _row("FxEmoji by name, seen concepts", "white", images, F.normalize(names, dim=1))
+
+
+def shown(data: Pictographs, style: str, concepts: Sequence[int], background: str) -> Tensor:
+    """Drawings ``(N, 3, SIZE, SIZE)`` as they are, on white or each on its own cut of a photo."""
+    drawings = data.images[[data.row[concept, style] for concept in concepts]]
+    if background == "white":
+        return flattened(drawings, SIZE, None)
+    crops = Augment(data.test_photos, torch.Generator().manual_seed(0)).crops(len(concepts), SIZE)
+    return flattened(drawings, SIZE, crops)
+
+
+def coarse(pictures: Tensor) -> Tensor:
+    """16 x 16 pixels as unit rows, the yardstick without learning."""
+    rows = (F.interpolate(pictures, size=(16, 16), mode="area") * 255).permute(0, 2, 3, 1)
+    opaque = torch.cat([rows, torch.full_like(rows[..., :1], 255)], dim=3)
+    return torch.from_numpy(pixels(opaque.numpy()))
+
+
+def _embed(towers: Towers, pictures: Tensor) -> Tensor:
+    return torch.cat([towers.images(batch) for batch in pictures.split(BATCH)])
+
+
+def _row(measure: str, background: str, queries: Tensor, gallery: Tensor) -> Row:
     found = ranks(queries, gallery)
     first, five = ((found < limit).float().mean().item() * 100 for limit in (1, 5))
-    return Row(measure, len(gallery), first, five)
-
-
-def evaluate(model: PocketUniCL, data: Data, photos: Tensor) -> list[Row]:
-    """Every measure on white, the main ones on busy backgrounds, pixels beside image to image."""
-    core = [index for index, concept in enumerate(data.concepts) if concept["core"]]
-    seen = [index for index in core if not data.concepts[index]["unseen"]]
-    unseen = [index for index in core if data.concepts[index]["unseen"]]
-    places = {"seen": [core.index(i) for i in seen], "unseen": [core.index(i) for i in unseen]}
-    drawn = {style: data.images[[data.place[index, number] for index in core]] for number, style in enumerate(STYLES)}
-    images = {style: embed_images(model, on_white(drawn[style], SIZE)) for style in STYLES}
-    names = embed_names(model, data, core)
-    rows = [
-        row(f"{style} by name, seen concepts", images[style][places["seen"]], names[places["seen"]])
-        for style in ("fluent-3d", "openmoji", "noto")
-    ]
-    rows += [
-        row(f"{style} by name, unseen concepts", images[style][places["unseen"]], names[places["unseen"]])
-        for style in ("fluent-3d", "openmoji", "noto")
-    ]
-    rows.append(row("text to fluent-3d image", names, images["fluent-3d"]))
-    rows.append(row("text to fluent-3d image, unseen", names[places["unseen"]], images["fluent-3d"][places["unseen"]]))
-    for style in ("fluent-3d", "openmoji"):
-        rows.append(row(f"{style} image to noto image", images[style], images["noto"]))
-        rows.append(row(f"{style} image to noto image, pixels 16 x 16", _pixels(drawn[style]), _pixels(drawn["noto"])))
-    busy = Augment(photos, torch.Generator().manual_seed(0))
-    for style in ("fluent-3d", "openmoji"):
-        crowded = torch.cat([_busy(busy, part) for part in drawn[style].split(128)])
-        vectors = embed_images(model, crowded)
-        rows.append(row(f"{style} by name, seen, photo backgrounds", vectors[places["seen"]], names[places["seen"]]))
-    return rows
-
-
-def _busy(augment: Augment, drawings: Tensor) -> Tensor:
-    """Drawings unmoved on photo crops."""
-    rgba = drawings.permute(0, 3, 1, 2).float() / 255
-    return rgba[:, :3] * rgba[:, 3:] + (1 - rgba[:, 3:]) * augment.crops(len(drawings), SIZE)
-
-
-def _pixels(drawings: Tensor) -> Tensor:
-    small = on_white(drawings, 16).flatten(1)
-    return F.normalize(small - small.mean(dim=1, keepdim=True), dim=1)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("data", "texts", "photos", "weights"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    data = Data(options.data, load_file(options.texts))
-    photos = torch.from_numpy(load_file(options.photos)["photos"])
-    print("| measure | ways | top-1 % | top-5 % |\n|---|---|---|---|")
-    for line in evaluate(load(options.weights), data, photos):
-        print(f"| {line.measure} | {line.ways:,} | {line.top1:.1f} | {line.top5:.1f} |")
-
-
-if __name__ == "__main__":
-    main()
+    return Row(measure, len(gallery), background, round(first, 2), round(five, 2))

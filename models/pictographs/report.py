@@ -1,0 +1,159 @@
+"""``python -m models.pictographs.report``: the figures of unicl-pocket, from the served files, and its page's tables.
+
+``measure`` writes ``measures.json``; ``compare`` measures short runs of UniCL and of CLIP that differ in nothing else;
+``write`` puts both into the page, and draws the training curve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from models.unicl.report import replaced
+
+MEASURES, COMPARISON, LOG, CURVE = "measures.json", "comparison.json", "train.jsonl", "curve.svg"
+
+
+def measure(data: Path, repository: Path, into: Path) -> None:
+    """Evaluate the served files of ``repository`` on the set in ``data``."""
+    from models.pictographs.dataset import Pictographs
+    from models.pictographs.evaluate import evaluate, served, validate
+
+    pictographs = Pictographs(data)
+    towers = served(repository, pictographs)
+    rows = [validate(towers, pictographs), *evaluate(towers, pictographs)]
+    _dump([row.dump() for row in rows], into / MEASURES)
+
+
+def compare(data: Path, runs: Sequence[Path], into: Path) -> None:
+    """Evaluate finished runs; each says in its ``recipe.json`` which loss and seed it had."""
+    from models.pictographs.dataset import Pictographs
+    from models.pictographs.evaluate import evaluate, trained
+    from models.pictographs.network import load
+    from models.pictographs.train import WEIGHTS
+
+    pictographs = Pictographs(data)
+    found = []
+    for run in runs:
+        recipe = json.loads((run / "recipe.json").read_text("utf-8"))
+        rows = evaluate(trained(load(run / WEIGHTS), pictographs), pictographs)
+        loss = "UniCL" if recipe["unicl"] else "CLIP"
+        found.append({"loss": loss, "seed": recipe["seed"], "steps": recipe["steps"], "rows": [r.dump() for r in rows]})
+    _dump(found, into / COMPARISON)
+
+
+def measure_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """One line a measure: top-1 / top-5 on white and on photos, with the standard error of the first top-1."""
+    yield "| measure | ways | on white, top-1 / top-5 % | on photos, top-1 / top-5 % |"
+    yield "| --- | --- | --- | --- |"
+    for name in dict.fromkeys(row["measure"] for row in rows):
+        own = {row["background"]: row for row in rows if row["measure"] == name}
+        cells = [_cell(own.get(background)) for background in ("white", "photo")]
+        ways = own["white"]["ways"]
+        yield f"| {name} | {ways:,} | {' | '.join(cells)} |"
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "not taken"
+    share = row["top1"] / 100
+    error = 100 * math.sqrt(share * (1 - share) / row["ways"])
+    return f"{row['top1']:.1f} ± {error:.1f} / {row['top5']:.1f}"
+
+
+def comparison_table(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """One line a measure on white: mean top-1 over seeds of both losses with its standard error."""
+    losses = ("UniCL", "CLIP")
+    counts = {loss: sum(run["loss"] == loss for run in runs) for loss in losses}
+    yield "| measure, on white | " + " | ".join(f"{loss}, {counts[loss]} seeds, top-1 %" for loss in losses) + " |"
+    yield "| --- | --- | --- |"
+    for index, row in enumerate(runs[0]["rows"]):
+        if row["background"] != "white" or "pixels" in row["measure"]:
+            continue
+        cells = []
+        for loss in losses:
+            values = [run["rows"][index]["top1"] for run in runs if run["loss"] == loss]
+            error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+            cells.append(f"{fmean(values):.1f} ± {error:.1f}")
+        yield f"| {row['measure']} | {' | '.join(cells)} |"
+
+
+def curve(log: Sequence[dict[str, Any]], width: int = 640, height: int = 240) -> str:
+    """The loss over the images seen, as a drawing; a dashed line where pictures get larger."""
+    left, bottom, most = 40, height - 24, max(line["images"] for line in log)
+    high = math.ceil(max(line["loss"] for line in log))
+    low = math.floor(min(line["loss"] for line in log))
+
+    def place(images: float, loss: float) -> str:
+        x = left + (width - left - 8) * images / most
+        return f"{x:.1f},{8 + (bottom - 8) * (high - loss) / (high - low):.1f}"
+
+    points = " ".join(place(line["images"], line["loss"]) for line in log)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
+        ' font-family="sans-serif" font-size="11">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for loss in range(low, high + 1):
+        x, y = place(0, loss).split(",")
+        parts.append(
+            f'<path d="M{x} {y}H{width - 8}" stroke="#ddd"/><text x="{left - 16}" y="{float(y) + 4}">{loss}</text>'
+        )
+    for before, line in pairwise(log):
+        if line["size"] != before["size"]:
+            x = place(line["images"], high).split(",")[0]
+            parts.append(f'<path d="M{x} 8V{bottom}" stroke="#888" stroke-dasharray="4"/>')
+            parts.append(f'<text x="{float(x) + 4}" y="20">{line["size"]} px</text>')
+    parts.append(f'<polyline points="{points}" fill="none" stroke="#1769aa" stroke-width="1.5"/>')
+    parts.append(f'<text x="{left}" y="{height - 6}">0</text>')
+    parts.append(f'<text x="{width - 8}" y="{height - 6}" text-anchor="end">{most:,} drawings seen</text></svg>')
+    return "\n".join(parts) + "\n"
+
+
+def write(folder: Path, page: Path) -> None:
+    """Exchange the tables of ``page`` for those of ``folder``'s files."""
+    text = replaced(page.read_text("utf-8"), "measures", measure_table(_read(folder / MEASURES)))
+    if (folder / COMPARISON).exists():
+        text = replaced(text, "comparison", comparison_table(_read(folder / COMPARISON)))
+    page.write_text(text, "utf-8")
+    log = [json.loads(line) for line in (folder / LOG).read_text("utf-8").splitlines()]
+    (folder / CURVE).write_text(curve(log), "utf-8")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _dump(rows: list[dict[str, Any]], path: Path) -> None:
+    path.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.pictographs.report", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("measure", "compare", "write"):
+        command = commands.add_parser(name)
+        command.add_argument("--folder", type=Path, default=Path("docs/models/unicl-pocket"), help="of the results")
+        if name != "write":
+            command.add_argument("--data", type=Path, required=True, help="folder of the built set")
+    commands.choices["measure"].add_argument("--repository", type=Path, required=True, help="with the pulled models")
+    commands.choices["compare"].add_argument("runs", nargs="+", type=Path, help="folders of training runs")
+    commands.choices["write"].add_argument("--page", type=Path, default=Path("docs/models/unicl-pocket.md"))
+    options = parser.parse_args(arguments)
+    if options.command == "measure":
+        measure(options.data, options.repository, options.folder)
+    elif options.command == "compare":
+        compare(options.data, options.runs, options.folder)
+    else:
+        write(options.folder, options.page)
+
+
+if __name__ == "__main__":
+    main()
