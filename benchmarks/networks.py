@@ -60,7 +60,7 @@ def lite(scratch: Path) -> Network:
     file = scratch / "lite.onnx"
     export(module, (pictures(3, config.image_size, config.image_size),), LITE, file)
     name = f"EfficientNet-Lite2, {config.image_size} px"
-    return Network(name, module, file, LITE, "features", _pictures(config.image_size))
+    return Network(name, module, file, LITE, "logits", _pictures(config.image_size))
 
 
 def unicl_text(scratch: Path) -> Network:

@@ -33,8 +33,9 @@ INLINE_SCORES = 50_000
 KEPT_ON_DISK = 256
 """Texts (labels times templates) from which on class rows are kept on disk: fewer are sooner computed than worth it."""
 
-PART_TEXTS = 2048
-"""Texts whose rows are kept together: a request that runs out of time leaves the parts it had finished to the next."""
+PART_TEXTS = 256
+"""Texts whose rows are kept while the others of a label set are still to come, a few seconds of a large text tower: a
+request that runs out of time leaves the parts it had finished to the next."""
 
 
 class Classification:
@@ -148,12 +149,20 @@ class Classification:
         async def compute() -> Array:
             if len(labels) * len(templates) < KEPT_ON_DISK:
                 return await model.rows(labels, templates, options, stages)
-            step = max(1, PART_TEXTS // len(templates))
-            parts = [await part(labels[start : start + step]) for start in range(0, len(labels), step)]
-            return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            whole = _digest(versions, labels, templates)
+            rows = await asyncio.to_thread(self._disk.load, whole)
+            if rows is None or len(rows) != len(labels):
+                rows = await built(whole)
+            return rows
 
-        async def part(some: tuple[str, ...]) -> Array:
-            key = _digest(versions, some, templates)
+        async def built(whole: str) -> Array:
+            step = max(1, PART_TEXTS // len(templates))
+            parts = {_digest(versions, some, templates): some for some in _pieces(labels, step)}
+            rows = np.concatenate([await part(key, some) for key, some in parts.items()])
+            await asyncio.to_thread(self._disk.join, whole, rows, parts)
+            return rows
+
+        async def part(key: str, some: tuple[str, ...]) -> Array:
             rows = await asyncio.to_thread(self._disk.load, key)
             if rows is None or len(rows) != len(some):
                 rows = await model.rows(some, templates, options, stages)
@@ -189,6 +198,10 @@ class Classification:
         maps = await asyncio.to_thread(explain.explanations, image_card, pictures, outputs[explain.OUTPUT])
         results = [replace(result, explanation=one) for result, one in zip(answer.results, maps, strict=True)]
         return replace(answer, results=results)
+
+
+def _pieces(labels: tuple[str, ...], step: int) -> list[tuple[str, ...]]:
+    return [labels[start : start + step] for start in range(0, len(labels), step)]
 
 
 def _templates(request: ClassifyRequest) -> tuple[str, ...] | None:

@@ -87,6 +87,8 @@ class ArrayCache:
         return flight
 
     def _land(self, flight: _Flight) -> None:
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()  # looked at, in case that nobody waits any more
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,6 +31,8 @@ class DiskCache:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self.max_bytes = max_bytes
+        self._unchecked = max_bytes
+        """Bytes written since room was last made: to look at every file for each would cost more than it is worth."""
 
     def load(self, key: str) -> Array | None:
         """The array of ``key``, or ``None``."""
@@ -54,12 +57,25 @@ class DiskCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             save_file({_ROWS: np.ascontiguousarray(rows)}, partial)
             partial.replace(path)
-            self._make_room()
+            self._unchecked += rows.nbytes
+            if self._unchecked > self.max_bytes // 32:
+                self._make_room()
         except (OSError, SafetensorError):
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
 
+    def join(self, key: str, rows: Array, parts: Iterable[str]) -> None:
+        """Keep ``rows``, whose ``parts`` were kept before and are no longer needed."""
+        self.keep(key, rows)
+        if not self._path(key).exists():
+            return
+        for part in parts:
+            if part != key:
+                with contextlib.suppress(OSError):
+                    self._path(part).unlink(missing_ok=True)
+
     def _make_room(self) -> None:
+        self._unchecked = 0
         files = []
         for path in self._folder.glob(f"*{_SUFFIX}"):
             with contextlib.suppress(OSError):  # another process removed it

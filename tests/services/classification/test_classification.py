@@ -218,8 +218,14 @@ async def test_a_request_out_of_time_leaves_what_it_had_built(backend, settings,
     assert caught.value.kind is Kind.DEADLINE and "Ask again" in caught.value.remedy
     again = await classify(Classification(backend, settings), [picture()], model="tiny-open", labels=labels)
     assert [some[0] for some in asked] == ["cat 0", "cat 50", "cat 100", *(f"cat {n}" for n in range(100, 300, 50))]
-    monkeypatch.setattr(service_module, "PART_TEXTS", 10_000)
-    whole = await classify(Classification(backend, settings), [picture()], model="tiny-open", labels=labels)
+    assert len(list((settings.cache_dir / "class-rows").iterdir())) == 1  # the parts are joined
+    monkeypatch.setattr(dual_encoder.DualEncoder, "rows", rows)
+    whole = await classify(
+        Classification(backend, settings.model_copy(update={"text_disk_cache_bytes": 0})),
+        [picture()],
+        model="tiny-open",
+        labels=labels,
+    )
     assert [one.label for one in whole.results[0].predictions] == [one.label for one in again.results[0].predictions]
     assert [one.score for one in whole.results[0].predictions] == pytest.approx(
         [one.score for one in again.results[0].predictions], rel=1e-4

@@ -30,6 +30,16 @@ def test_the_least_recently_used_goes_first(tmp_path):
     assert [cache.load(key) is not None for key in KEYS[:4]] == [True, False, True, True]
 
 
+def test_parts_go_once_the_whole_is_there(tmp_path):
+    cache = DiskCache(tmp_path, 1 << 20)
+    for key in KEYS[:2]:
+        cache.keep(key, rows())
+    cache.join(KEYS[2], np.concatenate([rows(), rows()]), KEYS[:2])
+    assert [path.stem for path in tmp_path.iterdir()] == [KEYS[2]]
+    cache.join(KEYS[2], rows(), [KEYS[2]])  # a whole of one part
+    np.testing.assert_array_equal(cache.load(KEYS[2]), rows())
+
+
 @pytest.mark.parametrize("content", [b"", b"torn", b"\xff" * 400])
 def test_a_damaged_file_counts_as_absent_and_is_replaced(tmp_path, content):
     cache = DiskCache(tmp_path, 1 << 20)
