@@ -75,8 +75,9 @@ class Growth:
 
 
 def cell_of(content: Mapping[str, Any]) -> Cell:
-    """A cell from its JSON form."""
-    return Cell(**{**content, "seeds": tuple(content["seeds"]), "scores": tuple(content["scores"])})
+    """A cell from its JSON form; fields that a later version added are left out."""
+    known = {name: content[name] for name in Cell.__dataclass_fields__ if name in content}
+    return Cell(**{**known, "seeds": tuple(content["seeds"]), "scores": tuple(content["scores"])})
 
 
 def standings(runs: Iterable[Run], datasets: Sequence[str], view: View = "score") -> list[Standing]:

@@ -80,8 +80,7 @@ class JobContext(Generic[P]):
         self.scratch = folder
         """An empty folder of this attempt, removed after it."""
         self.lease = lease
-        self.checkpoints = 0
-        """Made by this context so far."""
+        self._commits = [0]  # a list: contexts with other parameters count together
         self.traceparent = traceparent
         """For requests of the job: the trace they belong to, if there is one."""
         self._reporter = reporter
@@ -96,6 +95,11 @@ class JobContext(Generic[P]):
     @property
     def job_id(self) -> str:
         return self.lease.job.id
+
+    @property
+    def checkpoints(self) -> int:
+        """Made by this attempt so far."""
+        return self._commits[0]
 
     @property
     def owner(self) -> str:
@@ -160,7 +164,7 @@ class JobContext(Generic[P]):
                     self._reporter.progress(),
                 )
             )
-        self.checkpoints += 1
+        self._commits[0] += 1
         for stream in grown.values():
             stream.commit()
 
