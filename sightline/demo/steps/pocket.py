@@ -9,7 +9,7 @@ from sightline.demo.stage import Stage, Step, check, ok
 
 MODEL = "unicl-pocket"
 DRAWINGS = Path(__file__).resolve().parents[3] / "examples" / "data" / "drawings"
-LABELS = ["owl", "locomotive", "parachute", "wolf", "sailboat", "cupcake", "guitar", "house", "key", "sunflower"]
+LABELS = ["owl", "parachute", "tiger", "wolf", "sailboat", "locomotive", "guitar", "house", "key", "sunflower"]
 SEEN, UNSEEN = "owl", "sailboat"
 
 
