@@ -57,7 +57,7 @@ class Tree(_Pinned):
     """
 
     name: PlainName
-    path: Annotated[str, Field(pattern=r"^[^/].*[^/]$")]
+    path: Annotated[str, Field(pattern=r"^[^/](.*[^/])?$")]
     suffix: str = ""
     files: Annotated[int, Field(gt=0, le=100_000)]
     size: Size

@@ -9,7 +9,7 @@ from sightline.demo.stage import Stage, Step, check, ok
 
 MODEL = "unicl-pocket"
 DRAWINGS = Path(__file__).resolve().parents[3] / "examples" / "data" / "drawings"
-LABELS = ["owl", "locomotive", "parachute", "wolf", "sailboat", "cupcake", "guitar", "house", "key", "sunflower"]
+LABELS = ["owl", "parachute", "tiger", "wolf", "sailboat", "locomotive", "guitar", "house", "key", "sunflower"]
 SEEN, UNSEEN = "owl", "sailboat"
 
 
@@ -21,7 +21,7 @@ def classify(stage: Stage) -> None:
     for name, about in ((SEEN, "other drawings of it were trained on"), (UNSEEN, "nothing of it was trained on")):
         body = {"model": MODEL, "image": _image(name), "labels": LABELS, "top_k": 3}
         result = ok(stage.http.post("/v1/classify", json=body)).json()["results"][0]
-        stage.say(f"a drawing of a {name} ({about}), {len(LABELS)} labels")
+        stage.say(f"a drawing, {name} ({about}), {len(LABELS)} labels")
         scores = [(prediction["label"], prediction["score"]) for prediction in result["predictions"]]
         stage.show_scores(scores)
         check(scores[0][0] == name, f"expected {name}, got {scores[0]}")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.catalog.card import Pipeline
 from services.embedding import Embedding
 from services.embedding.service import _cut
 from services.errors import Problem
@@ -11,6 +12,7 @@ from services.media.picture import Picture
 from services.runtime.backend import Options
 from services.runtime.onnx import OnnxBackend
 from services.stages import Stages
+from tests.support import tiny_models
 
 
 def picture(seed=0):
@@ -72,3 +74,20 @@ def test_a_vector_that_is_no_number_is_not_given_out():
     with pytest.raises(Problem) as caught:
         _cut(np.array([[1.0, np.nan]], np.float32), None)
     assert caught.value.code == "model-not-finite"
+
+
+async def test_texts_of_a_pair_of_towers_are_those_of_its_text_tower(settings, repository):
+    pair = Pipeline(kind="dual-encoder", image_model="tiny-classifier", text_model="tiny-text")
+    apart = pair.model_copy(update={"kind": "weight-prediction"})
+    for name, pipeline in (("pair", pair), ("apart", apart)):
+        tiny_models.write(repository, tiny_models.card(name, task="zero-shot-classify", pipeline=pipeline), {})
+    backend = OnnxBackend(settings)
+    await backend.start()
+    service = Embedding(backend, settings)
+    of_pair, of_tower = await texts(service, ["a cat"], model="pair"), await texts(service, ["a cat"])
+    np.testing.assert_array_equal(of_pair.vectors, of_tower.vectors)
+    assert of_pair.model == "pair" and of_pair.tokens == of_tower.tokens
+    with pytest.raises(Problem) as caught:  # its texts and pictures are not of one space
+        await texts(service, ["a cat"], model="apart")
+    assert caught.value.code == "model-embeds-no-text"
+    await backend.close()
