@@ -22,7 +22,7 @@ from models.triton_config import THREADS
 from services.errors import Kind, Problem
 from services.runtime.backend import Tensor
 from services.runtime.cores import threads_for
-from services.runtime.opening import GAIN, SMALL_SECONDS
+from services.runtime.opening import GAIN, LARGE_BYTES, SMALL_SECONDS
 from services.runtime.session import Session, open_session
 from services.runtime.tensors import Signature
 from services.runtime.warmup import row_seconds
@@ -46,19 +46,14 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response for each request, in their order; a request that fails does not fail the others."""
         responses: list[Any] = [None] * len(requests)
-        groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-        inputs = []
-        for place, request in enumerate(requests):
-            read = {spec.name: _read(request, spec.name) for spec in self._card.inputs}
-            inputs.append(read)
+        inputs = [{spec.name: _read(request, spec.name) for spec in self._card.inputs} for request in requests]
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for place, (request, read) in enumerate(zip(requests, inputs, strict=True)):
             if request.is_cancelled():
                 responses[place] = _failed("The request was cancelled.", utils.TritonError.CANCELLED)
                 continue
-            batched = self._signature.batched
-            alone = () if batched else ((place,),)
-            groups.setdefault(tuple(array.shape[1 if batched else 0 :] for array in read.values()) + alone, []).append(
-                place
-            )
+            shapes = tuple(array.shape[1:] for array in read.values())
+            groups.setdefault(shapes if self._signature.batched else (place,), []).append(place)
         for places in groups.values():
             answers = self._run([requests[place] for place in places], [inputs[place] for place in places])
             for place, answer in zip(places, answers, strict=True):
@@ -79,9 +74,13 @@ class TritonPythonModel:
             return [self._run([request], [read])[0] for request, read in zip(requests, inputs, strict=True)]
         if len(requests) == 1:
             return [_answer({name: outputs[name] for name in wanted[0]})]
+        rows = [len(next(iter(read.values()))) for read in inputs]
+        if any(len(array) != sum(rows) for array in outputs.values()):
+            reason = "An output has not as many rows as the inputs."
+            return [_failed(reason, utils.TritonError.INTERNAL) for _ in requests]
         answers, begin = [], 0
-        for these, read in zip(wanted, inputs, strict=True):
-            end = begin + len(next(iter(read.values())))
+        for these, count in zip(wanted, rows, strict=True):
+            end = begin + count
             answers.append(_answer({name: outputs[name][begin:end] for name in these}))
             begin = end
         return answers
@@ -91,7 +90,8 @@ def _open(folder: Path, card: Card, asked: int) -> Session:
     """With the threads that are asked for; else with more than one only where that is worth them."""
     settings = Settings()
     most = threads_for(asked or card.engine.intra_op_threads, 1)
-    if asked or card.engine.intra_op_threads or most == 1:
+    is_large = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) > LARGE_BYTES
+    if asked or card.engine.intra_op_threads or most == 1 or is_large:
         return open_session(folder, card, settings, most)
     session = open_session(folder, card, settings, 1)
     alone = row_seconds(card, lambda inputs: _timed(session, card, inputs))

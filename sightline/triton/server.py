@@ -95,7 +95,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """A card that names no threads gets what its instance is worth; several models must not each take all cores."""
+        """Without GPUs the server is shown none, so that ``KIND_AUTO`` means the processor."""
         hidden = {} if self.gpu else {"CUDA_VISIBLE_DEVICES": ""}
         return child_environment(self.settings, defaults={}, fixed={**self.installation.environment, **hidden})
 

@@ -19,9 +19,6 @@ from services.runtime.triton.fleet import Fleet
 from services.runtime.triton.remote import Remote
 from services.settings import Settings
 
-OTHERS_SECONDS = 1.5
-"""How long other gateway processes may take to see that a version is not wanted any more."""
-
 
 class TritonBackend(RepositoryBackend):
     """Implements :class:`services.runtime.backend.Backend`; used from one event loop."""
@@ -75,13 +72,8 @@ class TritonBackend(RepositoryBackend):
             self._fleet,
             self._observer,
             slots=self._settings.triton_batches * card.engine.instances * self._fleet.servers_for(card.name),
-            leave=self._leave,
+            leave=lambda one: self._fleet.drop(one.card, one.wire),
         )
         bringing = self._fleet.bring(card, served.wire, anew=held is not None)
         asyncio.run_coroutine_threadsafe(bringing, self._loop).result()
         return served
-
-    async def _leave(self, served: Remote) -> None:
-        if self._settings.workers > 1 and not self._fleet.leaving:
-            await asyncio.sleep(OTHERS_SECONDS)
-        await self._fleet.drop(served.card, served.wire)

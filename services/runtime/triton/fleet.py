@@ -23,6 +23,7 @@ from services.runtime.triton.channel import Failure
 from services.runtime.triton.loading import Loader
 from services.runtime.triton.mending import Mender
 from services.runtime.triton.replica import Key, Replica
+from services.runtime.triton.uses import Uses
 from services.runtime.triton.wire import Wire
 
 TRIES = 2
@@ -59,6 +60,7 @@ class Fleet:
         self._loaders = {replica: Loader(replica.channel, folder, card_of) for replica in self.replicas}
         self._menders = [Mender(replica, self._loaders[replica], self.wanted) for replica in self.replicas]
         self._tasks: list[asyncio.Task[None]] = []
+        self._uses = Uses(folder)
         self._locks: dict[str, asyncio.Lock] = {}
         self.leaving = False
 
@@ -82,6 +84,7 @@ class Fleet:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(replica.close() for replica in self.replicas))
+        self._uses.close()
 
     @property
     def serving(self) -> bool:
@@ -137,6 +140,7 @@ class Fleet:
         async with self._lock(card.name):
             before = self.wanted.get(key)
             mine = self.wanted[key] = Wanted(card, wire)
+            self._uses.begin(*key)
             up = [replica for replica in self.replicas if replica.up and replica.takes(card.name)]
             results = await asyncio.gather(*(self._bring(replica, key, anew) for replica in up), return_exceptions=True)
             failures = [one for one in results if isinstance(one, Failure) and one.fault in _REFUSALS]
@@ -149,25 +153,25 @@ class Fleet:
                     raise other
 
     async def drop(self, card: Card, wire: Wire) -> None:
-        """Nobody here needs this version any more."""
+        """Nobody in this process needs this version any more; the last process that did lets go of it."""
         key = (card.name, card.version)
         async with self._lock(card.name):
             held = self.wanted.get(key)
             if held is None or held.wire is not wire:
                 return  # its successor of the same number is served
             del self.wanted[key]
-            others = self._versions(card.name)
+            self._uses.end(*key)
             for replica in self.replicas:
                 replica.forget(key)
-            if self.leaving:
+            if self.leaving or self._uses.any(*key):
                 return
+
+            def used(version: str) -> bool:
+                return self._uses.any(card.name, version)
+
             up = [replica for replica in self.replicas if replica.up and replica.takes(card.name)]
             results = await asyncio.gather(
-                *(
-                    self._loaders[replica].drop(*key) if others else self._loaders[replica].clear(card.name)
-                    for replica in up
-                ),
-                return_exceptions=True,
+                *(self._loaders[replica].drop(card.name, used) for replica in up), return_exceptions=True
             )
             for replica, result in zip(up, results, strict=True):
                 if isinstance(result, BaseException):
@@ -194,6 +198,7 @@ class Fleet:
     def _restore(self, key: Key, before: Wanted | None) -> None:
         if before is None:
             del self.wanted[key]
+            self._uses.end(*key)
         else:
             self.wanted[key] = before
 

@@ -44,7 +44,8 @@ class Loader:
         self._mine = asyncio.Lock()
 
     async def bring(self, model: str, version: str, keep: Collection[str], *, anew: bool = False) -> None:
-        """Return once ``version`` is served. When it has to be loaded, ``keep`` stay served beside it, or come back.
+        """Return once ``version`` is served. When it has to be loaded, ``keep`` stay served beside it, or come back,
+        and with them whatever else is served; without ``keep`` it takes the place of everything.
 
         ``anew``: its files have changed. Raises :class:`Failure`.
         """
@@ -56,21 +57,17 @@ class Loader:
                 await self._channel.load(model)
                 ready = await self._ready(model)
             if version not in ready:
-                await self._serve(model, {version, *keep})
+                await self._serve(model, {version, *keep, *(ready if keep else ())})
 
-    async def drop(self, model: str, version: str) -> None:
-        """Let go of one version, and leave the others: another process may just have loaded one."""
+    async def drop(self, model: str, used: Callable[[str], bool]) -> None:
+        """Let go of every version that is not ``used``."""
         async with self._turn():
             ready = await self._ready(model)
-            if ready == {version}:
+            left = {version for version in ready if used(version)}
+            if not left:
                 await self._unload(model)
-            elif version in ready:
-                await self._serve(model, ready - {version})
-
-    async def clear(self, model: str) -> None:
-        """Let go of all versions."""
-        async with self._turn():
-            await self._unload(model)
+            elif left != ready:
+                await self._serve(model, left)
 
     async def repair(self, model: str, versions: Collection[str], works: Callable[[], Awaitable[bool]]) -> None:
         """Start a model anew whose process has died: loading alone does nothing, since Triton believes it loaded."""

@@ -23,6 +23,9 @@ SMALLEST = 1 << 20
 MOST = 32
 """Regions of one connection; what finds none free is sent in the message."""
 
+SPARE = 4
+"""How many times a region's size must be free: Triton's own processes need the same memory, and fail without."""
+
 QUARANTINE_SECONDS = 300.0
 
 _log = logging.getLogger("sightline.runtime")
@@ -50,8 +53,8 @@ class Region:
     def remove(self) -> None:
         """Give it back. The server, which has it mapped, may go on reading its own view."""
         self._path.unlink(missing_ok=True)
-        self.memory.release()
         with suppress(BufferError):  # an array still looks into it; the mapping goes with that
+            self.memory.release()
             self._map.close()
 
 
@@ -107,6 +110,9 @@ class SharedMemory:
         self.forget()
 
     async def _make(self, size: int) -> Region | None:
+        room = os.statvfs(FOLDER)
+        if room.f_bavail * room.f_frsize < SPARE * size:
+            return None
         self._made += 1
         name = f"{PREFIX}{os.getpid()}-{id(self):x}-{self._made}"
         self._used += 1

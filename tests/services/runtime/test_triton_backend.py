@@ -19,6 +19,7 @@ from services.runtime.choosing import open_backend
 from services.runtime.served import NoObserver
 from services.runtime.triton import replica
 from services.runtime.triton.backend import TritonBackend
+from services.runtime.triton.uses import Uses
 from services.settings import Settings
 from tests.support import tiny_models
 from tests.support.oip_recorder import Recorder, recorder
@@ -210,6 +211,17 @@ async def test_values_that_the_model_cannot_take_are_the_callers_to_mend(
         np.testing.assert_array_equal(answers[0].outputs["embedding"], answers[2].outputs["embedding"])
     finally:
         await backend.close()
+
+
+def test_a_version_is_in_use_until_the_last_process_leaves_it(tmp_path: Path) -> None:
+    one, other = Uses(tmp_path), Uses(tmp_path)
+    assert not one.any(MODEL, "1")
+    one.begin(MODEL, "1")
+    other.begin(MODEL, "1")
+    one.end(MODEL, "1")
+    assert one.any(MODEL, "1") and not one.any(MODEL, "2")
+    other.close()
+    assert not one.any(MODEL, "1")
 
 
 def test_addresses_are_written_as_people_do_and_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
