@@ -1,7 +1,8 @@
 """``python -m models.pictographs.report``: the figures of unicl-pocket, from the served files, and its page's tables.
 
 ``measure`` writes ``measures.json``; ``compare`` measures short runs of UniCL and of CLIP that differ in nothing else;
-``write`` puts both into the page, and draws the training curve.
+``write`` puts both into the page, and draws the training curve. Before them, ``ship`` takes a run's weights and log
+into the repository and says what the catalog has to be told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,26 @@ from typing import Any
 from models.unicl.report import replaced
 
 MEASURES, COMPARISON, LOG, CURVE = "measures.json", "comparison.json", "train.jsonl", "curve.svg"
+
+
+def ship(run: Path, into: Path, weights: Path) -> str:
+    """Copy a run's log and recipe into ``into`` and its weights, in half precision, to ``weights`` with whose drawings
+    they learned from beside them. Gives what the cards say of them: the hash and the temperature."""
+    from safetensors.torch import load_file
+
+    from models.pictographs.collect import ATTRIBUTION, LOCK, attribution
+    from models.pictographs.export import pack
+    from models.pictographs.train import WEIGHTS
+    from models.repository import sha256
+    from models.sources.lock import read_lock
+
+    pack(run / WEIGHTS, weights)
+    trained = {name: source for name, source in read_lock(LOCK).items() if " only: " not in source.note}
+    (weights.parent / ATTRIBUTION).write_text(attribution(trained), "utf-8")
+    for name in (LOG, "recipe.json"):
+        (into / name).write_bytes((run / name).read_bytes())
+    scale = load_file(weights)["logit_scale"].exp().item()
+    return f"options.weights and provenance: {sha256(weights)}\npipeline.parameters.scale: {scale:.2f}"
 
 
 def measure(data: Path, repository: Path, into: Path) -> None:
@@ -138,16 +159,21 @@ def _dump(rows: list[dict[str, Any]], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m models.pictographs.report", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("measure", "compare", "write"):
+    for name in ("ship", "measure", "compare", "write"):
         command = commands.add_parser(name)
         command.add_argument("--folder", type=Path, default=Path("docs/models/unicl-pocket"), help="of the results")
-        if name != "write":
+        if name in ("measure", "compare"):
             command.add_argument("--data", type=Path, required=True, help="folder of the built set")
+    commands.choices["ship"].add_argument("run", type=Path, help="folder of a finished training run")
     commands.choices["measure"].add_argument("--repository", type=Path, required=True, help="with the pulled models")
     commands.choices["compare"].add_argument("runs", nargs="+", type=Path, help="folders of training runs")
     commands.choices["write"].add_argument("--page", type=Path, default=Path("docs/models/unicl-pocket.md"))
     options = parser.parse_args(arguments)
-    if options.command == "measure":
+    if options.command == "ship":
+        from models.pictographs.export import WEIGHTS
+
+        print(ship(options.run, options.folder, WEIGHTS))
+    elif options.command == "measure":
         measure(options.data, options.repository, options.folder)
     elif options.command == "compare":
         compare(options.data, options.runs, options.folder)

@@ -14,7 +14,9 @@ from models.pictographs.augment import Augment, flattened
 from models.pictographs.build import build
 from models.pictographs.dataset import Pictographs
 from models.pictographs.network import load, whitening
+from models.pictographs.report import ship
 from models.pictographs.train import WEIGHTS, Recipe, Trainer, train, unicl_loss
+from models.repository import sha256
 from models.unicl.loss import unicl_loss as published_loss
 from tests.support import tiny_pictographs
 
@@ -47,6 +49,13 @@ def test_killed_run_continues_to_the_same_bits(data: Pictographs, recipe: Recipe
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     log = [json.loads(line) for line in (tmp_path / "whole" / "train.jsonl").read_text().splitlines()]
     assert [(line["step"], line["size"]) for line in log] == [(2, 32), (4, 48)]
+    (tmp_path / "docs").mkdir()
+    said = ship(tmp_path / "whole", tmp_path / "docs", tmp_path / "shipped" / WEIGHTS)
+    assert sha256(tmp_path / "shipped" / WEIGHTS) in said and (tmp_path / "docs" / "recipe.json").exists()
+    drawings = torch.rand(2, 3, 48, 48)
+    with torch.no_grad():
+        exact, half = (load(tmp_path / name / WEIGHTS).embed_images(drawings) for name in ("whole", "shipped"))
+    torch.testing.assert_close(exact, half, atol=5e-3, rtol=0)
     assert load(tmp_path / "whole" / WEIGHTS).embed_images(torch.rand(2, 3, 48, 48)).shape == (2, 256)
 
 
