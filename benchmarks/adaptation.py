@@ -8,6 +8,7 @@ all of them learn, not a comparison of them.
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--methods", nargs="*", default=names())
     parser.add_argument("--learning-rates", nargs="*", type=float, help="instead of each strategy's own")
+    parser.add_argument("--encoder-rates", nargs="*", type=float, help="instead of each strategy's own")
     options = parser.parse_args(arguments)
     settings = Settings()
     folder = latest(settings.models_dir, options.model)
@@ -57,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train = _read(options.data / "train", classes, spec, Path(scratch) / "train", settings, options.shots)
         test = _read(options.data / "test", classes, spec, Path(scratch) / "test", settings, None)
         for method in options.methods:
-            for rate in options.learning_rates or [strategy(method).learning_rate]:
+            rates = options.learning_rates or [strategy(method).learning_rate]
+            shares = options.encoder_rates or [strategy(method).encoder_rate]
+            for rate, share in itertools.product(rates, shares):
                 recipe = Recipe(
                     len(classes),
                     method=method,
@@ -65,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     weight_decay=strategy(method).weight_decay,
                     epochs=options.epochs,
                     batch_size=options.batch_size,
+                    encoder_rate=share,
                 )
                 began = time.perf_counter()
                 try:
@@ -79,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     size = (Path(scratch) / "adapter").stat().st_size
                 score = evaluate(fitted, test, recipe)
                 print(
-                    f"{method:13} rate {rate:.0e}  test {score:.3f}  trained {fitted.trainable:>9,}  "
+                    f"{method:13} rate {rate:.0e} x {share:.0e}  test {score:.3f}  trained {fitted.trainable:>9,}  "
                     f"adapter {size / 1024:>8,.0f} KiB  {fitted.epochs:>2} epochs  {seconds:.0f} s",
                     flush=True,
                 )

@@ -165,6 +165,7 @@ class _Finetune:
             search_epochs=parameters.search_epochs,
             batch_size=parameters.batch_size,
             optimizer=parameters.optimizer,
+            encoder_rate=parameters.encoder_rate,
         )
 
     def _fit(self, splits: Splits, recipe: Recipe, text: torch.Tensor | None, encoder: ImageEncoder | None) -> Fitted:

@@ -245,7 +245,10 @@ class _Fit:
         validation, score_of = None, None
         if watch and self._validation is not None:
             validation, score_of = placed(self._validation.inputs, where), scorer(self._validation, recipe)
-        probe = Probe(best.learning_rate, best.weight_decay, epochs, self._batch_size, recipe.seed, recipe.optimizer)
+        share = strategy(recipe.method).encoder_rate if recipe.encoder_rate is None else recipe.encoder_rate
+        probe = Probe(
+            best.learning_rate, best.weight_decay, epochs, self._batch_size, recipe.seed, recipe.optimizer, share
+        )
         after = (kept[0], kept[1]) if kept is not None else None
         stream = train_probe(
             model, placed(inputs, where), labels.to(where), probe, score_of, validation, after, self._hooks.between

@@ -81,7 +81,8 @@ Optimizer = Literal["sgd", "adamw"]
 class Probe:
     """Optimisation of a head, or of a whole model: a constant learning rate, weight decay on everything trained.
 
-    ``sgd`` with momentum 0.9 is the toolkit's.
+    ``sgd`` with momentum 0.9 is the toolkit's. ``encoder_rate`` is the learning rate of what is trained below the head,
+    as a share of the head's; the toolkit has 1.
     """
 
     learning_rate: float
@@ -90,6 +91,7 @@ class Probe:
     batch_size: int = 64
     seed: int = 0
     optimizer: Optimizer = "sgd"
+    encoder_rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def train_probe(
     batch and may raise to stop. Raises ``FloatingPointError`` when the loss is not finite.
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimizer = _optimizer(list(trained.values()), probe)
+    optimizer = _optimizer(trained, probe)
     generator = torch.Generator().manual_seed(probe.seed)
     loss_of = functional.cross_entropy if labels.ndim == 1 else functional.binary_cross_entropy_with_logits
     done = 0
@@ -189,10 +191,14 @@ def probabilities(
     return torch.cat(found)
 
 
-def _optimizer(parameters: list[nn.Parameter], probe: Probe) -> torch.optim.Optimizer:
+def _optimizer(trained: Mapping[str, nn.Parameter], probe: Probe) -> torch.optim.Optimizer:
+    below = [parameter for name, parameter in trained.items() if name.startswith("encoder.")]
+    head = [parameter for name, parameter in trained.items() if not name.startswith("encoder.")]
+    rates = ((head, probe.learning_rate), (below, probe.learning_rate * probe.encoder_rate))
+    groups = [{"params": parameters, "lr": rate} for parameters, rate in rates if parameters]
     if probe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=probe.learning_rate, weight_decay=probe.weight_decay)
-    return torch.optim.SGD(parameters, lr=probe.learning_rate, momentum=0.9, weight_decay=probe.weight_decay)
+        return torch.optim.AdamW(groups, weight_decay=probe.weight_decay)
+    return torch.optim.SGD(groups, momentum=0.9, weight_decay=probe.weight_decay)
 
 
 def _snapshot(

@@ -27,6 +27,8 @@ PATIENCE = 10
 class Recipe:
     """What to train and how. With ``learning_rate`` and ``weight_decay`` given there is no search.
 
+    ``encoder_rate`` is the encoder's learning rate as a share of the head's, the strategy's own when absent. The
+    toolkit has one rate for both (1.0), at which a few pictures pull an encoder apart before the head is of any use.
     ``trials`` and ``seconds`` bound the search and the whole fit; a search that is cut short gives its best so far.
     """
 
@@ -46,6 +48,7 @@ class Recipe:
     patience: int = PATIENCE
     batch_size: int = 64
     optimizer: Optimizer = "sgd"
+    encoder_rate: float | None = None
 
     @property
     def metric(self) -> str:

@@ -134,7 +134,7 @@ async def as_features(
             done += len(samples)
     train = found["train"]
     assert train is not None
-    return Splits(train, found["val"], found["test"])
+    return Splits(train, found.get("val"), found.get("test"))
 
 
 def _telling(ctx: JobContext[FinetuneParameters], before: int, total: int, message: str) -> Callable[[int, int], None]:

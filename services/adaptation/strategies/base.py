@@ -26,7 +26,7 @@ class Strategy:
     ``apply`` puts what is trained into an encoder whose parameters are all frozen, by adding modules or by
     ``requires_grad_``; at that moment the encoder still computes what it did before. It raises :func:`unsuitable` for
     an encoder that it does not fit. ``options`` are the names it takes, with their defaults. ``learning_rate`` and
-    ``weight_decay`` are where a search begins, and what is used without one.
+    ``weight_decay`` are where a search begins; ``encoder_rate`` is what the encoder gets of the head's rate.
     """
 
     summary: str
@@ -34,6 +34,7 @@ class Strategy:
     options: Options
     learning_rate: float = 1e-2
     weight_decay: float = 1e-4
+    encoder_rate: float = 1.0
     trains_encoder: bool = True
 
 

@@ -119,6 +119,7 @@ def _apply_released(encoder: ImageEncoder) -> None:
 STRATEGY = Strategy(
     "Kronecker updates of queries and values",
     _apply,
+    encoder_rate=1e-3,
     options={
         "mode": "corrected",
         "parts": "query value",

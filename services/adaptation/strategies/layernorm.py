@@ -26,4 +26,4 @@ def _apply(encoder: ImageEncoder, options: Options) -> None:
         parameter.requires_grad_(True)
 
 
-STRATEGY = Strategy("Only scale and shift of the norms are trained", _apply, options={})
+STRATEGY = Strategy("Only scale and shift of the norms are trained", _apply, options={}, encoder_rate=1e-2)

@@ -32,5 +32,6 @@ def _apply(encoder: ImageEncoder, options: Options) -> None:
 STRATEGY = Strategy(
     "Low-rank updates of queries and values",
     _apply,
+    encoder_rate=1e-3,
     options={"rank": LORA_RANK, "alpha": ALPHA, "parts": "query value"},
 )

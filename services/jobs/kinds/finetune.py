@@ -58,6 +58,12 @@ class FinetuneParameters(BaseModel):
     search_epochs: int = Field(10, ge=1, le=1000, description="Epochs of a trial")
     epochs: int = Field(50, ge=1, le=10_000, description="At most; fewer when validation stops improving")
     batch_size: int = Field(64, ge=2, le=4096, description="Images at once; halved where memory runs out")
+    encoder_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="The encoder's learning rate as a share of the head's; the method's own if absent",
+    )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="`sgd` has momentum 0.9, as in ELEVATER")
     seed: int = Field(0, ge=0, le=2**31 - 1)
 

@@ -182,3 +182,20 @@ def test_what_cannot_work_fails_the_job_with_its_reason(services, dataset, field
 def test_an_unknown_method_is_refused_with_the_names_there_are():
     with pytest.raises(ValueError, match="adapter, bitfit, compacter"):
         FinetuneParameters(dataset="d", name="mine", method="prompting")
+
+
+def test_an_encoder_is_trained_under_a_head_that_starts_from_the_class_names(services, dataset, monkeypatch):
+    from services.adaptation import finetune, publishing
+
+    async def rows(backend, encoder, classes, templates):
+        return np.eye(len(classes), 32, dtype=np.float32)
+
+    seen = []
+    monkeypatch.setattr(finetune, "class_rows", rows)
+    real = finetune.fit
+    monkeypatch.setattr(finetune, "fit", lambda *args: seen.append(args[3]) or real(*args))
+    monkeypatch.setattr(publishing, "_export", lambda model, base, target: target.write_bytes(b"not exported here"))
+    monkeypatch.setattr(OnnxBackend, "load", lambda self, name: asyncio.sleep(0))
+    ended = finish(services, submit(services, method="bitfit", init="language"))
+    assert "language initialisation" in ended.result["note"]
+    torch.testing.assert_close(seen[0], torch.eye(3, 32))
