@@ -16,7 +16,7 @@ from services.jobs.kinds.promote import PromoteParameters
 from services.jobs.records import Order
 from services.jobs.runner import run_job
 from tests.services.benchmark.conftest import COLOURS, OWNER
-from tests.support import tiny_models
+from tests.support import tiny_encoders, tiny_models
 
 FIXED = {"learning_rate": 0.1, "weight_decay": 1e-4, "epochs": 10}
 
@@ -98,6 +98,18 @@ def test_a_job_of_which_nothing_could_be_run_fails_with_the_first_reason(service
 def test_a_strategy_that_needs_a_network_says_so_of_a_model_that_is_only_a_file(services, colours, submit):
     ended = finish(services, submit(protocols=["zero-shot", "full-language"], **FIXED))
     assert ended.result["errors"][0]["code"] == "encoder-not-trainable"
+
+
+@pytest.mark.parametrize("mode", ["strict", "reference"])
+def test_strategies_that_train_the_encoder_are_measured_by_what_they_train(services, colours, submit, mode):
+    tiny_encoders.install(services.settings.models_dir, "vit", "tiny-vit")
+    ways = [{"name": name, "method": name} for name in ("linear_probe", "bitfit", "kadaptation")]
+    fixed = FIXED | {"learning_rate": 0.01, "epochs": 3}
+    ended = finish(services, submit(models=["tiny-vit"], protocols=ways, mode=mode, **fixed))
+    assert ended.result["errors"] == []
+    trained = {cell["protocol"]: cell["trainable"] for cell in ended.result["cells"]}
+    assert trained["linear_probe"] == 3 * 32 + 3
+    assert trained["linear_probe"] < trained["kadaptation"] and trained["linear_probe"] < trained["bitfit"]
 
 
 def test_an_encoder_without_language_is_measured_from_random_weights_only(services, colours, submit):
