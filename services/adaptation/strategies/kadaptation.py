@@ -117,7 +117,7 @@ def _apply_released(encoder: ImageEncoder) -> None:
 
 
 STRATEGY = Strategy(
-    "Kronecker updates of queries and values",
+    "Kronecker updates of weights",
     _apply,
     encoder_rate=1e-3,
     options={

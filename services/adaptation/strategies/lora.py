@@ -30,7 +30,7 @@ def _apply(encoder: ImageEncoder, options: Options) -> None:
 
 
 STRATEGY = Strategy(
-    "Low-rank updates of queries and values",
+    "Low-rank updates of weights",
     _apply,
     encoder_rate=1e-3,
     options={"rank": LORA_RANK, "alpha": ALPHA, "parts": "query value"},
