@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 
+from PIL import Image
+
+from services.settings import Settings
 from sightline.demo.stage import Stage, Step, check, ok
 
 MODEL = "unicl-pocket"
@@ -37,7 +41,23 @@ def embed(stage: Stage) -> None:
     check(ranked[0][0] == SEEN, f"expected {SEEN} to be nearest, got {ranked[0]}")
 
 
+def explain(stage: Stage) -> None:
+    body = {"model": MODEL, "image": _image(SEEN), "labels": LABELS, "explain": True}
+    result = ok(stage.http.post("/v1/classify", json=body)).json()["results"][0]
+    explanation = result["explanation"]
+    png = base64.b64decode(explanation["image"].partition(",")[2])
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.load()
+        shades = {colour for _, colour in picture.convert("RGB").resize((32, 32)).getcolors(1024) or ()}
+    path = Settings().data_dir / "demo" / f"{SEEN}-modulation.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png)
+    stage.say(f"its {explanation['method']} map over the {SEEN}, {picture.width} x {picture.height}: {path}")
+    check(len(shades) > 16, f"the map has only {len(shades)} colours")
+
+
 STEPS = (
     Step("The model that was trained here, on drawings of a style it never saw", classify),
     Step("Its pictures and texts lie in one space", embed),
+    Step("Where its focal modulation was strong, as a heat map", explain),
 )
