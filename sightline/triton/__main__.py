@@ -85,7 +85,8 @@ def _arguments(pid: int) -> list[str]:
     return [""]
 
 
-async def _watch(options: argparse.Namespace, settings: Settings) -> None:
+async def watch(options: argparse.Namespace, settings: Settings) -> None:
+    """Until told to stop; raises what went wrong, so that this process is started again."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -99,13 +100,15 @@ async def _watch(options: argparse.Namespace, settings: Settings) -> None:
     await watchdog.look()
     # Whoever can read the metrics finds the first look in them.
     exporter, thread = start_http_server(options.metrics_port, options.host, registry=watched.registry)
-    looking = asyncio.create_task(watchdog.run(hurry))
-    await stop.wait()
-    for task in (looking, follower):
+    tasks = (asyncio.create_task(stop.wait()), asyncio.create_task(watchdog.run(hurry)), follower)
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
         task.cancel()
     exporter.shutdown()
     thread.join()
     await api.close()
+    for task in done:
+        task.result()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(_watch(options, settings))
+    asyncio.run(watch(options, settings))
     return 0
 
 
