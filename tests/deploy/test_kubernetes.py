@@ -133,7 +133,7 @@ def test_pods_get_more_time_to_stop_than_they_take(manifests: list[Manifest]) ->
     for name, spec in workloads(manifests).items():
         grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
         if name == "gateway":
-            assert grace > drain + margin
+            assert grace > settings.drain_seconds + drain + margin  # the keeper beside it stops first
         elif name.startswith("worker-"):
             assert grace > settings.drain_seconds + margin
         elif name.startswith("triton-"):
@@ -169,6 +169,13 @@ def test_selectors_find_what_they_are_for(manifests: list[Manifest]) -> None:
     for name, spec in of(manifests, "NetworkPolicy"):
         if spec["podSelector"]:
             assert any(selected(spec["podSelector"], labels) for labels in pods.values()), name
+
+
+def test_a_server_whose_model_is_not_ready_has_a_name(manifests: list[Manifest]) -> None:
+    """Else the gateways, which load what is missing, could not reach it."""
+    for name, spec in of(manifests, "Service"):
+        if name.startswith("triton-"):
+            assert spec["clusterIP"] == "None" and spec["publishNotReadyAddresses"], name
 
 
 def containers_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
