@@ -85,6 +85,15 @@ def test_manifests_that_are_built_are_those_that_are_committed() -> None:
         assert (build.BASE / name).read_text() == text, f"{name}: run python -m deploy.kubernetes.build"
 
 
+def test_alerts_are_about_this_platform_alone() -> None:
+    groups = yaml.safe_load(build.documents()["alerts.yaml"])["spec"]["groups"]
+    for expression in (rule["expr"] for group in groups for rule in group["rules"]):
+        for name in metrics_of(expression):
+            # Ours by their names; those of GPUs and of Alertmanager come from other namespaces.
+            if not name.startswith(("sightline", "DCGM_", "alertmanager_")):
+                assert f'{name}{{namespace="sightline"' in expression
+
+
 def test_every_pod_is_contained(manifests: list[Manifest]) -> None:
     for name, spec in workloads(manifests).items():
         pod = spec["template"]["spec"]
