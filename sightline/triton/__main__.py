@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import start_http_server
 
@@ -100,7 +101,8 @@ async def watch(options: argparse.Namespace, settings: Settings) -> None:
     await watchdog.look()
     # Whoever can read the metrics finds the first look in them.
     exporter, thread = start_http_server(options.metrics_port, options.host, registry=watched.registry)
-    tasks = (asyncio.create_task(stop.wait()), asyncio.create_task(watchdog.run(hurry)), follower)
+    looking = asyncio.create_task(watchdog.run(hurry))
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait()), looking, follower]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()

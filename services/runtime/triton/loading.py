@@ -108,8 +108,10 @@ class Loader:
     async def _turn(self) -> AsyncIterator[None]:
         """Asked for again and again: loads wait in threads for what happens in here, and may have all of them."""
         async with self._mine:
-            while (file := self._lock()) is None:
+            file = self._lock()
+            while file is None:
                 await asyncio.sleep(POLL_SECONDS)
+                file = self._lock()
             with file:
                 yield
 
