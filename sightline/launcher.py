@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import sys
@@ -23,6 +24,8 @@ from sightline.rundir import RunDir, ServerInfo, held
 
 GATEWAY_STAGE = 10
 """What the gateway needs comes in lower stages, what needs the gateway in higher ones."""
+
+_START_SECONDS = 120.0
 
 _STOP_MARGIN = 5.0
 """Seconds that a worker gets on top of its own drain before it is killed."""
@@ -98,6 +101,8 @@ class Launcher:
             environment=child_environment(settings, defaults=_defaults(settings.workers), fixed={}),
             stage=GATEWAY_STAGE,
             ready=lambda: listeners.accepts(worker) and _says_ready(listeners.url),
+            # Servers of models may be away for as long as they like: it is ready when they are back.
+            start_timeout=math.inf if settings.runtime == "triton" else _START_SECONDS,
             leaving_signal=LEAVING_SIGNAL,
             grace=settings.lame_duck_seconds + settings.drain_seconds + _STOP_MARGIN,
             descriptors=(descriptor,),

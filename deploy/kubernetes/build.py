@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import yaml
 
 DEPLOY = Path(__file__).parents[1]
 BASE = DEPLOY / "kubernetes" / "base"
+
+_ANYBODYS = re.compile(r"\b(up|redis_\w+|nv_\w+)\b(\{?)")
+"""Metrics that others in a cluster export, too, and where their labels begin."""
 
 
 def main() -> int:
@@ -23,6 +27,8 @@ def documents() -> dict[str, str]:
     config = (DEPLOY / "redis" / "redis.conf").read_text()
     paths = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
     groups = [group for path in paths for group in yaml.safe_load(path.read_text())["groups"]]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        rule["expr"] = _ours(rule["expr"])
     return {
         "redis-config.yaml": _text(
             "redis/redis.conf",
@@ -43,6 +49,11 @@ def documents() -> dict[str, str]:
             },
         ),
     }
+
+
+def _ours(expression: str) -> str:
+    """A cluster's Prometheus watches everybody: an expression about this platform's namespace alone."""
+    return _ANYBODYS.sub(lambda it: it[1] + '{namespace="sightline"' + (", " if it[2] else "}"), expression)
 
 
 class _Dumper(yaml.SafeDumper):

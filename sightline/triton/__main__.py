@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import start_http_server
 
@@ -85,7 +86,8 @@ def _arguments(pid: int) -> list[str]:
     return [""]
 
 
-async def _watch(options: argparse.Namespace, settings: Settings) -> None:
+async def watch(options: argparse.Namespace, settings: Settings) -> None:
+    """Until told to stop; raises what went wrong, so that this process is started again."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,12 +102,15 @@ async def _watch(options: argparse.Namespace, settings: Settings) -> None:
     # Whoever can read the metrics finds the first look in them.
     exporter, thread = start_http_server(options.metrics_port, options.host, registry=watched.registry)
     looking = asyncio.create_task(watchdog.run(hurry))
-    await stop.wait()
-    for task in (looking, follower):
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait()), looking, follower]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
         task.cancel()
     exporter.shutdown()
     thread.join()
     await api.close()
+    for task in done:
+        task.result()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(_watch(options, settings))
+    asyncio.run(watch(options, settings))
     return 0
 
 

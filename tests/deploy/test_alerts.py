@@ -176,6 +176,15 @@ CASES = [
         },
         30,
     ),
+    # Clients that left are no fault of the server.
+    Case(
+        "TritonFails",
+        {
+            'nv_inference_request_success{model="m"}': "0+90x60",
+            'nv_inference_request_failure{model="m",reason="CANCELED"}': "0+10x60",
+        },
+        30,
+    ),
     Case(
         "GpuMemoryHigh",
         {

@@ -85,6 +85,15 @@ def test_manifests_that_are_built_are_those_that_are_committed() -> None:
         assert (build.BASE / name).read_text() == text, f"{name}: run python -m deploy.kubernetes.build"
 
 
+def test_alerts_are_about_this_platform_alone() -> None:
+    groups = yaml.safe_load(build.documents()["alerts.yaml"])["spec"]["groups"]
+    for expression in (rule["expr"] for group in groups for rule in group["rules"]):
+        for name in metrics_of(expression):
+            # Ours by their names; those of GPUs and of Alertmanager come from other namespaces.
+            if not name.startswith(("sightline", "DCGM_", "alertmanager_")):
+                assert f'{name}{{namespace="sightline"' in expression
+
+
 def test_every_pod_is_contained(manifests: list[Manifest]) -> None:
     for name, spec in workloads(manifests).items():
         pod = spec["template"]["spec"]
@@ -133,7 +142,7 @@ def test_pods_get_more_time_to_stop_than_they_take(manifests: list[Manifest]) ->
     for name, spec in workloads(manifests).items():
         grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
         if name == "gateway":
-            assert grace > drain + margin
+            assert grace > settings.drain_seconds + drain + margin  # the keeper beside it stops first
         elif name.startswith("worker-"):
             assert grace > settings.drain_seconds + margin
         elif name.startswith("triton-"):
@@ -169,6 +178,13 @@ def test_selectors_find_what_they_are_for(manifests: list[Manifest]) -> None:
     for name, spec in of(manifests, "NetworkPolicy"):
         if spec["podSelector"]:
             assert any(selected(spec["podSelector"], labels) for labels in pods.values()), name
+
+
+def test_a_server_whose_model_is_not_ready_has_a_name(manifests: list[Manifest]) -> None:
+    """Else the gateways, which load what is missing, could not reach it."""
+    for name, spec in of(manifests, "Service"):
+        if name.startswith("triton-"):
+            assert spec["clusterIP"] == "None" and spec["publishNotReadyAddresses"], name
 
 
 def containers_of(spec: dict[str, Any]) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ class TritonBackend(RepositoryBackend):
         """Look for the servers and have them load what is wanted. Servers that are away are waited for later."""
         memory.clean_up()
         self._loop = asyncio.get_running_loop()
-        self._fleet = Fleet(self._settings.triton_urls, self._settings.run_dir, self._repository.card)
+        self._fleet = Fleet(self._settings.triton_urls, self._settings.data_dir / "triton", self._repository.card)
         await self._fleet.start()
         await self._library.start(self._settings.preload)
         self._fleet.look_after()

@@ -73,6 +73,8 @@ class Fleet:
         """All that is wanted at start has been named, and loaded where servers answer: from here on keep it so."""
         for replica in self.replicas:
             replica.settled = replica.up
+            if not replica.up:
+                _log.warning("%s; it is waited for", replica.reason)
         self._tasks += [asyncio.create_task(mender.mend()) for mender in self._menders]
 
     def leave(self) -> None:
@@ -144,13 +146,11 @@ class Fleet:
             up = [replica for replica in self.replicas if replica.up and replica.takes(card.name)]
             results = await asyncio.gather(*(self._bring(replica, key, anew) for replica in up), return_exceptions=True)
             failures = [one for one in results if isinstance(one, Failure) and one.fault in _REFUSALS]
-            if up and len(failures) == len(up):
+            others = [one for one in results if isinstance(one, BaseException) and not isinstance(one, Failure)]
+            if others or (up and len(failures) == len(up)):
                 if self.wanted.get(key) is mine:
                     self._restore(key, before)
-                raise _problem_of_load(card, failures[0])
-            for other in results:
-                if isinstance(other, BaseException) and not isinstance(other, Failure):
-                    raise other
+                raise others[0] if others else _problem_of_load(card, failures[0])
 
     async def drop(self, card: Card, wire: Wire) -> None:
         """Nobody in this process needs this version any more; the last process that did lets go of it."""

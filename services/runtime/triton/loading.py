@@ -39,7 +39,7 @@ class Loader:
 
     def __init__(self, channel: Channel, folder: Path, card_of: Callable[[str, str], Card]) -> None:
         self._channel = channel
-        self._path = folder / f"triton-{re.sub(r'[^A-Za-z0-9.]+', '-', channel.address)}.lock"
+        self._path = folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', channel.address)}.lock"
         self._card_of = card_of
         self._mine = asyncio.Lock()
 
@@ -106,17 +106,24 @@ class Loader:
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
+        """Asked for again and again: loads wait in threads for what happens in here, and may have all of them."""
         async with self._mine:
-            file = await asyncio.to_thread(self._lock)
-            try:
+            file = self._lock()
+            while file is None:
+                await asyncio.sleep(POLL_SECONDS)
+                file = self._lock()
+            with file:
                 yield
-            finally:
-                file.close()
 
-    def _lock(self) -> IO[str]:
+    def _lock(self) -> IO[str] | None:
+        """The locked file, or nothing while another process has it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
         return file
 
 

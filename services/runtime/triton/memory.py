@@ -148,9 +148,11 @@ class SharedMemory:
             self._free.append(self._doubtful.pop(0)[1])
 
     async def _remove(self, region: Region) -> None:
-        with suppress(Failure):
-            await self._channel.unshare(region.name)
-        region.remove()
+        try:
+            with suppress(Failure):
+                await self._channel.unshare(region.name)
+        finally:
+            region.remove()
 
 
 def is_local(address: str) -> bool:

@@ -1,8 +1,8 @@
 """Keeps what is known of one Triton server true, and what is wrong with it short.
 
 One loop asks twice a second whether the server answers. Another looks after the versions that are wanted: those that do
-not work are tried with a small real inference and loaded when they are not, and those that nobody uses are tried now
-and then, since Triton calls a model ready whose process has died.
+not work are tried with a small real inference and loaded when they are not, and those that have answered nothing for a
+while are tried, too, since Triton calls a model ready whose process has died or hangs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from services.runtime.triton.channel import Failure
 from services.runtime.triton.loading import Loader
-from services.runtime.triton.replica import Key, Replica
+from services.runtime.triton.replica import Key, Place, Replica
 from services.runtime.warmup import example
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ MISSES = 2
 
 PROVE_SECONDS = 5.0
 """How long a version without traffic is believed to work."""
+
+STUCK_SECONDS = 20.0
+"""How long a version with traffic may answer nothing and be believed to work; longer if its batches take long."""
 
 PROBE_SECONDS = 2.0
 REPAIR_SECONDS = 2.5
@@ -53,7 +56,10 @@ class Mender:
     async def watch(self) -> None:
         while True:
             await asyncio.sleep(PERIOD)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                _log.exception("Looking for Triton at %s failed", self._replica.address)
 
     async def look(self) -> None:
         """Ask whether the server answers."""
@@ -113,7 +119,7 @@ class Mender:
 
     async def _look_after(self, key: Key) -> None:
         place = self._replica.place(key)
-        if place.ready and (place.running or time.monotonic() - place.proved < PROVE_SECONDS):
+        if place.ready and time.monotonic() - place.proved < self._trust(key, place):
             return
         if await self.prove(key) or not self._replica.up:
             self._pauses.pop(key, None)
@@ -133,6 +139,13 @@ class Mender:
             return
         self._pauses.pop(key, None)
         await self.prove(key)
+
+    def _trust(self, key: Key, place: Place) -> float:
+        """Seconds that a version which works is left alone for after its last answer."""
+        wanted = self._wanted.get(key)
+        if wanted is None or not place.running:
+            return PROVE_SECONDS
+        return max(STUCK_SECONDS, wanted.card.batching.max_batch_size * place.seconds)
 
     def _may_load(self, key: Key) -> bool:
         """Not over and over what cannot be loaded: each pause is twice as long as the one before."""

@@ -143,7 +143,7 @@ class Replica:
             try:
                 answer = await self.channel.infer(request, seconds, traceparent)
             except Failure as failure:
-                if region is None or failure.fault != "refused" or "shared memory" not in failure.detail:
+                if region is None or "shared memory region" not in failure.detail:
                     raise
                 # The server was started anew so quickly that nobody has seen it: it knows no regions.
                 if self._memory is not None:

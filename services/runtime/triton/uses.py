@@ -11,16 +11,16 @@ from typing import IO
 
 
 class Uses:
-    """The uses of this process. ``folder`` is where processes meet."""
+    """The uses of this process. ``folder`` is where processes meet, on one machine or on several."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / "triton"
+        self._folder = folder
         self._held: dict[tuple[str, str], IO[str]] = {}
 
     def begin(self, model: str, version: str) -> None:
         if (model, version) not in self._held:
             self._folder.mkdir(parents=True, exist_ok=True)
-            file = self._path(model, version).open("a")
+            file = self._path(model, version).open("a+")  # NFS lends a shared lock to readers only
             fcntl.flock(file, fcntl.LOCK_SH)  # at most for the moment of a look of somebody else's
             self._held[model, version] = file
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -16,9 +17,12 @@ import pytest
 from services.errors import Kind, Problem
 from services.runtime.backend import Options, Tensor
 from services.runtime.choosing import open_backend
+from services.runtime.repository import Repository
 from services.runtime.served import NoObserver
-from services.runtime.triton import replica
+from services.runtime.triton import mending, replica
 from services.runtime.triton.backend import TritonBackend
+from services.runtime.triton.channel import Channel
+from services.runtime.triton.loading import Loader
 from services.runtime.triton.uses import Uses
 from services.settings import Settings
 from tests.support import tiny_models
@@ -116,6 +120,24 @@ async def test_a_dead_model_is_asked_elsewhere_and_taken_back_when_it_works(sett
             await until(lambda: len(backend.index()[0].providers) == 2)
 
 
+async def test_a_model_that_hangs_is_left_out_however_many_ask_for_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "STUCK_SECONDS", 0.3)
+    monkeypatch.setattr(mending, "PROBE_SECONDS", 0.2)
+    async with over(settings) as (backend, [server]):
+        server.hangs = True
+
+        async def ask() -> None:
+            while backend.ready(MODEL):
+                with pytest.raises(Problem):
+                    await backend.infer(MODEL, pair(), options=Options.within(0.5))
+
+        await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(4))), 10)
+        server.hangs = False
+        await until(lambda: backend.ready(MODEL))
+
+
 async def test_with_no_server_left_a_refusal_comes_at_once_and_says_when_to_come_again(settings: Settings) -> None:
     async with over(settings) as (backend, [server]):
         server.dead = True
@@ -211,6 +233,28 @@ async def test_values_that_the_model_cannot_take_are_the_callers_to_mend(
         np.testing.assert_array_equal(answers[0].outputs["embedding"], answers[2].outputs["embedding"])
     finally:
         await backend.close()
+
+
+async def test_loads_need_no_thread_since_those_who_wait_for_them_may_have_all(
+    settings: Settings, tmp_path: Path
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    async with recorder() as server:
+        channel = Channel(server.address)
+        loader = Loader(channel, tmp_path, Repository(settings.models_dir).card)
+
+        def bring() -> None:
+            asyncio.run_coroutine_threadsafe(loader.bring(MODEL, "1", ()), loop).result(5)
+
+        await asyncio.to_thread(bring)
+        await channel.close()
+
+
+async def test_what_gateways_agree_on_is_not_in_the_folder_that_each_pod_has_for_itself(settings: Settings) -> None:
+    async with over(settings):
+        assert list(settings.data_dir.glob("triton/*.use")) and list(settings.data_dir.glob("triton/*.lock"))
+        assert not settings.run_dir.exists()
 
 
 def test_a_version_is_in_use_until_the_last_process_leaves_it(tmp_path: Path) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
+from argparse import Namespace
 from pathlib import Path
+
+import pytest
 
 from models.catalog.card import Engine
 from services.runtime.repository import Repository
+from services.settings import Settings
+from sightline.triton.__main__ import watch
 from sightline.triton.api import Api
 from sightline.triton.repairing import FIRST_PAUSE, LEFT_SECONDS
 from sightline.triton.watchdog import HANG_SECONDS, Watchdog
@@ -140,3 +146,15 @@ async def test_a_dead_instance_among_living_ones_is_found(triton_server: TritonS
     finally:
         await bench.api.unload("tiny-twice")
         await bench.api.close()
+
+
+async def test_one_that_fails_ends_and_does_not_look_away_for_ever(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def fails(self: Watchdog, hurry: asyncio.Event) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Watchdog, "run", fails)
+    options = Namespace(binary="none", url="http://127.0.0.1:9", region="none_", host="127.0.0.1", metrics_port=0)
+    with pytest.raises(RuntimeError, match="a defect"):
+        await asyncio.wait_for(watch(options, Settings(data_dir=tmp_path)), 10)
