@@ -130,7 +130,7 @@ def peers(setting: Setting, preprocessing: str) -> list[Server]:
 @contextmanager
 def running(server: Server, log: Path) -> Iterator[tuple[int, dict[str, Request]]]:
     """The process id and the requests with addresses, once every request has had a right answer."""
-    port = _free_port()
+    port = free_port()
     argv = [word.replace("{port}", str(port)) for word in server.argv]
     environment = {**os.environ, **server.environment, "PYTHONPATH": str(ROOT)}
     with log.open("wb") as out:
@@ -168,7 +168,7 @@ def _await_right_answer(process: subprocess.Popen[bytes], request: Request, log:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

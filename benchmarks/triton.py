@@ -1,5 +1,7 @@
 """What the gateway adds to a Triton server: the same network in one tritonserver, asked through it and directly.
 
+MLServer has it, too, and is asked as Triton is.
+
 ``python -m benchmarks.triton [--quick] [--write]``, after ``make setup``. Prints markdown.
 
 Asked directly means ``tritonclient.grpc.aio`` in one process, once with the tensor in the message and once in shared
@@ -12,14 +14,12 @@ import argparse
 import asyncio
 import os
 import platform
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,12 +27,13 @@ import numpy as np
 
 from benchmarks import meter, tiny
 from benchmarks.loadgen import Point, Request, measure
-from benchmarks.servers import ROOT, Setting, running, sightline
+from benchmarks.oip_servers import mlserver, tritonserver
+from benchmarks.servers import Setting, running, sightline
 from benchmarks.serving import REPORT, cpu_name
 
 USERS = (1, 8, 32)
-START_SECONDS = 90
 DIRECT, SHARED = "tritonclient grpc.aio", "tritonclient grpc.aio, shared memory"
+MLSERVER = "MLServer, tritonclient grpc.aio"
 OURS, JPEG = "Sightline over Triton, OIP binary tensor", "Sightline over Triton, raw image/jpeg"
 
 
@@ -80,10 +81,13 @@ def report(setting: Setting, options: argparse.Namespace) -> str:
     with tritonserver(setting.folder / "sightline-1", setting.folder / "log-triton") as (pid, address):
         more = {"SIGHTLINE_RUNTIME": "triton", "SIGHTLINE_TRITON_URLS": address}
         server = replace(ours, requests=named, environment={**ours.environment, **more})
-        with running(server, setting.folder / "log") as (gateway, asked):
+        peer = mlserver(setting, setting.folder / "log-mlserver")
+        with running(server, setting.folder / "log") as (gateway, asked), peer as (other, other_address):
             for number in range(options.rounds):
                 for users in USERS:
-                    for name, take in takes(setting, address, pid, gateway, asked, options.seconds).items():
+                    taken = takes(setting, address, pid, gateway, asked, options.seconds)
+                    taken[MLSERVER] = partial(direct, setting, other_address, other, seconds=options.seconds)
+                    for name, take in taken.items():
                         sample = take(users)
                         rows.setdefault(name, {}).setdefault(users, []).append(sample)
                         print(f"round {number + 1}, {users} users, {name}: {sample.rate:.0f}/s", file=sys.stderr)
@@ -112,8 +116,8 @@ def through(request: Request, gateway: int, triton: int, users: int, seconds: fl
     return _sample(point, point.cpu, spent, own)
 
 
-def direct(setting: Setting, address: str, triton: int, users: int, seconds: float, shared: bool) -> Sample:
-    """Ask Triton."""
+def direct(setting: Setting, address: str, triton: int, users: int, seconds: float, shared: bool = False) -> Sample:
+    """Ask Triton, or whoever speaks its protocol at ``address``."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -168,42 +172,6 @@ def _sample(point: Point, gateway: float, triton: float, client: float) -> Sampl
     return Sample(point.rate, point.ms(0.5), point.ms(0.99), gateway * each, triton * each, client * each, point.failed)
 
 
-@contextmanager
-def tritonserver(data: Path, log: Path) -> Iterator[tuple[int, str]]:
-    """``sightline triton up`` over a data folder: process id, and gRPC address once the model answers."""
-    from tritonclient.grpc import InferenceServerClient
-    from tritonclient.utils import InferenceServerException
-
-    from benchmarks.servers import _free_port
-
-    ports = {name: _free_port() for name in ("port", "grpc-port", "metrics-port", "watchdog-port")}
-    argv = [sys.executable, "-m", "sightline", "triton", "up", "--cpu", "--data-dir", str(data)]
-    argv += [word for name, port in ports.items() for word in (f"--{name}", str(port))]
-    with log.open("wb") as out:
-        process = subprocess.Popen(argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=out, stderr=out)
-    address = f"127.0.0.1:{ports['grpc-port']}"
-    try:
-        end = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                with InferenceServerClient(address) as client:
-                    if client.is_model_ready("tiny"):
-                        break
-            except InferenceServerException:
-                pass
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"tritonserver does not start:\n{log.read_text(errors='replace')[-3000:]}")
-            time.sleep(0.2)
-        yield process.pid, address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def heading(options: argparse.Namespace) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("tritonclient", "grpcio", "uvicorn"))
     return (
@@ -211,7 +179,7 @@ def heading(options: argparse.Namespace) -> str:
         f"{cpu_name()}, {os.cpu_count()} CPUs shared by tritonserver 2.51 (Python backend, one instance), gateway and "
         f"client; Python {platform.python_version()}, {packages}. Tiny network, one item a request, answers checked; "
         f"median of {options.rounds} rounds of {options.seconds:g} s, range of the rates. CPU ms a request: "
-        "gateway + Triton + client. `python -m benchmarks.triton`"
+        "gateway + server + client. MLServer 1.7.1 without workers of its own. `python -m benchmarks.triton`"
     )
 
 
