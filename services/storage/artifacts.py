@@ -131,20 +131,19 @@ class ArtifactStore:
     def publish(self, drafts: Sequence[Draft], transaction: Callable[[Connection], T]) -> T:
         """Make the drafts' bytes safe, then run ``transaction``, which records them, in one writing transaction."""
         hashes = {draft.finish(): draft for draft in drafts}
-        for _ in range(3):
+        # Before the locks, since it may take long; nobody waits meanwhile.
+        with storage_problems():
+            for sha256, draft in hashes.items():
+                self._blobs.place(draft.path, sha256)
+        with writing(self._engine) as connection:
+            for sha256 in sorted(hashes):
+                _lock_blob(connection, sha256, hashes[sha256].size)
+            # A collector may have removed an old blob of the same content before the lock was ours. Now it waits.
             with storage_problems():
                 for sha256, draft in hashes.items():
-                    self._blobs.place(draft.path, sha256)
-            with writing(self._engine) as connection:
-                for sha256 in sorted(hashes):
-                    _lock_blob(connection, sha256, hashes[sha256].size)
-                # A collector may have removed an old blob of the same content before the lock was ours.
-                with storage_problems():
-                    complete = all(self._blobs.exists(sha256) for sha256 in hashes)
-                if complete:
-                    return transaction(connection)
-                connection.rollback()
-        raise Problem(Kind.UNAVAILABLE, "storage-unavailable", "Storage is not available", retry_after=5)
+                    if not self._blobs.exists(sha256):
+                        self._blobs.place(draft.path, sha256)
+            return transaction(connection)
 
     def record(
         self,

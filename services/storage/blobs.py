@@ -53,8 +53,8 @@ class LocalBlobs:
 
     def place(self, source: Path, sha256: str) -> None:
         final = self._path(sha256)
-        if final.exists():
-            os.utime(final)
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(final)  # renews its age, so that a sweep that began earlier leaves it alone
             return
         final.parent.mkdir(parents=True, exist_ok=True)
         aside = final.with_name(f".{final.name}.{uuid4().hex}")
@@ -66,8 +66,8 @@ class LocalBlobs:
                     shutil.copyfileobj(read, write, 1 << 20)
                     write.flush()
                     os.fsync(write.fileno())
+            os.utime(aside)
             aside.replace(final)
-            os.utime(final)
         finally:
             aside.unlink(
                 missing_ok=True
