@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             needed = _with_towers(own, given.model)
             settings.models_dir.mkdir(parents=True)
             for name in needed:
-                (settings.models_dir / name).symlink_to(own / name)
+                shutil.copytree(own / name, settings.models_dir / name)  # a repository follows no links
             name = given.model
         else:
             name = build(settings.models_dir, given.precision)
