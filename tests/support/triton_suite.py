@@ -42,11 +42,16 @@ class Shared:
             shutil.rmtree(self.root / folder)
         known = {folder for folder in self._folders if "/" not in folder}
         for name in {folder.partition("/")[0] for folder in added}:
-            action = "load" if name in known else "unload"
-            httpx.post(f"{self.server.url}/v2/repository/models/{name}/{action}", json={}, timeout=30)
-            end = time.monotonic() + 5
-            while "UNLOADING" in self.server.states().values() and time.monotonic() < end:
-                time.sleep(0.05)
+            # A load alone may find nothing to do, and leave the removed version where it is.
+            self._ask(name, "unload")
+            if name in known:
+                self._ask(name, "load")
+
+    def _ask(self, name: str, action: str) -> None:
+        httpx.post(f"{self.server.url}/v2/repository/models/{name}/{action}", json={}, timeout=30).raise_for_status()
+        end = time.monotonic() + 20
+        while "UNLOADING" in self.server.states().values() and time.monotonic() < end:
+            time.sleep(0.05)
 
     def _all(self) -> set[str]:
         folders = [path for path in (*self.root.glob("*"), *self.root.glob("*/*")) if path.is_dir()]

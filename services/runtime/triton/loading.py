@@ -25,6 +25,7 @@ from tritonclient.grpc import model_config_pb2
 
 from models.catalog.card import Card
 from models.triton_config import config_pbtxt
+from services.errors import Problem
 from services.runtime.triton.channel import Channel, Failure
 
 PATIENCE = 120.0
@@ -81,12 +82,29 @@ class Loader:
                 await self._serve(model, versions)
 
     async def _serve(self, model: str, versions: Collection[str]) -> None:
-        """Load exactly ``versions``, configured as the newest of them is."""
-        newest = self._card_of(model, max(versions, key=int))
-        await self._channel.load(model, configuration(newest, sorted(map(int, versions))))
-        missing = set(versions) - await self._ready(model)
+        """Load exactly ``versions``, configured as the newest of them is.
+
+        What was removed from the repository while it was served cannot be loaded, nor be kept beside what is: it is let
+        go of, unless all are such.
+        """
+        cards = self._cards(model, versions)
+        if not cards:
+            return
+        await self._channel.load(model, configuration(cards[max(cards)], sorted(cards)))
+        missing = set(map(str, cards)) - await self._ready(model)
         if missing:
             raise Failure("absent", f"version {min(missing, key=int)} of {model!r} did not become ready")
+
+    def _cards(self, model: str, versions: Collection[str]) -> dict[int, Card]:
+        """Those of ``versions`` that the repository has."""
+        cards = {}
+        for version in versions:
+            try:
+                cards[int(version)] = self._card_of(model, version)
+            except Problem as problem:
+                if problem.code not in ("model-not-found", "version-not-found"):
+                    raise
+        return cards
 
     async def _unload(self, model: str) -> None:
         """A model whose process has died stays in UNLOADING for good, in which it can be loaded all the same."""
