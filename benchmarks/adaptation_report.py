@@ -20,6 +20,8 @@ COLUMNS = {
     "zero-shot": "zero-shot",
     "linear-probe": "probe, random",
     "linear-probe-language": "probe, language",
+    "linear-probe-fixed": "probe, random, no search",
+    "linear-probe-language-fixed": "probe, language, no search",
     "lora-language": "LoRA",
     "adapter-language": "adapter",
     "kadaptation-language": "KAdaptation",

@@ -57,8 +57,12 @@ PROTOCOLS = {
     "linear-probe-descriptions": Protocol(
         name="linear-probe-descriptions", method="linear_probe", init="language", knowledge="gpt3"
     ),
+    "linear-probe-fixed": Protocol(name="linear-probe-fixed", method="linear_probe"),
+    "linear-probe-language-fixed": Protocol(name="linear-probe-language-fixed", method="linear_probe", init="language"),
 }
-"""Names with the description of the class behind them, for the set that has descriptions."""
+"""Beside those of benchmark jobs: names with the description of the class behind them, for the set that has
+descriptions; and probes without a search, at the rates of the strategies that train an encoder."""
+FIXED = ("linear-probe-fixed", "linear-probe-language-fixed")
 
 
 def labelled_set(data: Path, name: str, scratch: Path, settings: Settings) -> LabelledSet:

@@ -23,8 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.adaptation_sets import NAMES, PROTOCOLS, LabelledSet, labelled_set
-from models.encoders import ImageEncoder
+from benchmarks.adaptation_sets import FIXED, NAMES, PROTOCOLS, LabelledSet, labelled_set
 from services.adaptation.pictures import Pictures
 from services.adaptation.recipe import Hooks, features_of
 from services.adaptation.strategies import strategy
@@ -50,16 +49,12 @@ class Scaled(Subject):
 
     def __init__(self, backend: OnnxBackend, names: Names, settings: Settings, side: int) -> None:
         super().__init__(backend, names, settings)
-        network = super().trainable()  # compared with the served file at the side of its card
+        self.network = self.trainable()  # compared with the served file at the side of its card
         assert self.encoder.image is not None
         image = self.encoder.image.model_copy(
             update={"size": side, "resize": self.encoder.image.resize and side * 8 // 7}
         )
         self.encoder = self.encoder.model_copy(update={"image": image})
-        self.network = network
-
-    def trainable(self) -> ImageEncoder:
-        return self.network
 
     async def features(self, material: Material, package: Package, samples: Sequence[Stored], watch: Watch) -> Array:
         assert self.encoder.image is not None
@@ -153,10 +148,11 @@ class _Table:
 
     def _fixed(self, unit: Unit) -> tuple[float, float] | None:
         """Learning rate and weight decay of a unit that has no search."""
-        if unit.protocol.method is None or self._options.trials:
+        if unit.protocol.method is None or (self._options.trials and unit.protocol.name not in FIXED):
             return None
         chosen = strategy(unit.protocol.method)
-        return (chosen.learning_rate, chosen.weight_decay) if chosen.trains_encoder else None
+        fixed = chosen.trains_encoder or unit.protocol.name in FIXED
+        return (chosen.learning_rate, chosen.weight_decay) if fixed else None
 
     async def _unit(self, bench: Workbench, subject: Subject, unit: Unit) -> None:
         began, scores = time.monotonic(), list[float]()
