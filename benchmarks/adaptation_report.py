@@ -28,6 +28,7 @@ COLUMNS = {
     "full-language": "full",
 }
 """Protocols and what their columns are called."""
+ZERO_SHOT = ("zero-shot", "zero-shot-descriptions")
 DESCRIBED = {"zero-shot": "zero-shot-descriptions", "linear-probe-language": "linear-probe-descriptions"}
 PAIRS = (
     ("linear-probe-language", "linear-probe"),
@@ -61,24 +62,19 @@ def score_table(table: Sequence[Cell]) -> Iterator[str]:
     yield "| data set | shots | " + " | ".join(COLUMNS[name] for name in columns) + " |"
     yield "|---|---|" + "---:|" * len(columns)
     for dataset in dict.fromkeys(cell.dataset for cell in table):
-        shots = sorted({cell.shots or 0 for cell in table if cell.dataset == dataset} - {0})
-        for count in shots:
-            row = [by.get((dataset, 0 if name == "zero-shot" else count, name)) for name in columns]
+        counts = {cell.shots for cell in table if cell.dataset == dataset and cell.shots != 0} or {0}
+        for count in sorted(counts, key=lambda one: math.inf if one is None else one):
+            row = [by.get((dataset, 0 if name in ZERO_SHOT else count, name)) for name in columns]
             best = max((cell.mean for cell in row if cell is not None), default=0.0)
-            yield f"| {dataset} | {count} | " + " | ".join(_score(cell, best) for cell in row) + " |"
-        described = [DESCRIBED.get(name, "") for name in columns]
-        row = [by.get((dataset, 0 if name.startswith("zero") else max(shots, default=0), name)) for name in described]
-        if any(cell is not None for cell in row):
-            label = f"| {dataset}, described | {max(shots, default=0)} | "
-            yield label + " | ".join("" if cell is None else _score(cell) for cell in row) + " |"
-        trained = [
-            next((cell for cell in table if (cell.dataset, cell.protocol) == (dataset, name)), None) for name in columns
-        ]
-        yield (
-            "| | *trained* | "
-            + " | ".join("–" if cell is None else f"*{cell.trainable:,.0f}*" for cell in trained)
-            + " |"
-        )
+            yield _row(dataset, _shots(count), (_score(cell, best) for cell in row))
+            others = [DESCRIBED.get(name, "") for name in columns]
+            row = [by.get((dataset, 0 if name in ZERO_SHOT else count, name)) for name in others]
+            if any(cell is not None for cell in row):
+                yield _row(
+                    f"{dataset}, described", _shots(count), ("" if cell is None else _score(cell) for cell in row)
+                )
+        trained = {cell.protocol: f"*{cell.trainable:,.0f}*" for cell in table if cell.dataset == dataset}
+        yield _row("", "*trained*", (trained.get(name, "–") for name in columns))
 
 
 def difference_table(of: dict[Way, list[Cell]]) -> Iterator[str]:
@@ -104,6 +100,15 @@ def difference_table(of: dict[Way, list[Cell]]) -> Iterator[str]:
 def titled(way: Way) -> str:
     """A model as the page calls it."""
     return f"{way[0]} at {way[1]} px" if way[1] else way[0]
+
+
+def _row(*cells: str | Iterable[str]) -> str:
+    flat = [one for cell in cells for one in ([cell] if isinstance(cell, str) else cell)]
+    return "| " + " | ".join(flat) + " |"
+
+
+def _shots(count: int | None) -> str:
+    return "all" if count is None else str(count or "")
 
 
 def _difference(pairs: Iterable[tuple[Cell, Cell]]) -> str:

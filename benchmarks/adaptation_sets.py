@@ -1,4 +1,4 @@
-"""The folders of labelled images that benchmarks/adaptation_table.py measures on, as a benchmark job takes them."""
+"""What benchmarks/adaptation_table.py measures on: folders of labelled images, and the sets of suite ``pocket``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from services.benchmark import registry
 from services.benchmark.knowledge import ClassKnowledge, read_knowledge
-from services.benchmark.preparing import LIMITS, Material
+from services.benchmark.preparing import LIMITS, Material, prepare
 from services.benchmark.protocols import Protocol
 from services.benchmark.registry import SuiteSet
 from services.datasets.importing import import_archive
@@ -50,7 +50,17 @@ SETS = {
     "clothing": _Source("clothing_small", (5, 20, 30), templates=CLOTHING),
     "grocery": _Source("grocery_store", (4,), templates=GROCERY, hyphens=True),
 }
-NAMES = list(SETS)
+POCKET = {
+    "digits": (5, 20, 50),
+    "faces": (5, 20, 50),
+    "textures": (5, 20),
+    "pictographs-unseen": (5,),
+    "pictographs-seen": (5,),
+    "pictograph-categories": (5, 20, 50),
+    "flags": (),
+}
+"""Sets of the suite and how many images a class they can be measured with; its clothing is part of ours."""
+NAMES = [*SETS, *POCKET]
 
 PROTOCOLS = {
     "zero-shot-descriptions": Protocol(name="zero-shot-descriptions", knowledge="gpt3"),
@@ -67,6 +77,10 @@ FIXED = ("linear-probe-fixed", "linear-probe-language-fixed")
 
 def labelled_set(data: Path, name: str, scratch: Path, settings: Settings) -> LabelledSet:
     """The package of a folder, made once in ``scratch``; names of classes are ELEVATER's, where it has the set."""
+    if name in POCKET:
+        chosen = registry.suite("pocket")
+        [spec] = registry.choose(chosen, (name,))
+        return LabelledSet(name, POCKET[name], prepare(chosen, spec, settings, lambda *_: None), {})
     source = SETS[name]
     folder = data / source.folder
     file = scratch / f"{name}.zip"

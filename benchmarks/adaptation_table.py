@@ -19,11 +19,12 @@ import time
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from benchmarks.adaptation_sets import FIXED, NAMES, PROTOCOLS, LabelledSet, labelled_set
+from benchmarks.adaptation_sets import FIXED, NAMES, PROTOCOLS, SETS, LabelledSet, labelled_set
+from models.repository import MODEL
 from services.adaptation.pictures import Pictures
 from services.adaptation.recipe import Hooks, features_of
 from services.adaptation.strategies import strategy
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--into", type=Path, default=RESULTS)
     parser.add_argument("--models", nargs="+", required=True)
-    parser.add_argument("--datasets", nargs="+", default=NAMES, choices=NAMES)
+    parser.add_argument("--datasets", nargs="+", default=list(SETS), choices=NAMES)
     parser.add_argument("--protocols", nargs="+", required=True, help="names of protocols, or *-descriptions")
     parser.add_argument("--shots", nargs="+", type=int, default=[5, 20, 50], help="the nearest that a set has")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -114,25 +115,23 @@ class _Table:
         """All units of one model and data set; those of one learning rate share what is decoded."""
         options = self._options
         chosen = [PROTOCOLS.get(name) or protocol(name) for name in options.protocols]
-        shots = list(dict.fromkeys(min(labelled.shots, key=lambda own: abs(own - wanted)) for wanted in options.shots))
+        shots = list(dict.fromkeys(_nearest(labelled.shots, wanted) for wanted in options.shots))
         parameters = BenchmarkParameters(
             models=[subject.names.name],
             protocols=list(chosen),
             shots=list(shots),
             seeds=options.seeds,
             epochs=options.epochs,
-            max_trials=options.trials or None,
             test_limit=options.test_limit,
         )
         plan = list(units(parameters, (labelled.name,)))
         with labelled.material.open() as package:
-            for fixed, group in groupby(plan, key=self._fixed):
+            for how, group in groupby(plan, key=self._search):
                 own = list(group)
                 left = [unit for unit in own if self._line(unit, subject, {}) is not None]
                 if not left:
                     continue
-                told = dict(zip(("learning_rate", "weight_decay"), fixed, strict=True)) if fixed else {}
-                told |= {} if fixed else {"max_trials": None}
+                told = dict(zip(("learning_rate", "weight_decay", "max_trials"), how, strict=True))
                 with tempfile.TemporaryDirectory(prefix="bench-", dir=self._scratch) as folder:
                     bench = Workbench(
                         subject,
@@ -144,24 +143,25 @@ class _Table:
                         Path(folder),
                     )
                     for unit in left:
-                        await self._unit(bench, subject, unit)
+                        await self._unit(bench, subject, labelled, unit)
 
-    def _fixed(self, unit: Unit) -> tuple[float, float] | None:
-        """Learning rate and weight decay of a unit that has no search."""
-        if unit.protocol.method is None or (self._options.trials and unit.protocol.name not in FIXED):
-            return None
+    def _search(self, unit: Unit) -> tuple[float | None, float | None, int | None]:
+        """Learning rate and weight decay where there is no search, and the trials of one that is shortened."""
+        if unit.protocol.method is None:
+            return None, None, None
         chosen = strategy(unit.protocol.method)
-        fixed = chosen.trains_encoder or unit.protocol.name in FIXED
-        return (chosen.learning_rate, chosen.weight_decay) if fixed else None
+        if unit.protocol.name in FIXED or (chosen.trains_encoder and not self._options.trials):
+            return chosen.learning_rate, chosen.weight_decay, None
+        return None, None, self._options.trials if chosen.trains_encoder else None
 
-    async def _unit(self, bench: Workbench, subject: Subject, unit: Unit) -> None:
+    async def _unit(self, bench: Workbench, subject: Subject, labelled: LabelledSet, unit: Unit) -> None:
         began, scores = time.monotonic(), list[float]()
         hooks = Hooks(on_trial=lambda _, score: scores.append(score))
         try:
             ran = await bench.run(unit, hooks, lambda done, total: None)
-            record = record_of(unit, "accuracy", ran, trials=len(scores), seconds=clock(began))
+            record = record_of(unit, labelled.material.spec.metric, ran, trials=len(scores), seconds=clock(began))
         except Problem as problem:
-            record = record_of(unit, "accuracy", error=as_error(problem), seconds=clock(began))
+            record = record_of(unit, labelled.material.spec.metric, error=as_error(problem), seconds=clock(began))
         line = self._line(unit, subject, record.document())
         if line is None:
             return
@@ -175,16 +175,24 @@ class _Table:
     def _line(self, unit: Unit, subject: Subject, record: dict[str, Any]) -> dict[str, Any] | None:
         """What is written of a unit; ``None`` where the file has it already."""
         kept = {name: value for name, value in record.items() if value not in (None, {}, (), [])}
-        trains = unit.protocol.method is not None and strategy(unit.protocol.method).trains_encoder
+        rate, _, trials = self._search(unit)
         kept |= {
             "key": unit.key,
+            "shots": unit.shots,
             "side": self._options.side,
-            "encoder": next(digest for name, digest in sorted(subject.encoder.files.items()) if name == "model.onnx"),
+            "encoder": subject.encoder.files[MODEL],
             "most_epochs": self._options.epochs,
             "test_limit": self._options.test_limit or 0,
-            "search": self._options.trials if trains else "whole",
+            "search": "none" if rate else trials or "whole",
         }
         return None if _identity(kept) in self._done else kept
+
+
+def _nearest(shots: tuple[int, ...], wanted: int) -> int | Literal["full"]:
+    """What a set has; all its images where it has too few to draw from."""
+    if not shots:
+        return "full"
+    return min(shots, key=lambda own: abs(own - wanted))
 
 
 def _identity(line: dict[str, Any]) -> tuple[Any, ...]:
