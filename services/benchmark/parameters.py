@@ -60,7 +60,11 @@ class BenchmarkParameters(BaseModel):
         None, description="ELEVATER's grid, or few trials by Parzen estimators; absent: the first for heads alone"
     )
     max_trials: int | None = Field(None, ge=1, le=10_000, description="Of one search; the whole search when absent")
-    max_seconds: float | None = Field(None, gt=0, description="Of the whole job; what is not begun by then is skipped")
+    max_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="Of the whole job: searches and trainings end sooner, what is not begun is skipped",
+    )
     test_limit: int | None = Field(
         None, ge=2, description="Images to test on at most, the same for all; all when absent"
     )

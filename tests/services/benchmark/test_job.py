@@ -114,10 +114,7 @@ def test_the_reference_way_takes_the_best_epoch_on_the_test_images_and_tells_the
     assert one["notes"]["last_epoch"] <= one["score"] and ended.result["mode"] == "reference"
 
 
-def test_knowledge_changes_the_prompts_and_is_asked_for_where_it_is_missing(services, colours, submit):
-    job = submit(protocols=["zero-shot-gpt3"])
-    assert run_job(services, job.id) == "failed"
-    assert services.jobs.get(OWNER, job.id).error["code"] == "knowledge-missing"
+def test_knowledge_changes_the_prompts(services, colours, submit):
     said = {"red cat": ["a cat that is red"], "green car": "a car", "old dog": ["a dog", "a dog of old"]}
     with services.artifacts.draft() as draft:
         draft.write(json.dumps(said).encode())
@@ -144,6 +141,12 @@ def test_knowledge_changes_the_prompts_and_is_asked_for_where_it_is_missing(serv
         ({"metric": "coco_ap"}, "metric-misfit", "/parameters/metric"),
         ({"knowledge": "artifact:art_01J9Z3N0V4Q4S3D6B8W2X5Y7ZA"}, "artifact-not-found", "/parameters/knowledge"),
         ({"learning_rate": 0.1}, "hyper-parameters", "/parameters/learning_rate"),
+        ({"templates": ["a {}", "a photo"]}, "template-invalid", "/parameters/templates/1"),
+        ({"suite": "pocket", "templates": ["a {}"]}, "templates-misfit", "/parameters/templates"),
+        ({"protocols": ["zero-shot", "zero-shot-gpt3"]}, "knowledge-missing", "/parameters/knowledge"),
+        ({"suite": "pocket", "protocols": ["zero-shot-wiktionary"]}, "knowledge-missing", "/parameters/knowledge"),
+        ({"protocols": ["linear-probe", {"name": "linear-probe", "method": "full"}]}, "protocol-twice",
+         "/parameters/protocols/1"),
         ({"seeds": list(range(50)), "shots": list(range(1, 21)), "models": ["tiny-open", "tiny-classifier"],
           "protocols": [{"name": f"p{n}", "method": "linear_probe"} for n in range(11)]},
          "benchmark-too-large", "/parameters"),
