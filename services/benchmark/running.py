@@ -83,7 +83,8 @@ class Workbench:
             return await self._zero_shot(unit, watch)
         draw, rows = self._draws.of(unit), None
         if unit.protocol.init == "language":
-            rows = await self._subject.rows(self._material, unit.protocol, self._known(unit.protocol))
+            known = self._known(unit.protocol)
+            rows = await self._subject.rows(self._material, unit.protocol, known, reference=self._reference)
         trains = strategy(str(unit.protocol.method)).trains_encoder
         if not self._features:
             for split in SPLITS:

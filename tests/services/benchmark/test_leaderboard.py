@@ -6,7 +6,7 @@ import math
 import pytest
 
 from services.benchmark.comparison import compare, sign_test
-from services.benchmark.knowledge import ClassKnowledge, pieces, prompts, read_knowledge
+from services.benchmark.knowledge import ClassKnowledge, pieces, pieces_of_toolkit, prompts, read_knowledge
 from services.benchmark.leaderboard import Run, growth, standings
 from services.benchmark.results import Record, cells, parameter_efficiency, t_quantile
 from services.benchmark.winner import Choice, winner_of
@@ -128,6 +128,10 @@ def test_knowledge_files_of_the_toolkit_and_plain_ones_are_read():
     assert known == ClassKnowledge("", "a feline", ("cat", "feline", "carnivore", "entity"), ("one", "two"))
     assert pieces(known, "wordnet_hierarchy", 5) == ("cat feline carnivore",)
     assert pieces(known, "wiki_then_gpt3", 1) == ("one",) and pieces(known, "wiktionary", 5) == ()
+    assert pieces_of_toolkit(known, "wiki_then_gpt3", 5) == pieces_of_toolkit(known, "wiktionary", 5) == (None,)
+    assert pieces_of_toolkit(known, "wiki_and_gpt3", 1) == (None, "one")
+    assert pieces_of_toolkit(ClassKnowledge(), "wordnet_definition", 5) == ("",)
+    assert prompts("cat", ["a {}."], [None, ""]) == ["a cat.", "a cat. ; cat ,"]
     assert read_knowledge('{"cat": "a pet"}', "f")["cat"].sentences == ("a pet",)
     assert prompts("cat", ["a {}."], ["it purrs, softly"]) == ["a cat. ; cat , it purrs , softly"]
     assert prompts("cat", ["a {}.", "one {}"], []) == ["a cat.", "one cat"]
