@@ -52,7 +52,7 @@ def prepare(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -
             "Detection sets are not run by this kind of job",
             f"{spec.name!r} of {chosen.name!r} has boxes; the protocols are of image classification.",
             pointer="/parameters/datasets",
-            remedy="services.benchmark.detection.coco_ap scores detections against its annotations.",
+            remedy="Score what a detector found in it with `sightline benchmark boxes ANNOTATIONS DETECTIONS`.",
         )
     assert spec.source is not None
     cache = settings.cache_dir / "suites"

@@ -112,7 +112,8 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
             "Detection sets are not run by this kind of job",
             f"The sets of {chosen.name!r} have boxes; the protocols are of image classification.",
             pointer="/parameters/suite",
-            remedy=f"Classification suites are {', '.join(_classification())}.",
+            remedy=f"Classification suites are {', '.join(_classification())}. Score what a detector found with "
+            "`sightline benchmark boxes ANNOTATIONS DETECTIONS`.",
         )
     if parameters.metric is not None:
         raise Problem(

@@ -73,7 +73,7 @@ def test_suites_and_protocols_are_listed(run) -> None:  # type: ignore[no-untype
 
 def test_a_fixture_that_differs_is_named_and_fails_the_command(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copy(PARITY / "elevater_hparam.json", tmp_path)
-    assert "13 of 13 cases" in run("verify", "--fixtures", str(tmp_path)).stdout
+    assert "16 of 16 cases" in run("verify", "--fixtures", str(tmp_path)).stdout
     document = json.loads((tmp_path / "elevater_hparam.json").read_text())
     document["runs"][2]["final_wd"] *= 10
     (tmp_path / "elevater_hparam.json").write_text(json.dumps(document))
