@@ -78,4 +78,4 @@ def test_a_fixture_that_differs_is_named_and_fails_the_command(run, tmp_path: Pa
     document["runs"][2]["final_wd"] *= 10
     (tmp_path / "elevater_hparam.json").write_text(json.dumps(document))
     told = run("verify", "--fixtures", str(tmp_path), code=1).stdout
-    assert "search/right_edge" in told and "12 of 13 cases" in told
+    assert "search/right_edge" in told and "15 of 16 cases" in told
