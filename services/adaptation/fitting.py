@@ -22,7 +22,7 @@ from services.adaptation import adapted
 from services.adaptation.adapted import Adapted
 from services.adaptation.examples import Examples, divided, scorer, tensors
 from services.adaptation.head import Epoch, Head, Probe, train_probe
-from services.adaptation.intrinsic import measure, select
+from services.adaptation.intrinsic import Intrinsic, measure, select
 from services.adaptation.memory import halving
 from services.adaptation.normalisation import Moments
 from services.adaptation.pictures import Pictures
@@ -150,7 +150,7 @@ class _Fit:
         return Moments.of(inputs)
 
     def _parts(self, encoder: ImageEncoder) -> str:
-        """The parts of the smallest intrinsic dimension."""
+        """The parts of the smallest intrinsic dimension; the strategy's own where training none of them gains."""
         every, hooks = get_args(Part), self._hooks
         kept = hooks.kept("parts")
         if kept is not None:
@@ -158,18 +158,18 @@ class _Fit:
         if self._validation is None:
             raise SplitError('there are no images to validate "parts": "auto" on; name the parts instead')
         validation = self._validation
-        measured = self._halving(
-            lambda: measure(
-                encoder,
-                self._part,
-                validation,
-                replace(self._recipe, batch_size=self._batch_size),
-                between=hooks.between,
-            )
-        )
+
+        def measured_now() -> list[Intrinsic]:
+            recipe = replace(self._recipe, batch_size=self._batch_size)
+            return measure(encoder, self._part, validation, recipe, between=hooks.between)
+
+        measured = self._halving(measured_now)
         for one in measured:
             hooks.log(f"{one.part}: intrinsic dimension {one.dimension:,} of {one.parameters:,}, score {one.score:.3f}")
         parts = select(measured)
+        if not parts:
+            parts = str(strategy(self._recipe.method).options["parts"])
+            hooks.log(f"no part of the encoder gains on a linear probe: {parts} are trained, as without auto")
         hooks.keep("parts", 0, lambda: {"chosen": torch.tensor([every.index(part) for part in parts.split()])})
         return parts
 

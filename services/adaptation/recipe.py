@@ -28,7 +28,7 @@ class Recipe:
     """What to train and how. With ``learning_rate`` and ``weight_decay`` given there is no search.
 
     ``encoder_rate`` is the encoder's learning rate as a share of the head's, the strategy's own when absent. The
-    toolkit has one rate for both (1.0), at which a few pictures pull an encoder apart before the head is of any use.
+    toolkit has one rate for both (1.0), which is too much for methods that move every weight far.
     ``by`` is the metric that chooses settings, the usual one of the task when absent.
     ``trials`` and ``seconds`` bound the search and the whole fit; a search that is cut short gives its best so far.
     """

@@ -36,4 +36,4 @@ def _apply(encoder: ImageEncoder, options: Options) -> None:
     add_adapters("adapter", encoder, lambda width, first: Adapter(width, int(options["width"]), first))
 
 
-STRATEGY = Strategy("Bottlenecks behind every MLP", _apply, options={"width": WIDTH}, encoder_rate=1e-1)
+STRATEGY = Strategy("Bottlenecks behind every MLP", _apply, options={"width": WIDTH})

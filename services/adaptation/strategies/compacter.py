@@ -65,6 +65,5 @@ def _apply(encoder: ImageEncoder, options: Options) -> None:
 STRATEGY = Strategy(
     "Bottlenecks made of Kronecker products",
     _apply,
-    encoder_rate=1e-1,
     options={"width": BOTTLENECK, "factors": COMPACTER_FACTORS},
 )

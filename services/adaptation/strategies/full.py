@@ -10,4 +10,4 @@ def _apply(encoder: ImageEncoder, options: Options) -> None:
     encoder.requires_grad_(True)
 
 
-STRATEGY = Strategy("Every weight of the encoder is trained", _apply, options={}, encoder_rate=1e-3)
+STRATEGY = Strategy("Every weight of the encoder is trained", _apply, options={}, encoder_rate=1e-1)

@@ -119,7 +119,6 @@ def _apply_released(encoder: ImageEncoder) -> None:
 STRATEGY = Strategy(
     "Kronecker updates of weights",
     _apply,
-    encoder_rate=1e-3,
     options={
         "mode": "corrected",
         "parts": "query value",

@@ -32,6 +32,6 @@ def _apply(encoder: ImageEncoder, options: Options) -> None:
 STRATEGY = Strategy(
     "Low-rank updates of weights",
     _apply,
-    encoder_rate=1e-3,
+    encoder_rate=1e-1,
     options={"rank": LORA_RANK, "alpha": ALPHA, "parts": "query value"},
 )
