@@ -57,7 +57,9 @@ class BenchmarkParameters(BaseModel):
     weight_decay: float | None = Field(None, ge=0, le=1e6, description="Searched when absent")
     epochs: int = Field(50, ge=1, le=10_000, description="Of the last training, at most")
     search: Literal["reference", "optuna"] | None = Field(
-        None, description="ELEVATER's grid, or few trials by Parzen estimators; absent: the first for heads alone"
+        None,
+        description="ELEVATER's grid, or few trials by Parzen estimators; absent: the first for heads alone, "
+        "where max_trials does not cut it short",
     )
     max_trials: int | None = Field(None, ge=1, le=10_000, description="Of one search; the whole search when absent")
     max_seconds: float | None = Field(

@@ -18,6 +18,8 @@ from services.benchmark import adapting, recording
 from services.benchmark import job as jobs
 from services.benchmark.adapting import Data, reference
 from services.benchmark.draws import Draws
+from services.benchmark.parameters import BenchmarkParameters
+from services.benchmark.plan import search_of
 from services.benchmark.registry import SuiteSet
 from services.datasets.package import Stored
 from services.datasets.samples import Sample
@@ -271,3 +273,19 @@ def test_the_last_training_of_the_reference_keeps_the_order_of_the_set():
         patch.setattr(adapting, "train_probe", kept)
         reference(data, recipe, Hooks())
     assert seen == [list(range(10))]
+
+
+@pytest.mark.parametrize(
+    ("asked", "trains", "search"),
+    [
+        ({}, False, ("reference", None)),
+        ({}, True, ("optuna", 8)),
+        ({"max_trials": 5}, False, ("optuna", 5)),
+        ({"max_trials": 90}, False, ("reference", 90)),
+        ({"max_trials": 5, "search": "reference"}, False, ("reference", 5)),
+        ({"max_trials": 5, "mode": "reference"}, True, ("reference", 5)),
+        ({"search": "optuna"}, False, ("optuna", None)),
+    ],
+)
+def test_few_trials_are_not_spent_on_the_smallest_learning_rate(asked, trains, search):
+    assert search_of(BenchmarkParameters(models=["any"], **asked), trains) == search
