@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,14 @@ def test_only_complete_lines_have_a_place_and_newer_results_replace_older():
     assert (first.model, first.place, first.average) == ("m", 1, pytest.approx(0.8))
     assert [job for job, _ in first.cells] == ["job_1", "job_2"]
     assert (second.model, second.place, second.complete) == ("half", None, False)
+
+
+def test_protocols_that_share_only_a_name_have_lines_of_their_own():
+    probe = [record("a", 0.4), record("a", 0.6, shots=20)]
+    lora = [replace(one, method="lora", score=0.9) for one in probe]
+    lines = standings([run(probe, "job_1", "a"), run(lora, "job_2", "a")], ("a",))
+    assert [(line.method, line.shots) for line in lines[2:]] == [("linear_probe", 20), ("linear_probe", 5)]
+    assert len(growth(lines)) == 2
 
 
 def test_the_view_decides_the_order():
