@@ -26,7 +26,7 @@ def test_network_computes_what_the_reference_computes(fixture: Path) -> None:
 
 
 def test_every_published_kind_of_network_has_a_fixture() -> None:
-    assert len(NETWORKS) == 9
+    assert len(NETWORKS) == 11
     assert len(MANIFESTS) == 19
 
 
@@ -101,6 +101,14 @@ def test_unknown_fixture_is_named_and_ends_with_2(tmp_path: Path, capsys: pytest
         verify_fixture(tmp_path)
     assert main([str(tmp_path), str(tmp_path / "absent")]) == 2
     assert "absent" in capsys.readouterr().err
+
+
+def test_input_that_does_not_fit_the_network_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fixture = copied(tmp_path, "focalnet_timm")
+    io = load_file(fixture / "io.safetensors")
+    save_file({**io, "input.image": io["input.image"][:, :2].clone()}, fixture / "io.safetensors")
+    assert main([str(fixture)]) == 2
+    assert "focalnet_timm looks like focalnet, but cannot be computed" in capsys.readouterr().err
 
 
 def test_damaged_fixture_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
