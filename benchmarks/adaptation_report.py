@@ -43,7 +43,7 @@ Way = tuple[str, int]
 
 
 def read(path: Path) -> dict[Way, list[Record]]:
-    """The units of a file by model and side; of a unit that was measured with two encoders, the newer counts."""
+    """The units of a file by model and side; of a unit that was measured several times, the last counts."""
     newest: dict[tuple[Any, ...], tuple[Way, Record]] = {}
     fields = Record.__dataclass_fields__
     for line in map(json.loads, path.read_text().splitlines()):

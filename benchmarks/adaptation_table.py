@@ -17,6 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,7 @@ import torch
 from benchmarks.adaptation_sets import FIXED, NAMES, PROTOCOLS, SETS, LabelledSet, labelled_set
 from models.repository import MODEL
 from services.adaptation.pictures import Pictures
-from services.adaptation.recipe import Hooks, features_of
+from services.adaptation.recipe import Hooks, Recipe, features_of
 from services.adaptation.strategies import strategy
 from services.benchmark.named import Names, parts, resolve
 from services.benchmark.parameters import BenchmarkParameters
@@ -78,10 +79,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=0, help="pixels; the model's own when 0")
     parser.add_argument("--epochs", type=int, default=50, help="of a last training, at most")
     parser.add_argument("--trials", type=int, default=0, help="of a search that trains an encoder; 0: no search")
+    parser.add_argument("--share", type=float, help="of the head's rate for the encoder; each strategy's own if absent")
     parser.add_argument("--test-limit", type=int)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     asyncio.run(_Table(options).run())
+
+
+class Bench(Workbench):
+    """Adapts with a share of the learning rate for the encoder that is not the strategy's own."""
+
+    share: float | None = None
+
+    def _recipe(self, unit: Unit, trains: bool) -> Recipe:
+        return replace(super()._recipe(unit, trains), encoder_rate=self.share)
 
 
 class _Table:
@@ -133,7 +144,7 @@ class _Table:
                     continue
                 told = dict(zip(("learning_rate", "weight_decay", "max_trials"), how, strict=True))
                 with tempfile.TemporaryDirectory(prefix="bench-", dir=self._scratch) as folder:
-                    bench = Workbench(
+                    bench = Bench(
                         subject,
                         labelled.material,
                         package,
@@ -142,6 +153,7 @@ class _Table:
                         lambda: labelled.knowledge,
                         Path(folder),
                     )
+                    bench.share = options.share
                     for unit in left:
                         await self._unit(bench, subject, labelled, unit)
 
@@ -176,10 +188,12 @@ class _Table:
         """What is written of a unit; ``None`` where the file has it already."""
         kept = {name: value for name, value in record.items() if value not in (None, {}, (), [])}
         rate, _, trials = self._search(unit)
+        own = strategy(unit.protocol.method or "linear_probe")
         kept |= {
             "key": unit.key,
             "shots": unit.shots,
             "side": self._options.side,
+            "share": (self._options.share or own.encoder_rate) if own.trains_encoder else 1.0,
             "encoder": subject.encoder.files[MODEL],
             "most_epochs": self._options.epochs,
             "test_limit": self._options.test_limit or 0,
@@ -196,7 +210,7 @@ def _nearest(shots: tuple[int, ...], wanted: int) -> int | Literal["full"]:
 
 
 def _identity(line: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(line[name] for name in ("key", "side", "encoder", "most_epochs", "test_limit", "search"))
+    return tuple(line[name] for name in ("key", "side", "share", "encoder", "most_epochs", "test_limit", "search"))
 
 
 if __name__ == "__main__":
