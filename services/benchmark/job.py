@@ -78,7 +78,7 @@ class _Benchmark:
         if all(record.score is None for record in records):
             raise _nothing(records)
         ctx.step(message="writing the reports")
-        return report.write(records, clock(self._began, self._spent_before))
+        return report.write(records, clock(self._began, self._spent_before), self._state.hashes)
 
     async def _group(self, backend: OnnxBackend, names: Names, dataset: str, group: list[Unit]) -> None:
         """All units of one model and data set; what keeps all of them from running is told of each."""
@@ -86,6 +86,7 @@ class _Benchmark:
         try:
             self._say(f"preparing {dataset}")
             with self._sources.material(dataset) as material, material.open() as package:
+                self._state.hashes[dataset] = material.sha256
                 subject = Subject(backend, names, ctx.settings)
                 bench = Workbench(
                     subject,

@@ -60,6 +60,7 @@ def test_models_times_protocols_times_seeds_are_measured_and_reported(services, 
     made = outputs(services, ended)
     document = json.loads(made["results.json"])
     assert document["suite"] == "dataset:colours" and document["versions"]["torch"]
+    assert len(document["datasets"]["colours"]["sha256"]) == 64
     assert len(document["units"]) == ended.result["units"] == 7 and ended.result["failed"] == 0
     rows = list(csv.DictReader(io.StringIO(made["results.csv"].decode())))
     assert [row["shots"] for row in rows].count("full") == 2
