@@ -155,3 +155,15 @@ def test_changed_adapter_weight_of_one_case_is_beyond_tolerance(tmp_path: Path) 
     save_file(weights, fixture / "baseline_lora.safetensors")
     failed = [comparison.name for comparison in verify_fixture(fixture).comparisons if not comparison.ok]
     assert failed == ["baseline_lora/output"]
+
+
+def test_a_case_that_cannot_be_computed_fails_and_the_others_are_compared(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(PARITY / "kadaptation", tmp_path / "kadaptation"))
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["cases"][1]["num_heads"] = 7
+    (folder / "meta.json").write_text(json.dumps(meta))
+    (folder / meta["cases"][0]["file"]).unlink()
+    report = verify_fixture(folder)
+    failed = {one.name: one.note for one in report.comparisons if not one.ok}
+    assert set(failed) == {f"{case['name']}/case" for case in meta["cases"][:2]}
+    assert all("cannot be computed" in note for note in failed.values()) and len(report.comparisons) > 30
