@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, Stage
-from models.backbones.focalnet import FocalNet, FocalNetConfig
+from models.backbones.focalnet import FocalNet, FocalNetConfig, modulation_map
 from models.backbones.resnet import ResNet, ResNetConfig
 from models.backbones.swin import Swin, SwinConfig
 from models.backbones.vit import Vit, VitConfig
@@ -92,11 +92,21 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if isinstance(self.network, EfficientNetLite):
-            features = self.network.features(images)
-        elif self.config.backbone.num_classes:
-            features = self.network(images)
-        else:
-            features = self.network.pooled(images)
+            return self._projected(self.network.features(images))
+        if self.config.backbone.num_classes:
+            return self._projected(self.network(images))
+        return self._projected(self.network.pooled(images))
+
+    def looking(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features, and of a FocalNet the map ``(B, h, w)`` of where it looked. Raises ``TypeError`` for others."""
+        if not isinstance(self.network, FocalNet):
+            raise TypeError(f"a {self.architecture} has no modulation map")
+        found = self.network.features(images)
+        pooled = found.tokens.mean(dim=(1, 2))
+        features = self.network.classify(pooled) if self.config.backbone.num_classes else pooled
+        return self._projected(features), modulation_map(found.modulator)
+
+    def _projected(self, features: Tensor) -> Tensor:
         if self.projection is not None:
             features = features @ self.projection
         return F.normalize(features, dim=-1) if self.config.unit else features

@@ -193,6 +193,11 @@ class Settings(BaseSettings):
         return self.data_dir / "suites"
 
     @property
+    def sets_dir(self) -> Path:
+        """Data sets that ``sightline datasets build`` made, a folder each."""
+        return self.data_dir / "sets"
+
+    @property
     def run_dir(self) -> Path:
         """Sockets, process ids, metric files: empty after a clean stop."""
         return self.data_dir / "run"

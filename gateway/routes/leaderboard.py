@@ -87,9 +87,10 @@ async def compare(
 def _leaderboard(
     services: JobServices, owner: str, asked: str, view: View, mode: Mode, shots: int | None
 ) -> dict[str, Any]:
-    name, datasets = _suite(services, owner, asked)
+    name, datasets, beside = _suite(services, owner, asked)
     runs = [run for run in _runs(services, owner) if run.suite == name and run.mode == mode]
-    lines = leaderboard.standings(reversed(runs), datasets, view)
+    lines = leaderboard.standings(reversed(runs), datasets, view, beside)
+    measured = {cell.dataset for line in lines for _, cell in line.cells}
     curves = leaderboard.growth(lines)
     if shots is not None:
         lines = leaderboard.placed([line for line in lines if line.shots == (None if shots < 0 else shots)])
@@ -98,7 +99,7 @@ def _leaderboard(
         "suite": name,
         "view": view,
         "mode": mode,
-        "datasets": list(datasets),
+        "datasets": [*datasets, *(one for one in beside if one in measured)],
         "data": [_standing(line) for line in lines],
         "curves": [
             {
@@ -111,13 +112,14 @@ def _leaderboard(
     }
 
 
-def _suite(services: JobServices, owner: str, asked: str) -> tuple[str, tuple[str, ...]]:
-    """The suite as results call it, and the data sets of its average."""
+def _suite(services: JobServices, owner: str, asked: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The suite as results call it, the data sets of its average, and those beside it."""
     if not registry.is_own(asked):
-        return asked, registry.suite(asked).averaged
+        found = registry.suite(asked)
+        return asked, found.averaged, tuple(one.name for one in found.datasets if not one.in_average)
     store = dataset_store(services.settings, services.engine, services.artifacts)
     name = store.get(owner, asked.removeprefix(registry.OWN)).name
-    return f"{registry.OWN}{name}", (name,)
+    return f"{registry.OWN}{name}", (name,), ()
 
 
 def _runs(services: JobServices, owner: str) -> Iterator[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +21,21 @@ def append_linear_head(
     into: Path,
     *,
     normalize: bool = False,
+    keep: Sequence[str] = (),
 ) -> None:
     """Write ``encoder`` with ``logits = features @ weight.T + bias`` as its outputs ``logits`` and ``features``.
 
-    ``weight`` ``(C, D)``, ``bias`` ``(C,)``; ``normalize`` scales the features to unit length first. Outputs of the
-    encoder other than ``features`` go, and with them whatever only they need. Raises :class:`ModelError` when the
-    encoder has no such output or another width.
+    ``weight`` ``(C, D)``, ``bias`` ``(C,)``; ``normalize`` scales the features to unit length first. Of the encoder's
+    other outputs those in ``keep`` stay; the rest go, and with them whatever only they need. Raises
+    :class:`ModelError` when the encoder has no such output or another width.
     """
     model = onnx.load(encoder)
     graph = model.graph
-    found = [output for output in graph.output if output.name == features]
-    if not found:
-        raise ModelError(
-            f"{encoder.name} has no output {features!r}", f"its outputs are {', '.join(o.name for o in graph.output)}"
-        )
-    width = found[0].type.tensor_type.shape.dim[-1].dim_value
+    there = {output.name: output for output in graph.output}
+    missing = [name for name in (features, *keep) if name not in there]
+    if missing:
+        raise ModelError(f"{encoder.name} has no output {missing[0]!r}", f"its outputs are {', '.join(there)}")
+    width = there[features].type.tensor_type.shape.dim[-1].dim_value
     if width and width != weight.shape[1]:
         raise ModelError(f"the head takes {weight.shape[1]} features, {encoder.name} gives {width}")
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
@@ -50,10 +51,10 @@ def append_linear_head(
         graph.node.append(helper.make_node("LpNormalization", [features], [head[2]], axis=-1, p=2))
         source = head[2]
     graph.node.append(helper.make_node("Gemm", [source, *head[:2]], ["logits"], name="head", transB=1))
-    batch = found[0].type.tensor_type.shape.dim[0].dim_param or "batch"
+    batch = there[features].type.tensor_type.shape.dim[0].dim_param or "batch"
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, len(bias)])
     del graph.output[:]
-    graph.output.extend([logits, found[0]])
+    graph.output.extend([logits, there[features], *(there[name] for name in keep)])
     _drop_dead_nodes(graph)
     onnx.checker.check_model(model)
     onnx.save(model, into)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from models.backbones.focalnet import modulation_map
 from models.catalog.builders import Build, Files
 from models.checkpoint import fitting, load, read_state
+from models.encoders import encoder_files, encoder_of
 from models.errors import ModelError
 from models.export.minilm import UNUSED, tokens
 from models.export.onnx import Axis, Signature, agreement, export, verify
@@ -68,7 +69,7 @@ def read_pocket(weights: Path, expected: str) -> PocketUniCL:
 
 
 def build_image(job: Build) -> Files:
-    """``options``: ``weights`` is the sha256 of the weights."""
+    """``options``: ``weights`` is the sha256 of the weights. The tower goes along as a network, for training."""
     model = read_pocket(WEIGHTS, str(job.options["weights"]))
     job.progress("export", 0, 2)
     target = job.scratch / "model.onnx"
@@ -78,7 +79,8 @@ def build_image(job: Build) -> Files:
     shapes = [(1, SIZE, SIZE), (2, SIZE, SIZE), (5, SIZE, SIZE), (2, SIZE + 32, SIZE)]
     verify(tower, [(pictures(*shape),) for shape in shapes], IMAGE, target, TOLERANCE)
     job.progress("verify", 2, 2)
-    return {"model.onnx": target, LICENCE.name: LICENCE}
+    encoder = encoder_of(model.image, with_head=True, unit=True)
+    return {"model.onnx": target, **encoder_files(encoder, job.scratch), LICENCE.name: LICENCE}
 
 
 def build_text(job: Build) -> Files:

@@ -62,27 +62,34 @@ class Adapted(nn.Module):
 
 
 class Served(nn.Module):
-    """The exported form: merged where the strategy allows it, the head folded into one linear layer."""
+    """The exported form: merged where the strategy allows it, the head folded into one linear layer.
 
-    def __init__(self, encoder: ImageEncoder, weight: Tensor, bias: Tensor) -> None:
+    ``looking``: with the modulation map of a FocalNet beside it.
+    """
+
+    def __init__(self, encoder: ImageEncoder, weight: Tensor, bias: Tensor, *, looking: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
+        self.looking = looking
         self.fc = nn.Linear(weight.shape[1], weight.shape[0])
         with torch.no_grad():
             self.fc.weight.copy_(weight)
             self.fc.bias.copy_(bias)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(B, C)`` and features ``(B, D)``."""
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Logits ``(B, C)``, features ``(B, D)`` and, where it is ``looking``, the map ``(B, h, w)``."""
+        if self.looking:
+            features, looked = self.encoder.looking(image)
+            return self.fc(features), features, looked
         features = self.encoder(image)
         return self.fc(features), features
 
 
-def served(model: Adapted) -> tuple[Served, bool]:
+def served(model: Adapted, *, looking: bool = False) -> tuple[Served, bool]:
     """The exported form of a trained model on the CPU, and whether the encoder is the plain network again."""
     encoder, plain = merged(model.encoder)
     weight, bias = copy.deepcopy(model.head).cpu().folded()
-    return Served(encoder, weight, bias).eval(), plain
+    return Served(encoder, weight, bias, looking=looking).eval(), plain
 
 
 def save_adapter(model: Adapted, path: Path, metadata: Mapping[str, str]) -> None:

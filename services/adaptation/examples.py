@@ -14,6 +14,7 @@ from torch import Tensor
 from services.adaptation.head import Inputs
 from services.adaptation.pictures import Pictures
 from services.benchmark.metrics import METRICS
+from services.datasets.splits import SplitError, validation_split
 
 if TYPE_CHECKING:
     from services.adaptation.recipe import Recipe
@@ -75,3 +76,29 @@ def one_hot(examples: Examples, classes: int) -> NDArray[np.int64]:
     for row, own in enumerate(examples.labels):
         table[row, list(own)] = 1
     return table
+
+
+def divided(train: Examples, validation: Examples | None, recipe: Recipe) -> tuple[Examples, Examples, Examples | None]:
+    """Everything there is to learn from; while settings are chosen, what of it trains and what validates.
+
+    Raises :class:`SplitError` where there is too little.
+    """
+    if recipe.multilabel and validation is not None and not any(validation.labels):
+        validation = None  # nothing to score on, and nothing to learn from but what is absent
+    everything = train if validation is None else train.joined(validation)
+    if len(everything) < 2:
+        raise SplitError("one image is not enough to train on; use at least two")
+    if not any(train.labels):
+        raise SplitError("no training image has a label")
+    if validation is not None:
+        return everything, train, validation
+    try:
+        fit_rows, val_rows = validation_split(train.labels, recipe.classes)
+        part = train.rows(fit_rows)
+        if len(part) < 2 or not any(part.labels):
+            raise SplitError("too few images are left to train on beside those for validation")
+    except SplitError:
+        if recipe.learning_rate is None or recipe.weight_decay is None:
+            raise
+        return everything, train, None
+    return everything, part, train.rows(val_rows)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from services.adaptation.encoders import open_encoder
 from services.adaptation.features import FeatureExtractor
 from services.adaptation.fitting import evaluate, fit
 from services.adaptation.following import Follower
+from services.adaptation.normalisation import fitted_rows
 from services.adaptation.publishing import ADAPTER, Outcome, figures_of, publish
 from services.adaptation.recipe import Fitted, Recipe
 from services.adaptation.search import open_search
@@ -36,27 +38,44 @@ from services.errors import Kind, Problem
 from services.jobs.context import JobContext
 from services.jobs.kinds.finetune import FinetuneParameters, maker_note, note_of
 from services.media.intake import Limits
+from services.runtime.backend import Backend
 from services.runtime.onnx import OnnxBackend
 
 TRIALS_OF_ENCODERS = 8
 """Of a search that trains the encoder each time, unless the request says otherwise."""
 
 
-def run(ctx: JobContext[FinetuneParameters]) -> Mapping[str, Any]:
-    """See :class:`services.jobs.kinds.finetune.FinetuneParameters`."""
+@dataclass(frozen=True, slots=True)
+class Language:
+    """Where a language-aware head starts: the models that must be loaded, and a row for every class."""
+
+    models: tuple[str, ...]
+    rows: Callable[[Backend], Awaitable[NDArray[np.float32]]]
+
+
+def run(
+    ctx: JobContext[FinetuneParameters], language: Language | None = None, metric: str | None = None
+) -> Mapping[str, Any]:
+    """See :class:`services.jobs.kinds.finetune.FinetuneParameters`.
+
+    ``language`` in place of the encoder's own open-vocabulary model and the templates, ``metric`` in place of the
+    usual one of the task.
+    """
     threads = torch.get_num_threads()
     if not strategy(ctx.parameters.method).trains_encoder:
         # Matrices this small are faster on one thread, and other jobs want the cores.
         torch.set_num_threads(1)
     try:
-        return asyncio.run(_Finetune(ctx).go())
+        return asyncio.run(_Finetune(ctx, language, metric).go())
     finally:
         torch.set_num_threads(threads)
 
 
 class _Finetune:
-    def __init__(self, ctx: JobContext[FinetuneParameters]) -> None:
+    def __init__(self, ctx: JobContext[FinetuneParameters], language: Language | None, metric: str | None) -> None:
         self._ctx = ctx
+        self._language = language
+        self._metric = metric
         self._parameters = ctx.parameters
         services = ctx.services
         self._datasets = dataset_store(ctx.settings, services.engine, services.artifacts)
@@ -83,7 +102,9 @@ class _Finetune:
         """The models this job runs; loading more would cost a worker memory for nothing."""
         encoder = self._parameters.model
         needed = [encoder]
-        if self._parameters.init == "language":
+        if self._parameters.init == "language" and self._language is not None:
+            needed += self._language.models
+        elif self._parameters.init == "language":
             cards = [found.card for found in installed(self._ctx.settings.models_dir) if found.card is not None]
             for card in language_models(cards, encoder):
                 assert card.pipeline is not None
@@ -138,8 +159,11 @@ class _Finetune:
         if language:
             assert features is not None
             ctx.step(message="embedding the class names")
-            rows = await class_rows(backend, parameters.model, dataset.classes, parameters.templates)
-            text = torch.from_numpy(_scaled(rows, features.train.features))
+            if self._language is not None:
+                rows = await self._language.rows(backend)
+            else:
+                rows = await class_rows(backend, parameters.model, dataset.classes, parameters.templates)
+            text = torch.from_numpy(fitted_rows(rows, features.train.features))
         if features is not None and not self._strategy.trains_encoder:
             return features, text
         return await asyncio.to_thread(as_pictures, ctx, package, chosen, extractor), text
@@ -166,6 +190,7 @@ class _Finetune:
             batch_size=parameters.batch_size,
             optimizer=parameters.optimizer,
             encoder_rate=parameters.encoder_rate,
+            by=self._metric,
         )
 
     def _fit(self, splits: Splits, recipe: Recipe, text: torch.Tensor | None, encoder: ImageEncoder | None) -> Fitted:
@@ -225,12 +250,3 @@ def _as_problems() -> Any:
             pointer="/parameters/learning_rate",
             remedy="Use a smaller learning rate, or leave it out to have one searched.",
         ) from error
-
-
-def _scaled(rows: NDArray[np.float32], features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Class rows for raw features, made fit for the head's normalised channels and brought to unit length.
-
-    The head divides every channel by its deviation; a row that is to give the same score must be multiplied by it.
-    """
-    rows = rows * features.std(axis=0)
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12), np.float32)

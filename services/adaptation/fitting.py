@@ -20,17 +20,18 @@ from torch import Tensor
 from models.encoders import ImageEncoder
 from services.adaptation import adapted
 from services.adaptation.adapted import Adapted
-from services.adaptation.examples import Examples, scorer, tensors
+from services.adaptation.examples import Examples, divided, scorer, tensors
 from services.adaptation.head import Epoch, Head, Probe, train_probe
-from services.adaptation.intrinsic import measure, select
+from services.adaptation.intrinsic import Intrinsic, measure, select
 from services.adaptation.memory import halving
+from services.adaptation.normalisation import Moments
 from services.adaptation.pictures import Pictures
 from services.adaptation.recipe import Fitted, Hooks, Recipe, device, device_of, features_of, placed
 from services.adaptation.search import Best, Trial, open_search, run
 from services.adaptation.sites import Part
 from services.adaptation.strategies import strategy
 from services.adaptation.strategies.base import checked
-from services.datasets.splits import SplitError, validation_split
+from services.datasets.splits import SplitError
 
 __all__ = ["Examples", "Fitted", "Hooks", "Recipe", "evaluate", "fit", "new_model", "tensors"]
 
@@ -69,14 +70,23 @@ def fit(
     return _Fit(train, validation, recipe, text, hooks, encoder).run()
 
 
-def new_model(examples: Examples, recipe: Recipe, text: Tensor | None, encoder: ImageEncoder | None) -> Head | Adapted:
-    """An untrained head, on an encoder under the recipe's strategy where one is given, on the best device."""
+def new_model(
+    examples: Examples,
+    recipe: Recipe,
+    text: Tensor | None,
+    encoder: ImageEncoder | None,
+    moments: Moments | None = None,
+) -> Head | Adapted:
+    """An untrained head, on an encoder under the recipe's strategy where one is given, on the best device.
+
+    ``moments``: of the encoder's features of the training images, before it is trained.
+    """
     if encoder is None:
         torch.manual_seed(recipe.seed)
-        return Head(examples.features.shape[1], recipe.classes, recipe.head, text)
+        return Head(examples.features.shape[1], recipe.classes, recipe.head, text, moments)
     prepared = adapted.apply(encoder, recipe.method, recipe.options, recipe.seed)
     torch.manual_seed(recipe.seed)
-    head = Head(encoder.dim_out, recipe.classes, recipe.head, text)
+    head = Head(encoder.dim_out, recipe.classes, recipe.head, text, moments)
     return Adapted(prepared, head).to(device())
 
 
@@ -102,9 +112,13 @@ class _Fit:
         self._recipe, self._text, self._hooks, self._encoder = recipe, text, hooks, encoder
         self._begun = time.monotonic() - hooks.spent
         self._batch_size = recipe.batch_size
-        self._everything, self._part, self._validation = _parts(train, validation, recipe)
+        self._train = train
+        self._everything, self._part, self._validation = divided(train, validation, recipe)
+        self._moments: Moments | None = None
 
     def run(self) -> Fitted:
+        if self._recipe.head.channel_bn:
+            self._moments = self._halving(self._moments_of_train)
         if self._recipe.options.get("parts") == "auto" and self._encoder is not None:
             chosen = dict(self._recipe.options) | {"parts": self._parts(self._encoder)}
             self._recipe = replace(self._recipe, options=chosen)
@@ -127,8 +141,16 @@ class _Fit:
             recipe.options,
         )
 
+    def _moments_of_train(self) -> Moments:
+        """Of the training images as they were given, whichever of them validate."""
+        inputs = self._train.inputs
+        if isinstance(inputs, Pictures):
+            assert self._encoder is not None
+            return Moments.of(features_of(self._encoder, inputs, self._batch_size, self._hooks.between))
+        return Moments.of(inputs)
+
     def _parts(self, encoder: ImageEncoder) -> str:
-        """The parts of the smallest intrinsic dimension."""
+        """The parts of the smallest intrinsic dimension; the strategy's own where training none of them gains."""
         every, hooks = get_args(Part), self._hooks
         kept = hooks.kept("parts")
         if kept is not None:
@@ -136,18 +158,18 @@ class _Fit:
         if self._validation is None:
             raise SplitError('there are no images to validate "parts": "auto" on; name the parts instead')
         validation = self._validation
-        measured = self._halving(
-            lambda: measure(
-                encoder,
-                self._part,
-                validation,
-                replace(self._recipe, batch_size=self._batch_size),
-                between=hooks.between,
-            )
-        )
+
+        def measured_now() -> list[Intrinsic]:
+            recipe = replace(self._recipe, batch_size=self._batch_size)
+            return measure(encoder, self._part, validation, recipe, between=hooks.between)
+
+        measured = self._halving(measured_now)
         for one in measured:
             hooks.log(f"{one.part}: intrinsic dimension {one.dimension:,} of {one.parameters:,}, score {one.score:.3f}")
         parts = select(measured)
+        if not parts:
+            parts = str(strategy(self._recipe.method).options["parts"])
+            hooks.log(f"no part of the encoder gains on a linear probe: {parts} are trained, as without auto")
         hooks.keep("parts", 0, lambda: {"chosen": torch.tensor([every.index(part) for part in parts.split()])})
         return parts
 
@@ -239,7 +261,7 @@ class _Fit:
     ) -> tuple[Head | Adapted, Iterator[Epoch]]:
         """A new model and the epochs of its training."""
         recipe = self._recipe
-        model = new_model(examples, recipe, self._text, self._encoder)
+        model = new_model(examples, recipe, self._text, self._encoder, self._moments)
         where = device_of(model)
         inputs, labels = tensors(examples, recipe)
         validation, score_of = None, None
@@ -276,26 +298,3 @@ def _features(encoder: ImageEncoder, part: Examples | None, recipe: Recipe, hook
     if part is None or not isinstance(part.inputs, Pictures):
         return part
     return Examples(features_of(encoder, part.inputs, recipe.batch_size, hooks.between), part.labels)
-
-
-def _parts(train: Examples, validation: Examples | None, recipe: Recipe) -> tuple[Examples, Examples, Examples | None]:
-    """Everything there is to learn from; while settings are chosen, what of it trains and what validates."""
-    if recipe.multilabel and validation is not None and not any(validation.labels):
-        validation = None  # nothing to score on, and nothing to learn from but what is absent
-    everything = train if validation is None else train.joined(validation)
-    if len(everything) < 2:
-        raise SplitError("one image is not enough to train on; use at least two")
-    if not any(train.labels):
-        raise SplitError("no training image has a label")
-    if validation is not None:
-        return everything, train, validation
-    try:
-        fit_rows, val_rows = validation_split(train.labels, recipe.classes)
-        part = train.rows(fit_rows)
-        if len(part) < 2 or not any(part.labels):
-            raise SplitError("too few images are left to train on beside those for validation")
-    except SplitError:
-        if recipe.learning_rate is None or recipe.weight_decay is None:
-            raise
-        return everything, train, None
-    return everything, part, train.rows(val_rows)

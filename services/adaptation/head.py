@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from services.adaptation.normalisation import Moments
+
 LogitScale = Literal["none", "clip", "ln_cls", "pretrained"]
 CLIP_LOG_SCALE = math.log(1 / 0.07)
 
@@ -30,15 +32,36 @@ class HeadConfig:
     pretrained_log_scale: float = CLIP_LOG_SCALE
 
 
+class Standard(nn.Module):
+    """``(B, D)`` features by fixed means and deviations."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, moments: Moments) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(moments.mean))
+        self.register_buffer("scale", torch.from_numpy(moments.scale))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features - self.mean) * self.scale
+
+
 class Head(nn.Module):
     """``(B, D) float32`` features to ``(B, C)`` logits."""
 
     logit_scale: Tensor
 
-    def __init__(self, dim: int, classes: int, config: HeadConfig, text: Tensor | None = None) -> None:
-        """``text`` ``(C, D)``: unit rows that the linear layer starts from, with bias 0."""
+    def __init__(
+        self, dim: int, classes: int, config: HeadConfig, text: Tensor | None = None, moments: Moments | None = None
+    ) -> None:
+        """``text`` ``(C, D)``: unit rows that the linear layer starts from, with bias 0.
+
+        ``moments``: of the training features, which come first where they are given; the toolkit has none.
+        """
         super().__init__()
         self.config = config
+        self.standard = nn.Identity() if moments is None else Standard(moments)
         self.channel_bn = nn.BatchNorm1d(dim, affine=False) if config.channel_bn else nn.Identity()
         self.linear = nn.Linear(dim, classes)
         start = {"none": 0.0, "clip": CLIP_LOG_SCALE, "pretrained": config.pretrained_log_scale}
@@ -50,7 +73,7 @@ class Head(nn.Module):
                 self.linear.bias.zero_()
 
     def forward(self, features: Tensor) -> Tensor:
-        features = self.channel_bn(features)
+        features = self.channel_bn(self.standard(features))
         if self.config.normalize:
             features = functional.normalize(features, dim=-1)
         logits: Tensor = self.logit_scale.exp() * self.linear(features)
@@ -71,6 +94,9 @@ class Head(nn.Module):
             assert mean is not None and var is not None
             weight = weight * (var + self.channel_bn.eps).rsqrt()
             bias = bias - weight @ mean
+        if isinstance(self.standard, Standard):
+            weight = weight * self.standard.scale
+            bias = bias - weight @ self.standard.mean
         return (scale * weight).detach(), (scale * bias).detach()
 
 

@@ -31,6 +31,8 @@ from services.jobs.kinds.finetune import FAMILY, FinetuneParameters, check_name,
 
 ADAPTER = "adapter.safetensors"
 LABELS = "labels.txt"
+MAP = "modulation"
+"""The output by which a FocalNet tells where it looked."""
 _BATCH = Axis("batch", 1, 4096)
 _SIDES = {2: Axis("height", 32, 4096), 3: Axis("width", 32, 4096)}
 
@@ -74,11 +76,12 @@ def publish(ctx: JobContext[FinetuneParameters], folder: Path, base: Card, datas
 def _export(model: Adapted, base: Card, target: Path) -> None:
     """The whole network, with its updates merged; verified against PyTorch at three batch sizes."""
     assert base.image is not None and base.embedding is not None
-    final, _ = served(model)
+    kept = tuple(spec.name for spec in _kept(base, model))
+    final, _ = served(model, looking=MAP in kept)
     free = {0: _BATCH}
     if base.inputs and base.inputs[0].shape[2:] == (-1, -1):
         free |= _SIDES
-    signature = Signature((base.image.input,), ("logits", base.embedding), {base.image.input: free})
+    signature = Signature((base.image.input,), ("logits", base.embedding, *kept), {base.image.input: free})
     side = base.image.size
     generator = torch.Generator().manual_seed(0)
 
@@ -93,7 +96,8 @@ def _append(head: Head, encoder: Path, base: Card, target: Path, adapter: Path, 
     """The served graph with another head, compared with the trained head on the graph's own features."""
     assert base.image is not None and base.embedding is not None
     weight, bias = (np.ascontiguousarray(part.cpu().numpy()) for part in head.folded())
-    append_linear_head(encoder, base.embedding, weight, bias, target)
+    kept = [spec.name for spec in _kept(base, head)]
+    append_linear_head(encoder, base.embedding, weight, bias, target, keep=kept)
     save_file({"head.weight": weight, "head.bias": bias}, adapter, metadata)
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
     side = base.image.size
@@ -104,6 +108,17 @@ def _append(head: Head, encoder: Path, base: Card, target: Path, adapter: Path, 
     worst = float(np.abs(logits - expected).max())
     if not worst <= 1e-3 * max(1.0, float(np.abs(expected).max())):  # so that NaN does not pass
         raise RuntimeError(f"the exported model differs from the trained one by {worst:g}")
+
+
+def _kept(base: Card, model: Head | Adapted) -> list[TensorSpec]:
+    """The outputs of ``base`` that its adapted form has too, beside logits and features.
+
+    A graph that gets another head keeps all of them; a network that was trained knows how to make the map alone.
+    """
+    others = [spec for spec in base.outputs if spec.name not in ("logits", base.logits, base.embedding)]
+    if isinstance(model, Head):
+        return others
+    return [spec for spec in others if spec.name == MAP and model.encoder.architecture == "focalnet"]
 
 
 def figures_of(version: Path) -> dict[str, Any]:
@@ -142,7 +157,7 @@ def _measured(ctx: JobContext[FinetuneParameters], dataset: Dataset, outcome: Ou
         )
     if splits.test is not None and not math.isnan(test):
         rows, value = len(splits.test), round(test, 4)
-        error = round(math.sqrt(max(test * (1 - test), 0.0) / rows), 4)
+        error = round(math.sqrt(max(test * (1 - test), 0.0) / rows), 4) if metric == "accuracy" else None
         found.append(
             Measurement(dataset=f"{dataset.name} test", metric=metric, value=value, n=rows, error=error, source=job)
         )
@@ -175,6 +190,7 @@ def _card(ctx: JobContext[FinetuneParameters], base: Card, dataset: Dataset, out
         outputs=(
             TensorSpec(name="logits", datatype="FP32", shape=(-1, len(dataset.classes))),
             next(spec for spec in base.outputs if spec.name == base.embedding),
+            *_kept(base, outcome.fitted.model),
         ),
         image=base.image,
         label_set=LABELS,

@@ -29,6 +29,7 @@ class Recipe:
 
     ``encoder_rate`` is the encoder's learning rate as a share of the head's, the strategy's own when absent. The
     toolkit has one rate for both (1.0), at which a few pictures pull an encoder apart before the head is of any use.
+    ``by`` is the metric that chooses settings, the usual one of the task when absent.
     ``trials`` and ``seconds`` bound the search and the whole fit; a search that is cut short gives its best so far.
     """
 
@@ -49,10 +50,11 @@ class Recipe:
     batch_size: int = 64
     optimizer: Optimizer = "sgd"
     encoder_rate: float | None = None
+    by: str | None = None
 
     @property
     def metric(self) -> str:
-        return "11point_mAP" if self.multilabel else "accuracy"
+        return self.by or ("11point_mAP" if self.multilabel else "accuracy")
 
 
 @dataclass(slots=True)

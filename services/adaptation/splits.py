@@ -35,7 +35,7 @@ class Splits:
 
 
 def choose(ctx: JobContext[FinetuneParameters], package: Package, dataset: Dataset) -> Chosen:
-    """The samples of every split, few of them where shots were asked for.
+    """The samples of every split, few of them where shots were asked for; those are all that is learnt from then.
 
     Raises ``dataset-split`` without training images and ``too-few-images`` where a class has fewer than the shots.
     What is odd but no reason to stop goes to the job's log.
@@ -58,6 +58,7 @@ def choose(ctx: JobContext[FinetuneParameters], package: Package, dataset: Datas
         )
     if ctx.parameters.shots is not None:
         chosen["train"] = _few(chosen["train"], dataset, ctx.parameters.shots, ctx.parameters.seed)
+        chosen["val"] = []
     _tell_of_small_classes(ctx, chosen, dataset)
     return chosen
 

@@ -34,17 +34,6 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class SuiteRecipe(Recipe):
-    """A recipe whose settings are chosen by the data set's own metric."""
-
-    by: str = "accuracy"
-
-    @property
-    def metric(self) -> str:
-        return self.by
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What an adaptation came to: test probabilities ``(N, C)``, and the settings that won.
 
@@ -73,30 +62,13 @@ class Data:
     rows: Array | None = None
     encoder: ImageEncoder | None = None
 
-    def standardized(self) -> Data:
-        """Features by mean and deviation of the training images; rows for names stand as they are."""
-        mean = self.train.features.mean(axis=0)
-        scale = 1 / np.maximum(self.train.features.std(axis=0), 1e-6)
-
-        def moved(part: Examples) -> Examples:
-            return Examples(np.asarray((part.features - mean) * scale, np.float32), part.labels)
-
-        validation = None if self.validation is None else moved(self.validation)
-        return replace(self, train=moved(self.train), validation=validation, test=moved(self.test))
-
     @property
     def text(self) -> Tensor | None:
         return None if self.rows is None else torch.from_numpy(self.rows)
 
 
-def strict(data: Data, recipe: SuiteRecipe, hooks: Hooks) -> Outcome:
-    """Raises what :func:`services.adaptation.fitting.fit` raises.
-
-    Features are brought to mean 0 and deviation 1 by the training images first. The head's batch norm does the same
-    while it trains; what it keeps for later use lags behind when a few batches are all the training there is.
-    """
-    if data.encoder is None:
-        data = data.standardized()
+def strict(data: Data, recipe: Recipe, hooks: Hooks) -> Outcome:
+    """Raises what :func:`services.adaptation.fitting.fit` raises."""
     fitted = fit(data.train, data.validation, recipe, data.text, hooks, data.encoder)
     score = None if np.isnan(fitted.validation_score) else fitted.validation_score
     return Outcome(
@@ -109,7 +81,7 @@ def strict(data: Data, recipe: SuiteRecipe, hooks: Hooks) -> Outcome:
     )
 
 
-def reference(data: Data, recipe: SuiteRecipe, hooks: Hooks, *, merge: bool = True) -> Outcome:
+def reference(data: Data, recipe: Recipe, hooks: Hooks, *, merge: bool = True) -> Outcome:
     """``merge`` false: the last training leaves out the validation images too, as the toolkit does for one shot.
 
     Raises :class:`SplitError`, and ``FloatingPointError`` when the last training diverges.
@@ -134,16 +106,7 @@ def reference(data: Data, recipe: SuiteRecipe, hooks: Hooks, *, merge: bool = Tr
     return Outcome(probs, best.learning_rate, best.weight_decay, epochs, trainable, score, {"last_epoch": last})
 
 
-def fitted_rows(rows: Array, features: Array) -> Array:
-    """Class rows for raw features, made fit for the head's normalised channels and brought to unit length.
-
-    The head divides every channel by its deviation; a row that is to give the same score must be multiplied by it.
-    """
-    scaled = rows * features.std(axis=0)
-    return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True).clip(1e-12), np.float32)
-
-
-def _search(data: Data, part: Examples, held_out: Examples, recipe: SuiteRecipe, hooks: Hooks) -> Best:
+def _search(data: Data, part: Examples, held_out: Examples, recipe: Recipe, hooks: Hooks) -> Best:
     if recipe.learning_rate is not None and recipe.weight_decay is not None:
         return Best(recipe.learning_rate, recipe.weight_decay, 0.0, 0)
     most = recipe.trials
@@ -171,7 +134,7 @@ def _epochs(
     model: Model,
     examples: Examples,
     watched: Examples,
-    recipe: SuiteRecipe,
+    recipe: Recipe,
     learning_rate: float,
     weight_decay: float,
     epochs: int,
@@ -205,6 +168,6 @@ def _lenient(score: Callable[[Tensor], float]) -> Callable[[Tensor], float]:
     return value_of
 
 
-def _probabilities(model: Model, examples: Examples, recipe: SuiteRecipe) -> Array:
+def _probabilities(model: Model, examples: Examples, recipe: Recipe) -> Array:
     found: Array = probabilities(model, placed(examples.inputs, device_of(model)), recipe.batch_size).numpy()
     return found

@@ -6,7 +6,7 @@ A maker is a function without parameters that gives ``(path, split, class index,
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,11 @@ def make(spec: SuiteSet, maker: str, into: Path) -> None:
             f"{spec.name!r} comes with {(error.name or str(error)).partition('.')[0]!r}, which is not there.",
             remedy="Install scikit-learn and scikit-image beside the platform, or leave the data set out.",
         ) from error
+    write(spec, pictures, into)
+
+
+def write(spec: SuiteSet, pictures: Iterable[Picture], into: Path) -> None:
+    """The package of ``pictures``, in ``into``."""
     with tempfile.TemporaryDirectory(prefix="builtin-", dir=into.parent) as folder:
         checked = []
         for path, split, label, pixels in pictures:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
@@ -21,21 +20,16 @@ from safetensors.numpy import save
 from services.adaptation.recipe import Hooks
 from services.adaptation.search import Trial
 from services.adaptation.strategies import strategy
-from services.benchmark import preparing, registry
-from services.benchmark.knowledge import ClassKnowledge, read_knowledge
 from services.benchmark.named import Names, parts, resolve
 from services.benchmark.parameters import BenchmarkParameters
 from services.benchmark.plan import Unit, search_of, units
-from services.benchmark.preparing import Material
 from services.benchmark.recording import as_error, clock, record_of
-from services.benchmark.registry import SuiteSet
 from services.benchmark.reports import Report, probabilities_name
 from services.benchmark.results import Record
 from services.benchmark.running import Workbench
+from services.benchmark.sources import Sources
 from services.benchmark.state import SEARCH_TRIALS, State, trial_key
 from services.benchmark.subjects import Subject
-from services.datasets.opening import dataset_store
-from services.datasets.store import DatasetStore
 from services.errors import Kind, Problem
 from services.jobs.context import JobContext
 from services.runtime.onnx import OnnxBackend
@@ -52,8 +46,8 @@ class _Benchmark:
     def __init__(self, ctx: JobContext[BenchmarkParameters]) -> None:
         self._ctx = ctx
         self._parameters = ctx.parameters
-        self._suite = ctx.parameters.suite
-        self._specs = self._suite_sets()
+        self._sources = Sources(ctx, ctx.parameters, self._fetching)
+        self._specs = self._sources.sets
         self._plan = list(units(self._parameters, tuple(self._specs)))
         self._weights = {unit.key: self._weight(unit) for unit in self._plan}
         saved = ctx.load_checkpoint()
@@ -61,12 +55,11 @@ class _Benchmark:
         self._began = time.monotonic()
         self._spent_before = self._state.seconds
         self._lines = ctx.stream("units.jsonl")
-        self._known: dict[str, Mapping[str, ClassKnowledge]] = {}
 
     async def go(self) -> dict[str, Any]:
         ctx = self._ctx
         names = {model: resolve(ctx.settings.models_dir, model) for model in self._parameters.models}
-        report = Report(ctx, self._suite, self._specs, self._plan, names)
+        report = Report(ctx, self._sources.suite, self._specs, self._plan, names)
         left = [unit for unit in self._plan if unit.key not in self._state.done]
         if left:
             needed = [part for unit in left for part in parts(ctx.settings.models_dir, names[unit.model])]
@@ -88,7 +81,7 @@ class _Benchmark:
         ctx = self._ctx
         try:
             self._say(f"preparing {dataset}")
-            with self._material(dataset) as material, material.open() as package:
+            with self._sources.material(dataset) as material, material.open() as package:
                 subject = Subject(backend, names, ctx.settings)
                 bench = Workbench(
                     subject,
@@ -96,7 +89,7 @@ class _Benchmark:
                     package,
                     self._parameters,
                     group,
-                    lambda: self._knowledge(dataset),
+                    lambda: self._sources.knowledge(dataset),
                     ctx.scratch / f"{names.name}-{dataset}",
                 )
                 for unit in group:
@@ -173,60 +166,6 @@ class _Benchmark:
 
     def _metric(self, unit: Unit) -> str:
         return self._specs[unit.dataset].metric
-
-    # Data
-
-    def _suite_sets(self) -> dict[str, SuiteSet]:
-        """By name, in the suite's order."""
-        parameters = self._parameters
-        if registry.is_own(parameters.suite):
-            dataset = self._own_store().get(self._ctx.owner, parameters.suite.removeprefix(registry.OWN))
-            spec = preparing.own_spec(dataset, parameters.metric, tuple(parameters.templates))
-            self._suite = f"{registry.OWN}{dataset.name}"
-            return {spec.name: spec}
-        wanted = None if parameters.datasets is None else tuple(parameters.datasets)
-        return {spec.name: spec for spec in registry.choose(registry.suite(parameters.suite), wanted)}
-
-    def _own_store(self) -> DatasetStore:
-        services = self._ctx.services
-        return dataset_store(self._ctx.settings, services.engine, services.artifacts)
-
-    @contextmanager
-    def _material(self, name: str) -> Iterator[Material]:
-        parameters, settings, spec = self._parameters, self._ctx.settings, self._specs[name]
-        if not registry.is_own(parameters.suite):
-            yield preparing.prepare(registry.suite(parameters.suite), spec, settings, self._fetching)
-            return
-        store, services = self._own_store(), self._ctx.services
-        dataset = store.get(self._ctx.owner, parameters.suite.removeprefix(registry.OWN))
-        sha256 = services.artifacts.by_id(dataset.artifact_id).sha256
-        cache = settings.cache_dir / "datasets"
-        with store.open(dataset, cache):
-            yield Material(spec, cache / f"{sha256}.zip", sha256)
-
-    def _knowledge(self, name: str) -> Mapping[str, ClassKnowledge]:
-        """What is known of the classes of a data set: what the job brought, else the suite's files."""
-        if name not in self._known:
-            reference = self._parameters.knowledge
-            if reference is not None:
-                with self._ctx.open(reference) as file:
-                    self._known[name] = read_knowledge(file.read(), reference)
-            else:
-                self._known[name] = self._published_knowledge(name)
-        return self._known[name]
-
-    def _published_knowledge(self, name: str) -> Mapping[str, ClassKnowledge]:
-        if registry.is_own(self._parameters.suite):
-            raise Problem(
-                Kind.INVALID,
-                "knowledge-missing",
-                "There is no knowledge of the classes",
-                f"A protocol asks for knowledge, and the job brought none for {name!r}.",
-                pointer="/parameters/knowledge",
-                remedy='Upload a JSON file {"class name": ["sentence", ...]} and send "knowledge": "artifact:{id}".',
-            )
-        chosen = registry.suite(self._parameters.suite)
-        return preparing.suite_knowledge(chosen, self._specs[name], self._ctx.settings, self._fetching)
 
     # Telling
 

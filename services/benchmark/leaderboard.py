@@ -80,9 +80,13 @@ def cell_of(content: Mapping[str, Any]) -> Cell:
     return Cell(**{**known, "seeds": tuple(content["seeds"]), "scores": tuple(content["scores"])})
 
 
-def standings(runs: Iterable[Run], datasets: Sequence[str], view: View = "score") -> list[Standing]:
+def standings(
+    runs: Iterable[Run], datasets: Sequence[str], view: View = "score", beside: Sequence[str] = ()
+) -> list[Standing]:
     """Lines over ``datasets``, best first; of a cell that several jobs have, the newest counts (``runs`` oldest first).
 
+    ``beside`` are sets that are shown and outside of the average; a line that has no others is averaged over them, and
+    has no place.
     ``view`` ``score`` sorts by the average, ``parameters`` by efficiency, ``shots`` by few shots first, then score.
     """
     newest: dict[Way, dict[str, tuple[str, Cell]]] = {}
@@ -90,7 +94,11 @@ def standings(runs: Iterable[Run], datasets: Sequence[str], view: View = "score"
         for cell in run.cells:
             way = (cell.model, cell.protocol, cell.shots)
             newest.setdefault(way, {})[cell.dataset] = (run.job, cell)
-    lines = [_line(way, own, datasets) for way, own in newest.items() if any(name in own for name in datasets)]
+    lines = [
+        _line(way, own, datasets, beside)
+        for way, own in newest.items()
+        if any(name in own for name in (*datasets, *beside))
+    ]
     lines.sort(key=_order(view))
     return placed(lines)
 
@@ -114,8 +122,10 @@ def growth(lines: Iterable[Standing]) -> list[Growth]:
     return found
 
 
-def _line(way: Way, own: Mapping[str, tuple[str, Cell]], datasets: Sequence[str]) -> Standing:
-    kept = tuple(own[name] for name in datasets if name in own)
+def _line(way: Way, own: Mapping[str, tuple[str, Cell]], datasets: Sequence[str], beside: Sequence[str]) -> Standing:
+    counted = tuple(own[name] for name in datasets if name in own)
+    others = tuple(own[name] for name in beside if name in own)
+    kept = counted or others
     first = kept[0][1]
     average = fmean(cell.mean for _, cell in kept)
     trainable = fmean(cell.trainable for _, cell in kept)
@@ -130,8 +140,8 @@ def _line(way: Way, own: Mapping[str, tuple[str, Cell]], datasets: Sequence[str]
         stderr=math.sqrt(sum(cell.stderr**2 for _, cell in kept)) / len(kept),
         efficiency=parameter_efficiency(average, trainable),
         trainable=trainable,
-        complete=len(kept) == len(datasets),
-        cells=kept,
+        complete=len(counted) == len(datasets),
+        cells=(*counted, *others),
     )
 
 

@@ -56,15 +56,16 @@ def _shots(axes: Any, table: Sequence[Cell]) -> bool:
     """A line a protocol; zero-shot is a level line."""
     highest = max((cell.shots or 0 for cell in table), default=0)
     drawn = False
-    for (model, protocol), points in curves(table).items():
-        label = f"{model}, {protocol}"
+    for number, ((model, protocol), points) in enumerate(curves(table).items()):
+        label, colour = f"{model}, {protocol}", f"C{number % 10}"
         if set(points) == {0}:
-            axes.axhline(100 * points[0], linestyle="--", linewidth=1, label=label)
+            axes.axhline(100 * points[0], linestyle="--", linewidth=1, label=label, color=colour)
             continue
         places = sorted((2 * highest if shots < 0 else shots, score) for shots, score in points.items())
-        axes.plot([x for x, _ in places], [100 * y for _, y in places], marker="o", label=label)
+        axes.plot([x for x, _ in places], [100 * y for _, y in places], marker="o", label=label, color=colour)
         drawn = True
-    axes.set(xlabel="images of a class (all images at the right end)", ylabel="score, mean over data sets (%)")
+    whole = " (all images at the right end)" if any(cell.shots is None for cell in table) else ""
+    axes.set(xlabel=f"images of a class{whole}", ylabel="score, mean over data sets (%)")
     axes.legend(fontsize="small")
     return drawn
 

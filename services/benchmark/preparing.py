@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import cast
 
 from models.locking import locked
-from services.benchmark import builtin
+from services.benchmark import builtin, pictographs
 from services.benchmark.fetching import Follow, bring
 from services.benchmark.knowledge import ClassKnowledge, read_knowledge
-from services.benchmark.registry import Builtin, Example, MetricName, Published, Suite, SuiteSet, SuiteTask
+from services.benchmark.registry import Builtin, Example, MetricName, Pictographs, Published, Suite, SuiteSet, SuiteTask
 from services.datasets.archive import ArchiveLimits
 from services.datasets.importing import import_archive
 from services.datasets.package import Package
@@ -112,6 +112,8 @@ def _make(chosen: Suite, spec: SuiteSet, settings: Settings, into: Path, follow:
     match spec.source:
         case Builtin(maker=maker):
             builtin.make(spec, maker, partial)
+        case Pictographs() as source:
+            builtin.write(spec, pictographs.drawings(spec, source, settings.sets_dir), partial)
         case Example(file=name):
             _import(_example(name), spec, settings, partial)
         case Published() as source:

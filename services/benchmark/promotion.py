@@ -8,17 +8,19 @@ from typing import Any
 import orjson
 
 from services.adaptation import finetune
-from services.benchmark import preparing, registry
-from services.benchmark.named import resolve
+from services.adaptation.finetune import Language
+from services.benchmark.named import parts, resolve
 from services.benchmark.parameters import BenchmarkParameters
 from services.benchmark.protocols import Protocol
 from services.benchmark.results import Cell, Record
+from services.benchmark.sources import Sources
+from services.benchmark.subjects import Array, Subject
 from services.benchmark.winner import Choice, winner_of
-from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.jobs.context import JobContext
 from services.jobs.kinds.finetune import FinetuneParameters
 from services.jobs.kinds.promote import PromoteParameters
+from services.runtime.backend import Backend
 
 
 def run(ctx: JobContext[PromoteParameters]) -> Mapping[str, Any]:
@@ -31,24 +33,33 @@ def run(ctx: JobContext[PromoteParameters]) -> Mapping[str, Any]:
     record = best_draw([Record.of(unit) for unit in document["units"]], cell)
     protocol = Protocol.model_validate(document["protocols"][cell.protocol])
     benchmark = BenchmarkParameters.model_validate(document["parameters"])
-    dataset, templates = _dataset(ctx, benchmark, cell)
+    sources = Sources(ctx, benchmark, lambda name, done, total: ctx.step())
+    spec = sources.sets[cell.dataset]
     names = resolve(ctx.settings.models_dir, cell.model)
     parameters = FinetuneParameters(
-        dataset=dataset,
+        dataset=sources.adopted(cell.dataset).id,
         model=names.encoder,
         method=str(protocol.method),
         name=asked.name,
         options=protocol.options,
         init=protocol.init,
-        templates=list(templates),
+        templates=list(spec.templates),
         shots=cell.shots,
         learning_rate=record.learning_rate or None,
         weight_decay=record.weight_decay if record.learning_rate else None,
         epochs=benchmark.epochs,
         seed=record.seed,
     )
-    made = finetune.run(ctx.with_parameters(parameters))
-    return {**made, "benchmark": job.id, "protocol": cell.protocol, "benchmark_score": cell.mean}
+
+    async def rows(backend: Backend) -> Array:
+        known = sources.knowledge(cell.dataset) if protocol.knowledge is not None else None
+        with sources.material(cell.dataset) as material:
+            return await Subject(backend, names, ctx.settings).rows(material, protocol, known)
+
+    language = Language(parts(ctx.settings.models_dir, names), rows)
+    made = finetune.run(ctx.with_parameters(parameters), language, spec.metric)
+    told = {"protocol": cell.protocol, "benchmark_score": cell.mean, "benchmark_draw": record.score}
+    return {**made, "benchmark": job.id, **told}
 
 
 def best_draw(records: list[Record], cell: Cell) -> Record:
@@ -76,16 +87,3 @@ def _results(ctx: JobContext[PromoteParameters], job_id: str) -> dict[str, Any]:
         f"The job {job_id} has no results.json.",
         remedy="Run the benchmark again.",
     )
-
-
-def _dataset(
-    ctx: JobContext[PromoteParameters], benchmark: BenchmarkParameters, cell: Cell
-) -> tuple[str, tuple[str, ...]]:
-    """The data set as the key's own (a suite's is taken over under the suite's name), and its templates."""
-    if registry.is_own(benchmark.suite):
-        return benchmark.suite.removeprefix(registry.OWN), tuple(benchmark.templates)
-    chosen = registry.suite(benchmark.suite)
-    [spec] = registry.choose(chosen, (cell.dataset,))
-    material = preparing.prepare(chosen, spec, ctx.settings, lambda name, done, total: ctx.step())
-    store = dataset_store(ctx.settings, ctx.services.engine, ctx.services.artifacts)
-    return store.adopt(ctx.owner, f"{chosen.name}-{spec.name}", material.file).id, spec.templates

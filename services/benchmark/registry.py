@@ -61,6 +61,15 @@ class Builtin(_Strict):
     maker: str
 
 
+class Pictographs(_Strict):
+    """Drawn from what ``sightline datasets build pictographs`` made; see :mod:`services.benchmark.pictographs`."""
+
+    kind: Literal["pictographs"]
+    train: tuple[str, ...] = Field(min_length=1, description="Styles whose drawings are for training")
+    test: tuple[str, ...] = Field(min_length=1, description="Styles whose drawings are for testing")
+    by: Literal["name", "category"] = "name"
+
+
 class Example(_Strict):
     """An archive under ``examples/data`` of the source tree."""
 
@@ -96,7 +105,7 @@ class SuiteSet(_Strict):
     synonyms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     knowledge: Knowledge = Knowledge()
-    source: Annotated[Published | Builtin | Example, Field(discriminator="kind")] | None = None
+    source: Annotated[Published | Builtin | Pictographs | Example, Field(discriminator="kind")] | None = None
     in_odinw13: bool = False
     evaluated_on: Literal["val", "minival", "test"] = "test"
     few_shot: FewShot | None = None

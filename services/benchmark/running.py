@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from services.adaptation.examples import Examples, one_hot
+from services.adaptation.normalisation import fitted_rows
 from services.adaptation.pictures import Pictures
-from services.adaptation.recipe import SEARCH_EPOCHS, Hooks
+from services.adaptation.recipe import SEARCH_EPOCHS, Hooks, Recipe
 from services.adaptation.strategies import strategy
-from services.benchmark.adapting import Data, Outcome, SuiteRecipe, fitted_rows, reference, strict
+from services.benchmark.adapting import Data, Outcome, reference, strict
 from services.benchmark.draws import Draw, Draws, too_few
 from services.benchmark.knowledge import ClassKnowledge
 from services.benchmark.metrics import METRICS, MetricError
@@ -158,10 +159,10 @@ class Workbench:
             return Examples(self._pictures[split].rows(rows), labels)
         return Examples(self._features[split][rows], labels)
 
-    def _recipe(self, unit: Unit, trains: bool) -> SuiteRecipe:
+    def _recipe(self, unit: Unit, trains: bool) -> Recipe:
         parameters = self._parameters
         search, trials = search_of(parameters, trains)
-        return SuiteRecipe(
+        return Recipe(
             classes=len(self._spec.classes),
             multilabel=self._spec.task == "multilabel",
             learning_rate=parameters.learning_rate,

@@ -46,15 +46,21 @@ class Subject:
         self._settings = settings
         self._extractor = FeatureExtractor(backend, names.encoder, settings.cache_dir / "features", limits)
         self.encoder: Card = self._extractor.card
+        self._network: ImageEncoder | None = None
 
     async def features(self, material: Material, package: Package, samples: Sequence[Stored], watch: Watch) -> Array:
         """``(N, D)`` of ``samples``; computed once, then read from the disk."""
         return await self._extractor.extract(package, material.sha256, samples, watch)
 
     def trainable(self) -> ImageEncoder:
-        """The encoder in PyTorch. Raises ``encoder-not-trainable`` where there is only an ONNX file."""
-        folder = self._backend.folder(self.encoder.name, self.encoder.version)
-        return open_encoder(folder, self.encoder, self._settings.models_dir, self._settings.cache_dir)
+        """The encoder in PyTorch, opened once: adaptations work on copies.
+
+        Raises ``encoder-not-trainable`` where there is only an ONNX file.
+        """
+        if self._network is None:
+            folder = self._backend.folder(self.encoder.name, self.encoder.version)
+            self._network = open_encoder(folder, self.encoder, self._settings.models_dir, self._settings.cache_dir)
+        return self._network
 
     def language(self) -> tuple[Card, ZeroShot]:
         """The open-vocabulary model. Raises ``no-language-model`` where there is none."""

@@ -30,8 +30,13 @@ def print_cells(result: Mapping[str, Any]) -> None:
     ]
     columns = ("data set", "model", "protocol", "shots", "metric", "score", "95 % over seeds", "trained")
     table(columns, rows, right=("shots", "score", "95 % over seeds", "trained"))
+    units: dict[str, list[str]] = {}
     for error in result.get("errors", ()):
-        console(errors=True).print(f"{error['unit']}: {error.get('detail', error.get('title', ''))}")
+        told = " ".join(filter(None, (error.get("detail") or error.get("title", ""), error.get("remedy"))))
+        units.setdefault(told, []).append(error["unit"])
+    for told, own in units.items():
+        more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+        console(errors=True).print(f"{own[0]}{more}: {told}")
 
 
 def print_leaderboard(found: Leaderboard) -> None:

@@ -36,7 +36,7 @@ def build(
     from models.pictographs.collect import collect
 
     settings = settings_with(data_dir=data_dir)
-    folder = into or settings.data_dir / "sets" / name.value
+    folder = into or settings.sets_dir / name.value
     with progress_bars(silent=json) as bar:
         summary = collect(folder, settings.cache_dir, bar(name.value), clipart=clipart)
     if json:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from models.backbones.efficientnet_lite import EfficientNetLiteConfig, Stage
 from models.backbones.focalnet import FocalNetConfig
@@ -40,14 +41,25 @@ def build(architecture: str, seed: int = 0) -> ImageEncoder:
     return ImageEncoder(EncoderConfig(BACKBONES[architecture])).eval()
 
 
+class _Looking(nn.Module):
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encoder.looking(image)
+
+
 @cache
-def _exported(architecture: str) -> tuple[bytes, bytes, bytes]:
+def _exported(architecture: str, looking: bool) -> tuple[bytes, bytes, bytes]:
     """ONNX file, description and weights of :func:`build`."""
     encoder = build(architecture)
-    signature = Signature(("image",), ("features",), {"image": {0: Axis("batch", 1, 256)}})
+    outputs = ("features", "modulation") if looking else ("features",)
+    signature = Signature(("image",), outputs, {"image": {0: Axis("batch", 1, 256)}})
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "model.onnx"
-        export(encoder, (torch.randn(3, 3, SIDE, SIDE),), signature, target)
+        network = _Looking(encoder) if looking else encoder
+        export(network, (torch.randn(3, 3, SIDE, SIDE),), signature, target)
         files = encoder_files(encoder, Path(scratch))
         weights = files["encoder.safetensors"]
         description = files["encoder.json"]
@@ -55,9 +67,11 @@ def _exported(architecture: str) -> tuple[bytes, bytes, bytes]:
         return target.read_bytes(), description, weights.read_bytes()
 
 
-def install(root: Path, architecture: str, name: str) -> Card:
-    """Put :func:`build` into a repository as a model that can be trained."""
-    onnx_file, description, weights = _exported(architecture)
+def install(root: Path, architecture: str, name: str, *, looking: bool = False) -> Card:
+    """Put :func:`build` into a repository as a model that can be trained; ``looking``: with a FocalNet's map."""
+    onnx_file, description, weights = _exported(architecture, looking)
+    features = TensorSpec(name="features", datatype="FP32", shape=(-1, build(architecture).dim_out))
+    looked = TensorSpec(name="modulation", datatype="FP32", shape=(-1, SIDE // 8, SIDE // 8))
     card = Card(
         name=name,
         task="embed-image",
@@ -65,7 +79,7 @@ def install(root: Path, architecture: str, name: str) -> Card:
         title="Tiny encoder",
         description="Random weights, for tests",
         inputs=(TensorSpec(name="image", datatype="FP32", shape=(-1, 3, SIDE, SIDE)),),
-        outputs=(TensorSpec(name="features", datatype="FP32", shape=(-1, build(architecture).dim_out)),),
+        outputs=(features, looked) if looking else (features,),
         image=ImagePreprocess(size=SIDE, resize=SIDE),
         embedding="features",
         licence=Licence(spdx="CC0-1.0", attribution="Random numbers made by the tests"),

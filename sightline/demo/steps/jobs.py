@@ -45,7 +45,7 @@ def batch(stage: Stage) -> None:
     ]
     content = b"\n".join(orjson.dumps(line) for line in lines)
     sent = ok(stage.http.post("/v1/artifacts", params={"name": "photos.jsonl"}, content=content), 201).json()
-    job = _run(stage, "batch", {"input": f"artifact:{sent['id']}"})
+    job = run_job(stage, "batch", {"input": f"artifact:{sent['id']}"})
     check(job["result"]["succeeded"] == len(lines), f"every line has an answer, the result says {job['result']}")
     [results] = [made for made in job["artifacts"] if made["name"] == "results.jsonl"]
     rows = [orjson.loads(line) for line in ok(stage.http.get(results["url"])).content.splitlines()]
@@ -59,7 +59,7 @@ def batch(stage: Stage) -> None:
 
 def finetune(stage: Stage) -> None:
     """A head on the frozen image encoder, started from the class names, tuned, exported, live."""
-    job = _run(stage, "finetune", {"dataset": "clothes", "model": "efficientnet-lite2", "name": "my-clothes"})
+    job = run_job(stage, "finetune", {"dataset": "clothes", "model": "efficientnet-lite2", "name": "my-clothes"})
     scores = job["result"]["scores"]
     stage.say(f"{job['result']['model']} version {job['result']['version']}: {scores}")
     check(scores["test accuracy"] >= 0.8, f"the test accuracy is {scores['test accuracy']:.0%}, 80 % were expected")
@@ -84,7 +84,7 @@ def _test_photos() -> dict[str, bytes]:
         return {name: bundle.read(name) for name in sorted(bundle.namelist()) if name.startswith("test/")}
 
 
-def _run(stage: Stage, kind: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def run_job(stage: Stage, kind: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Submit a job and follow it to its end with a bar. Raises :class:`Wrong` unless it succeeds."""
     job: dict[str, Any] = ok(stage.http.post("/v1/jobs", json={"kind": kind, "parameters": parameters}), 202).json()
     end = time.monotonic() + JOB_SECONDS

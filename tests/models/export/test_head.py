@@ -44,6 +44,21 @@ def test_the_old_head_is_gone(encoder, tmp_path):
     assert "fc" not in [weight.name for weight in onnx.load(tmp_path / "new.onnx").graph.initializer]
 
 
+def test_other_outputs_stay_where_they_are_kept(tmp_path):
+    path = tmp_path / "looking.onnx"
+    path.write_bytes(tiny_models.looking())
+    images = RNG.standard_normal((2, 3, 32, 48)).astype(np.float32)
+    append_linear_head(path, "features", WEIGHT, BIAS, tmp_path / "new.onnx", keep=["modulation"])
+    old, new = run(path, images), run(tmp_path / "new.onnx", images)
+    assert list(new) == ["logits", "features", "modulation"] and new["logits"].shape == (2, 3)
+    np.testing.assert_array_equal(new["modulation"], old["modulation"])
+    append_linear_head(path, "features", WEIGHT, BIAS, tmp_path / "bare.onnx")
+    assert list(run(tmp_path / "bare.onnx", images)) == ["logits", "features"]
+    assert "grey" not in [weight.name for weight in onnx.load(tmp_path / "bare.onnx").graph.initializer]
+    with pytest.raises(ModelError, match="no output 'heat'"):
+        append_linear_head(path, "features", WEIGHT, BIAS, tmp_path / "new.onnx", keep=["heat"])
+
+
 def test_a_head_that_does_not_fit_is_refused_with_both_widths(encoder, tmp_path):
     with pytest.raises(ModelError, match=r"takes 5 features.*gives 8"):
         append_linear_head(encoder, "features", np.ones((3, 5), np.float32), BIAS, tmp_path / "new.onnx")

@@ -76,21 +76,21 @@ def test_a_fit_that_was_killed_goes_on_to_the_same_weights(phase: str, at: int) 
 def test_a_diverged_trial_counts_as_nothing_and_the_search_goes_on() -> None:
     scores, told = [], []
     hooks = Hooks(on_trial=lambda trial, score: scores.append((trial, score)), log=told.append)
-    broken = Recipe(3, method="full", search="optuna", trials=3, search_epochs=1, epochs=1, batch_size=8)
+    broken = Recipe(3, method="full", search="optuna", trials=3, search_epochs=3, epochs=1, batch_size=8)
     real = fitting._Fit._best_epoch
 
-    def first_is_not_finite(self, trial):
-        if trial.number == 0:
+    def second_is_not_finite(self, trial):
+        if trial.number == 1:
             raise FloatingPointError("the loss is nan in epoch 1")
         return real(self, trial)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting._Fit, "_best_epoch", first_is_not_finite)
+        patch.setattr(fitting._Fit, "_best_epoch", second_is_not_finite)
         fitted = fit(stripes(), None, broken, None, hooks, tiny_encoders.build("vit"))
     assert [trial.number for trial, _ in scores] == [0, 1, 2]
-    assert scores[0][1] == 0.0 and max(score for _, score in scores[1:]) > 0.0
-    assert told == ["trial 1 failed and counts as 0: the loss is nan in epoch 1"]
-    assert fitted.learning_rate in {trial.learning_rate for trial, _ in scores[1:]}
+    assert scores[1][1] == 0.0 and scores[0][1] > 0.0
+    assert told == ["trial 2 failed and counts as 0: the loss is nan in epoch 1"]
+    assert fitted.learning_rate in {trial.learning_rate for trial, _ in (scores[0], scores[2])}
 
 
 def test_batch_halves_where_memory_runs_out_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,17 +44,37 @@ def test_a_subspace_has_orthonormal_directions() -> None:
 
 def test_every_part_is_measured_once_and_the_best_are_chosen() -> None:
     encoder, half = tiny_encoders.build("vit"), noise()
-    recipe = Recipe(2, search_epochs=1, batch_size=8, learning_rate=0.05)
+    recipe = Recipe(2, search_epochs=3, batch_size=8)
     measured = measure(encoder, half, half, recipe, dimensions=(2, 8))
     assert {one.part for one in measured} == {"query", "key", "value", "output", "mlp"}
     assert [one.dimension for one in measured] == sorted(one.dimension for one in measured)
-    assert select(measured).split() == [one.part for one in measured[:2]]
+    assert any(one.score > one.probe for one in measured)
+
+
+def test_half_of_the_parts_is_chosen_and_none_that_gains_nothing() -> None:
+    gaining = [Intrinsic("key", 10, 0.5, 0.7, ((1, 0.7),)), Intrinsic("value", 10, 0.5, 0.7, ((4, 0.7),))]
+    idle = [Intrinsic(part, 10, 0.5, 0.5, ()) for part in ("query", "output", "mlp")]
+    assert select([*gaining, *idle]) == "key value"
+    assert select([gaining[0], *idle]) == "key"
+    assert select(gaining) == "key"
+    assert select(idle) == ""
+
+
+def test_where_no_part_gains_the_strategys_own_are_trained(monkeypatch) -> None:
+    from services.adaptation import fitting
+
+    monkeypatch.setattr(fitting, "measure", lambda *args, **kwargs: [Intrinsic("mlp", 10, 0.5, 0.5, ())])
+    told = []
+    recipe = Recipe(2, method="lora", options={"parts": "auto"}, learning_rate=0.01, weight_decay=0.0, epochs=1)
+    fitted = fit(noise(), None, recipe, None, Hooks(log=told.append), tiny_encoders.build("vit"))
+    assert fitted.options == {"parts": "query value"} and "no part of the encoder gains" in told[-1]
 
 
 def test_parts_auto_is_replaced_by_what_was_found(monkeypatch) -> None:
     from services.adaptation import fitting
 
-    found = [Intrinsic("output", 10, 0.5, 0.7, ((1, 0.7),)), Intrinsic("key", 10, 0.5, 0.7, ((4, 0.7),))]
+    rest = [Intrinsic(part, 10, 0.5, 0.7, ((9, 0.7),)) for part in ("query", "value")]
+    found = [Intrinsic("output", 10, 0.5, 0.7, ((1, 0.7),)), Intrinsic("key", 10, 0.5, 0.7, ((4, 0.7),)), *rest]
     monkeypatch.setattr(fitting, "measure", lambda *args, **kwargs: found)
     told, kept = [], {}
     recipe = Recipe(2, method="lora", options={"parts": "auto"}, learning_rate=0.01, weight_decay=0.0, epochs=1)

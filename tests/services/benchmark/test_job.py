@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from models.catalog.card import Pipeline
-from services.adaptation import fitting
-from services.benchmark.adapting import fitted_rows
-from services.errors import Kind, Problem
+from services.adaptation.normalisation import fitted_rows
+from services.errors import Problem
 from services.jobs.kinds.promote import PromoteParameters
 from services.jobs.records import Order
 from services.jobs.runner import run_job
@@ -57,28 +56,6 @@ def test_models_times_protocols_times_seeds_are_measured_and_reported(services, 
     assert np.array(entry["predictions"]).shape == (2, 24, 3)
     assert np.allclose(np.sum(entry["predictions"], axis=2), 1, atol=1e-3)
     assert entry["rnd_seeds"] == [0, 1] and entry["n_shot"] == 4 and entry["num_trainable_params"] == few["trainable"]
-
-
-def test_a_search_that_is_killed_goes_on_after_its_last_trial(services, colours, submit, monkeypatch):
-    """As when a worker dies in the middle of a trial: what was scored before is not scored again."""
-    job, begun = submit(protocols=["linear-probe"], max_trials=25), []
-    real = fitting._Fit._best_epoch
-
-    def counted(self, trial):
-        begun.append((trial.learning_rate, trial.weight_decay))
-        if len(begun) == 15:
-            raise Problem(Kind.UNAVAILABLE, "died", "The worker died", retry_after=0.1)
-        return real(self, trial)
-
-    monkeypatch.setattr(fitting._Fit, "_best_epoch", counted)
-    ended = finish(services, job)
-    [cell] = ended.result["cells"]
-    assert begun[14] == begun[15] and len(set(begun)) == len(begun) - 1
-    [line] = outputs(services, ended)["units.jsonl"].splitlines()
-    assert len(json.loads(line)["search"]) == len(set(begun))
-    monkeypatch.undo()
-    whole = finish(services, submit(protocols=["linear-probe"], max_trials=25))
-    assert whole.result["cells"][0]["mean"] == cell["mean"]
 
 
 def test_a_unit_that_cannot_be_run_says_why_and_the_others_go_on(services, colours, submit):

@@ -54,6 +54,14 @@ def test_only_complete_lines_have_a_place_and_newer_results_replace_older():
     assert (second.model, second.place, second.complete) == ("half", None, False)
 
 
+def test_sets_outside_of_the_average_are_shown_and_not_counted():
+    board = run([record("a", 0.9), record("b", 0.1), record("b", 0.8, protocol="alone")])
+    first, second = standings([board], ("a",), beside=("b",))
+    assert (first.place, first.average) == (1, pytest.approx(0.9))
+    assert [cell.dataset for _, cell in first.cells] == ["a", "b"]
+    assert (second.protocol, second.place, second.average) == ("alone", None, pytest.approx(0.8))
+
+
 def test_the_view_decides_the_order():
     heavy = [record(name, 0.8, protocol="full", trainable=90_000_000) for name in "ab"]
     light = [record(name, 0.7, protocol="probe", shots=20) for name in "ab"]

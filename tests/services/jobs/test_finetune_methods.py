@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from models.repository import read_card, verify_version
 from services.adaptation.encoders import open_encoder
+from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.jobs import events as job_events
@@ -23,8 +24,11 @@ from services.jobs.kinds.finetune import FinetuneParameters
 from services.jobs.records import Order
 from services.jobs.runner import run_job
 from services.jobs.services import JobServices
+from services.media.picture import Picture
+from services.runtime.backend import Options
 from services.runtime.onnx import OnnxBackend
 from services.settings import Settings
+from services.stages import Stages
 from services.storage.database import upgrade
 from tests.support import tiny_encoders, tiny_models
 from tests.support.tiny_encoders import SIDE
@@ -120,6 +124,34 @@ async def test_a_merged_adapter_serves_and_is_kilobytes_to_keep(services, datase
         await backend.close()
     with torch.no_grad():
         np.testing.assert_allclose(encoder(torch.from_numpy(images)).numpy(), served, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "bitfit"])
+def test_a_focalnet_still_tells_where_it_looked(services, dataset, method):
+    tiny_encoders.install(services.settings.models_dir, "focalnet", "tiny-focal", looking=True)
+    finish(services, submit(services, model="tiny-focal", method=method))
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((2, 3, SIDE, SIDE)).astype(np.float32)
+    picture = Picture(Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)), 80, 60, "PNG")
+
+    async def ask():
+        backend = OnnxBackend(services.settings.model_copy(update={"preload": ("tiny-focal", "mine")}))
+        await backend.start()
+        try:
+            maps = [
+                (await backend.infer(name, {"image": images}, outputs=["modulation"])).outputs["modulation"]
+                for name in ("tiny-focal", "mine")
+            ]
+            request = ClassifyRequest([picture], model="mine", explain=True)
+            answer = await Classification(backend, services.settings).classify(request, Options.within(30), Stages())
+            return maps, answer.results[0]
+        finally:
+            await backend.close()
+
+    (before, after), result = asyncio.run(ask())
+    assert after.shape == before.shape and np.array_equal(before, after) == (method == "linear_probe")
+    assert Image.open(io.BytesIO(result.explanation.png)).size == (256, 192)
+    assert {one.label for one in result.predictions} == {"lying", "standing", "none"}
 
 
 def test_an_adapter_that_stays_apart_is_exported_with_the_encoder(services, dataset):
