@@ -121,7 +121,7 @@ def _chosen(file: Path, engine: Engine, reason: str, cosine: float, examples: Se
         metric=f"least cosine of {engine.precision} to float32",
         value=round(cosine, 6),
         n=rows,
-        source="python -m models.convert",
+        source="sightline models convert",
         note="What it costs in accuracy, --pictures or a benchmark job says of pictures of yours",
     )
     return Chosen(file, engine.model_copy(update={"reason": told}), (measured,))
