@@ -63,6 +63,7 @@ class Trained:
         self._set, self._classifier, self._nouns, self._hierarchy = space, classifier, nouns, Hierarchy(nouns)
         self._sides, self._shifts, self._texts = sides, shifts, texts
         self._recipe, self._parameters = recipe or Recipe(), {**SERVED, **changes}
+        self._models: dict[bytes, PhotoUniCL] = {}  # 15 MB each: several methods and tasks ask for the same splits
         self._kept: dict[bytes, Fitted] = {}
 
     def predictor(self, known: Indices) -> Fitted:
@@ -71,8 +72,11 @@ class Trained:
             for other in [one for one in self._kept if one != EVERY.tobytes()]:
                 del self._kept[other]  # splits come one after the other
             own, hidden = self._classifier.only(known), np.setdiff1d(EVERY, known)
-            torch.set_num_threads(1)
-            model, _ = fit(self._set.without(self._drawn(hidden)), own, self._nouns, self._hierarchy, self._recipe)
+            if key not in self._models:
+                torch.set_num_threads(1)
+                drawn = self._set.without(self._drawn(hidden))
+                self._models[key], _ = fit(drawn, own, self._nouns, self._hierarchy, self._recipe)
+            model = self._models[key]
             data = arrays(model, own, self._nouns, self._hierarchy, self._sides, self._shifts)
             self._kept[key] = Fitted(model, data, self._parameters)
         return self._kept[key]

@@ -7,15 +7,18 @@ with the photo sets of :data:`models.unicl_photos.pictures.PHOTOS`. Four minutes
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from models.catalog.labels import label_set
 from models.progress import silent
 from models.sources.fetch import fetch
 from models.unicl_photos.pictures import PHOTOS, STYLES, Features, Shown, crops, pictographs
-from models.unicl_photos.space import Space, unit
+from models.unicl_photos.space import Array, Space, unit
 from models.zero_shot import wordnet
 from models.zero_shot.collect import SOURCE, describe
 from models.zero_shot.nouns import SYNSETS, Hierarchy, Nouns
@@ -47,8 +50,8 @@ def main() -> None:
 
 
 def describe_pictures(
-    sources: list[list[Shown]], features: Features
-) -> tuple[list[str], np.ndarray[tuple[int, int], np.dtype[np.float32]], np.ndarray[tuple[int], np.dtype[np.int32]]]:
+    sources: list[list[Shown]], features: Callable[[list[Image.Image]], Array]
+) -> tuple[list[str], Array, NDArray[np.int32]]:
     """Names of the concepts, unit features of every picture less the mean of its source, and whose each is."""
     concepts = sorted({name for source in sources for name, _ in source})
     place = {name: index for index, name in enumerate(concepts)}
@@ -61,7 +64,7 @@ def describe_pictures(
     return concepts, np.concatenate(rows), owners
 
 
-def read_labels(folder: Path, nouns: Nouns) -> tuple[np.ndarray[tuple[int], np.dtype[np.int32]], list[str], list[str]]:
+def read_labels(folder: Path, nouns: Nouns) -> tuple[NDArray[np.int32], list[str], list[str]]:
     """Every synset that is or subsumes a class of ImageNet, with its name and its description."""
     known = wordnet.read_synsets(folder / "data.noun")
     by_key = wordnet.keys_to_offsets(known)
@@ -74,7 +77,7 @@ def read_labels(folder: Path, nouns: Nouns) -> tuple[np.ndarray[tuple[int], np.d
     return np.array(synsets, np.int32), names, [describe(known, offsets[synset]) for synset in synsets]
 
 
-def usual_senses(names: list[str], nouns: Nouns) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def usual_senses(names: list[str], nouns: Nouns) -> NDArray[np.int32]:
     """The first sense of each name that can be photographed, or -1."""
     place = {lemma: index for index, lemma in enumerate(nouns.lemmas)}
     found = []

@@ -69,7 +69,7 @@ def crops(folder: Path) -> Iterator[Shown]:
         with Image.open(next((folder / "train").rglob(files[note["image_id"]]))) as opened:
             photo = opened.convert("RGB")
         box = (max(0, x - half), max(0, y - half), min(photo.width, x + half), min(photo.height, y + half))
-        yield name.replace("-", " "), photo.crop(tuple(int(edge) for edge in box))
+        yield name.replace("-", " "), photo.crop((int(box[0]), int(box[1]), int(box[2]), int(box[3])))
 
 
 class Features:
@@ -96,12 +96,11 @@ def pixels(picture: Image.Image, card: Card) -> NDArray[np.float32]:
     """``(3, S, S)``: shorter side to the card's ``resize``, the centre cut out, normalised."""
     spec = card.image
     assert spec is not None and spec.resize is not None
-    scale = spec.resize / min(picture.size)
-    resized = picture.resize(
-        (max(spec.resize, round(picture.width * scale)), max(spec.resize, round(picture.height * scale))),
-        Image.Resampling.BICUBIC,
-    )
-    left, top = (resized.width - spec.size) // 2, (resized.height - spec.size) // 2
+    width, height = picture.size
+    shorter = min(width, height)
+    size = (spec.resize * width // shorter, spec.resize * height // shorter)
+    resized = picture.resize(size, Image.Resampling.BICUBIC)
+    left, top = round((size[0] - spec.size) / 2), round((size[1] - spec.size) / 2)
     square = np.asarray(resized.crop((left, top, left + spec.size, top + spec.size)), np.float32) / 255
     normalised = (square - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1), np.float32)
