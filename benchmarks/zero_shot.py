@@ -1,10 +1,11 @@
 """``python -m benchmarks.zero_shot COMMAND``: what ``photo-zero-shot`` is worth, and the numbers that it is made with.
 
-``report`` prints every figure of its card and of docs/models/photo-zero-shot.md; ``choose`` the same comparison on the
-classes that settings are chosen on; ``calibrate`` the card's ``scale``, ``none`` and ``alone``; ``shifts`` makes
+``report`` prints every figure of the cards and of their pages in docs/models; ``choose`` the same comparison on the
+classes that settings are chosen on; ``calibrate`` a card's ``scale``, ``none`` and ``alone``; ``shifts`` makes
 ``models/zero_shot/data/shifts.safetensors`` from folders of photos. Pictures come from folders that are not part of the
 repository: ``--imagenet`` one JPEG a class in the order of the classes, ``--cifar`` one folder a class, ``--data`` the
-sets by name.
+sets by name. With ``--space``, which ``models.unicl_photos.collect`` writes, ``unicl-lite2`` is compared too, trained
+anew for every set of known classes, and ``calibrate`` is about it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from benchmarks.zero_shot_calibration import Kinds, fit_parameters, measure, tri
 from benchmarks.zero_shot_data import Pictures, Reader
 from benchmarks.zero_shot_methods import Baselines, Method, Served, Texts, remembered
 from benchmarks.zero_shot_tasks import CHOOSE, EVERY, REPORT, accuracy, hidden_classes, kind_tasks, kinds
+from benchmarks.zero_shot_unicl import Trained
+from models.catalog.catalog import Catalog
 from models.progress import silent
-from models.repository import read_card
+from models.unicl_photos.space import Space
 from models.zero_shot.build import SHIFTS, read_classifier, read_shifts
 from models.zero_shot.nouns import Hierarchy, Nouns
 from models.zero_shot.texts import embed
@@ -42,6 +45,7 @@ def main() -> None:
     parser.add_argument("--imagenet", type=Path)
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--space", type=Path, help="the training set of unicl-lite2, to compare it too")
     parser.add_argument("--photos", type=Path, nargs="*", default=[], help="folders for `shifts`")
     parser.add_argument("--output", type=Path, default=SHIFTS)
     arguments = parser.parse_args()
@@ -52,7 +56,8 @@ def main() -> None:
         save_file({"sides": np.array(SIDES, np.float32), "shifts": shifts.astype(np.float16)}, arguments.output)
         print(f"{sum(map(len, groups))} photos")
         return
-    Bench(reader, arguments.repository, arguments.imagenet, arguments.cifar, arguments.data).run(arguments.command)
+    bench = Bench(reader, arguments.repository, arguments.imagenet, arguments.cifar, arguments.data, arguments.space)
+    bench.run(arguments.command)
 
 
 def _some(photos: list[Path]) -> list[Path]:
@@ -63,7 +68,15 @@ def _some(photos: list[Path]) -> list[Path]:
 class Bench:
     """Everything that is compared, over one reader."""
 
-    def __init__(self, reader: Reader, repository: Path, imagenet: Path, cifar: Path | None, data: Path | None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        repository: Path,
+        imagenet: Path,
+        cifar: Path | None,
+        data: Path | None,
+        space: Path | None = None,
+    ) -> None:
         self.reader, self.repository, self.cifar, self.data = reader, repository, cifar, data
         self.nouns = Nouns.read()
         self.hierarchy = Hierarchy(self.nouns)
@@ -73,6 +86,10 @@ class Bench:
         paths = sorted(imagenet.glob("n*.JPEG"))
         self.imagenet: Pictures = reader.files("imagenet", paths, range(1000), tuple(self.classifier.names))
         self.sides, self.shifts = read_shifts()
+        self.trained: Trained | None = None
+        if space is not None:
+            parts = (self.classifier, self.nouns, self.sides, self.shifts, self.texts)
+            self.trained = Trained(Space.read(space), *parts)
 
     def served(self, **changes: float) -> Served:
         return Served(self.classifier, self.nouns, self.sides, self.shifts, self.texts, **changes)
@@ -103,7 +120,7 @@ class Bench:
 
     def methods(self) -> dict[str, Method]:
         baselines = Baselines(self.classifier, self.texts, self.imagenet.features.mean(axis=0))
-        return {
+        methods: dict[str, Method] = {
             "ConSE": baselines.conse,
             "weight prediction": baselines.weights,
             "kernel ridge on names": baselines.ridge,
@@ -112,6 +129,10 @@ class Bench:
             "served, subsumed classes do not vote": self.served(class_share=0.0),
             "served, definitions alone": self.served(text_weight=1e-6),
         }
+        if self.trained is not None:
+            methods["unicl-lite2"] = self.trained
+            methods["unicl-lite2, texts alone"] = self.trained.texts_alone
+        return methods
 
     def seen(self) -> None:
         """All class names as free text, which is how a known name behaves when it is typed."""
@@ -124,6 +145,9 @@ class Bench:
         print(f"\nall 1000 names as free text: {accuracy(scores, EVERY):.1f}")
         print(f"the classifier itself: {accuracy(self.imagenet.logits, EVERY):.1f}")
         print(f"rows of 1000 labels whose texts are embedded: {1000 * seconds:.0f} ms CPU")
+        if self.trained is not None:
+            scores = self.trained(EVERY, self.imagenet.labels, self.imagenet)
+            print(f"unicl-lite2, all 1000 names as free text: {accuracy(scores, EVERY):.1f}")
 
     def real(self, *, first: bool) -> None:
         """Whole sets; of CIFAR-10, the pictures of each class up to 100 when choosing and 100 to 300 when reporting."""
@@ -184,7 +208,7 @@ class Bench:
             print(f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")
 
     def calibrate(self) -> None:
-        served = self.served()
+        served = self.trained or self.served()
         done = self._trials(served, "choose")
         parameters = fit_parameters(done)
         print(json.dumps(parameters))
@@ -192,18 +216,23 @@ class Bench:
 
     def calibration(self) -> None:
         """With the parameters that the catalog's card carries."""
-        card = read_card(self.repository / "photo-zero-shot" / "1")
-        assert card.pipeline is not None
-        own = {name: card.pipeline.parameters[name] for name in ("scale", "none", "alone")}
-        done = self._trials(self.served(), "report")
-        print("\n| labels | " + " | ".join(measure(done[:1], **own)) + " |\n" + "|---" * 6 + "|")
-        for name, chosen in (
-            ("all", done), ("unknown to the classifier", [t for t in done if t.novel]),
-            ("known", [t for t in done if not t.novel]),
-        ):  # fmt: skip
-            print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in measure(chosen, **own).values()) + " |")
+        methods: dict[str, Served | Trained] = {"photo-zero-shot": self.served()}
+        if self.trained is not None:
+            methods["unicl-lite2"] = self.trained
+        for model, method in methods.items():
+            pipeline = Catalog.read().entry(model).card.pipeline
+            assert pipeline is not None
+            own = {name: pipeline.parameters[name] for name in ("scale", "none", "alone")}
+            done = self._trials(method, "report")
+            print(f"\n| {model}: labels | " + " | ".join(measure(done[:1], **own)) + " |\n" + "|---" * 6 + "|")
+            for name, chosen in (
+                ("all", done), ("unknown to the classifier", [t for t in done if t.novel]),
+                ("known", [t for t in done if not t.novel]),
+            ):  # fmt: skip
+                values = measure(chosen, **own).values()
+                print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in values) + " |")
 
-    def _trials(self, served: Served, which: str) -> list:  # type: ignore[type-arg]
+    def _trials(self, served: Served | Trained, which: str) -> list:  # type: ignore[type-arg]
         half = CHOOSE if which == "choose" else REPORT
         tasks = kind_tasks(self.nouns, self.hierarchy, half, SEEDS[which])
         below = Kinds(self.nouns, self.hierarchy, served)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from benchmarks.zero_shot_data import Pictures
 from benchmarks.zero_shot_methods import Indices, Served
 from benchmarks.zero_shot_tasks import EVERY, KindTask, splits
+from benchmarks.zero_shot_unicl import Trained
 from models.zero_shot.nouns import Hierarchy, Nouns
-from services.classification.weight_prediction import Evidence
+from services.classification.meanings import Evidence
 
 Array = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ class Trial:
 
 
 def trials(
-    served: Served, imagenet: Pictures, half: Indices, kinds: Sequence[KindTask], below: Kinds, seed: int
+    served: Served | Trained, imagenet: Pictures, half: Indices, kinds: Sequence[KindTask], below: Kinds, seed: int
 ) -> Iterator[Trial]:
     """Trials with the classes and pictures of ``half``."""
     random = np.random.RandomState(seed)
@@ -58,7 +59,7 @@ def trials(
 class Kinds:
     """The classes below a label that names a kind of thing."""
 
-    def __init__(self, nouns: Nouns, hierarchy: Hierarchy, served: Served) -> None:
+    def __init__(self, nouns: Nouns, hierarchy: Hierarchy, served: Served | Trained) -> None:
         self._lexicon = served.predictor(EVERY).lexicon
         self._below = hierarchy.classes_below(nouns.imagenet)
 
@@ -68,7 +69,14 @@ class Kinds:
 
 
 def _trial(
-    served: Served, imagenet: Pictures, known: Indices, chosen: Indices, rest: Indices, random: object, *, novel: bool
+    served: Served | Trained,
+    imagenet: Pictures,
+    known: Indices,
+    chosen: Indices,
+    rest: Indices,
+    random: object,
+    *,
+    novel: bool,
 ) -> Trial:
     assert isinstance(random, np.random.RandomState)
     places = random.permutation(len(chosen))[:PICTURES]
@@ -79,7 +87,7 @@ def _trial(
     return Trial(_evidence(served, known, labels, pictures), truth, novel)
 
 
-def _evidence(served: Served, known: Indices, labels: Sequence[str], pictures: Pictures) -> Evidence:
+def _evidence(served: Served | Trained, known: Indices, labels: Sequence[str], pictures: Pictures) -> Evidence:
     rows = served.rows(known, labels)
     return served.predictor(known).evidence(pictures.features, pictures.logits[:, known], rows, pictures.sides)
 

@@ -1,4 +1,4 @@
-"""A job and an artifact as clients see them."""
+"""A job, an artifact and a page of a list as clients see them."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ def artifact_document(artifact: Artifact) -> dict[str, Any]:
         "job": artifact.job_id,
         "created_at": artifact.created_at,
         "url": f"/v1/artifacts/{artifact.id}/content",
+    }
+
+
+def list_document(documents: Sequence[dict[str, Any]], *, more: bool) -> dict[str, Any]:
+    """One page of a list in OpenAI's form, newest first; ``more``: older ones follow ``last_id``."""
+    return {
+        "object": "list",
+        "data": documents,
+        "has_more": more,
+        "first_id": documents[0]["id"] if documents else None,
+        "last_id": documents[-1]["id"] if documents else None,
     }
 
 

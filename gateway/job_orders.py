@@ -59,7 +59,7 @@ def order(services: JobServices, body: JobBody, key: str | None, traceparent: st
     try:
         parameters = kind.parameters.model_validate_json(sent, strict=True)
     except ValidationError as error:
-        raise _invalid(error, "/parameters") from None
+        raise _invalid(error, "/parameters", body.parameters) from None
     record = Order(
         kind=kind.name,
         queue=kind.queue,
@@ -77,23 +77,42 @@ async def read_as(request: Request, model: type[B]) -> B:
     kind = Exchange.of(request.scope).head.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"application/json" and not kind.endswith(b"+json"):
         unsupported_type(kind, "application/json")
+    sent = parse_json(await read_body(request.receive))
     try:
-        return model.model_validate(parse_json(await read_body(request.receive)))
+        return model.model_validate(sent)
     except ValidationError as error:
-        raise _invalid(error, "") from None
+        raise _invalid(error, "", sent) from None
 
 
-def _invalid(error: ValidationError, base: str) -> Problem:
-    """The first complaint of a validation, with where it is and what stood there."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = [str(part).replace("~", "~0").replace("/", "~1") for part in first["loc"]]
+def _invalid(error: ValidationError, base: str, sent: object) -> Problem:
+    """The first complaint of a validation, with where it is in what was ``sent``.
+
+    A value that may be of several forms has a complaint for each; the one that got furthest into the value tells most.
+    """
+    found = [(_place(one["loc"], one["type"], sent), one["msg"]) for one in error.errors(include_url=False)]
+    first = found[0][0]
+    place, message = max((one for one in found if one[0][: len(first)] == first), key=lambda one: len(one[0]))
+    escaped = [str(part).replace("~", "~0").replace("/", "~1") for part in place]
     return Problem(
         Kind.INVALID,
         "field-invalid",
         "A field is wrong",
-        f"{first['msg']}.",
-        pointer="/".join([base, *place]) or None,
+        f"{message}.",
+        pointer="/".join([base, *escaped]) or None,
     )
+
+
+def _place(location: tuple[int | str, ...], kind: str, sent: Any) -> tuple[int | str, ...]:
+    """The parts of a location that are in the document, or missing from it; others name one of a value's forms."""
+    place: list[int | str] = []
+    for position, part in enumerate(location, 1):
+        listed = isinstance(sent, list) and isinstance(part, int) and part < len(sent)
+        if listed or (isinstance(sent, dict) and part in sent):
+            sent = sent[part]
+        elif not (kind == "missing" and isinstance(sent, dict) and position == len(location)):
+            continue
+        place.append(part)
+    return tuple(place)
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -24,8 +24,11 @@ from models.errors import ModelError
 State = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
-WRAPPERS = ("model", "state_dict", "model_state_dict")
+WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
 """Under which of these a training script puts the weights beside optimizer and schedule, outermost first."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, ``torch.compile`` and Lightning put before every name, sometimes one after the other."""
 
 DEEPEST = 4
 """How many such wrappings one file may have."""
@@ -166,8 +169,8 @@ def _unwrap(content: object, file: str) -> State:
     if strangers:
         raise UnreadableCheckpoint(f"{file} holds things that are no plain tensors: {_listed(strangers)}")
     state = {str(name): tensor for name, tensor in content.items()}
-    while all(name.startswith("module.") for name in state):  # left by DataParallel, sometimes twice
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), ""):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from models.catalog.card import Batching, Card, ImagePreprocess, Measurement, Provenance
 from models.catalog.releases import Release
+from models.export.accuracy import Labelled
 from models.export.precision import Precision
 from models.progress import Progress
 from models.repository import MODEL, sha256
@@ -17,8 +18,8 @@ MAX_BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One conversion: the release, the downloaded file, an empty folder to work in, labels for a 22K head, and the
-    precision to serve it in (see :func:`models.export.precision.choose`)."""
+    """One conversion: the release, the downloaded file, an empty folder to work in, labels for a 22K head, the
+    precision to serve it in (see :func:`models.export.precision.choose`), and pictures to measure its cost on."""
 
     name: str
     release: Release
@@ -27,6 +28,7 @@ class Job:
     progress: Progress
     labels: tuple[str, ...] = ()
     precision: Precision | None = None
+    pictures: Labelled | None = None
 
     @property
     def image(self) -> ImagePreprocess:

@@ -81,6 +81,8 @@ def verify_fixture(path: Path, kinds: Sequence[Kind] = KINDS) -> Report:
         return Report(path.name, kind.name, tuple(kind.run(fixture)))
     except (KeyError, TypeError) as error:
         raise UnknownFixture(f"{path} looks like {kind.name}, but its config or inputs lack {error}") from error
+    except (RuntimeError, AttributeError, IndexError) as error:  # what torch says of inputs that do not fit a network
+        raise UnknownFixture(f"{path} looks like {kind.name}, but cannot be computed: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

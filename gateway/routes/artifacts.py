@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from gateway import openapi
 from gateway.context import context_of
 from gateway.downloads import content_response
-from gateway.job_documents import artifact_document
+from gateway.job_documents import artifact_document, list_document
 from gateway.keys import allow
 from gateway.schemas.artifacts import Artifact, ArtifactList
 from gateway.schemas.jobs import Deleted
@@ -91,15 +91,7 @@ async def list_artifacts(
     store = context_of(request).jobs.artifacts
     found = await asyncio.to_thread(lambda: store.list(caller.key_id, limit=limit + 1, after=after))
     data = [artifact_document(artifact) for artifact in found[:limit]]
-    return _json(
-        {
-            "object": "list",
-            "data": data,
-            "has_more": len(found) > limit,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-        }
-    )
+    return _json(list_document(data, more=len(found) > limit))
 
 
 @router.get("/{artifact_id}", summary="Show an artifact", response_model=Artifact, responses=_ONE)

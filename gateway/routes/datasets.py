@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from gateway import openapi
 from gateway.context import context_of
+from gateway.job_documents import list_document
 from gateway.keys import allow
 from gateway.schemas.datasets import Dataset, DatasetList, SampleList
 from gateway.schemas.jobs import Deleted
@@ -100,15 +101,7 @@ async def list_datasets(
     store = _store(request)
     found = await asyncio.to_thread(lambda: store.list(caller.key_id, limit=limit + 1, after=after))
     data = [_document(dataset) for dataset in found[:limit]]
-    return _json(
-        {
-            "object": "list",
-            "data": data,
-            "has_more": len(found) > limit,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-        }
-    )
+    return _json(list_document(data, more=len(found) > limit))
 
 
 @router.get("/{dataset_id}", summary="Show a data set", response_model=Dataset, responses=_ONE)

@@ -13,7 +13,7 @@ from gateway import job_orders, openapi
 from gateway.context import Context, context_of
 from gateway.downloads import content_response
 from gateway.exchange import Exchange
-from gateway.job_documents import job_document
+from gateway.job_documents import job_document, list_document
 from gateway.keys import allow
 from gateway.schemas.jobs import Deleted, Job, JobBody, JobEventList, JobList, JobState, WebhookLog
 from services.errors import Kind, Problem
@@ -94,15 +94,7 @@ async def list_jobs(
 
     found, outputs = await asyncio.to_thread(read)
     data = [job_document(job, outputs.get(job.id, ()), listed=True) for job in found[:limit]]
-    return _json(
-        {
-            "object": "list",
-            "data": data,
-            "has_more": len(found) > limit,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-        }
-    )
+    return _json(list_document(data, more=len(found) > limit))
 
 
 @router.get("/{job_id}", summary="Show a job", response_model=Job, responses=_ONE)

@@ -33,7 +33,9 @@ class ClassifyBody(Body):
         None, description="A named list of `/v1/label-sets` instead of `labels`", examples=["imagenet-1k"]
     )
     templates: Annotated[list[PlainText], Field(min_length=1, max_length=MAX_TEMPLATES)] | None = Field(
-        None, description="Sentences that `{}` makes of a label; averaged", examples=[["a photo of {}."]]
+        None,
+        description="Sentences that a label fills in at `{}`, averaged; closed-set models have no use for them",
+        examples=[["a photo of {}."]],
     )
     template_set: ModelName | None = Field(
         None, description="Named templates instead of `templates`: `imagenet-81` are CLIP's 80 and the bare name"

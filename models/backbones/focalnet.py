@@ -6,6 +6,7 @@ Parameter names are those of the published checkpoints, so that they load strict
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ FOCAL_FACTOR = 2
 class FocalNetConfig:
     """One FocalNet. Tuples have one entry a stage; kernels of a stage are ``window, window + 2, ...``, one a level.
 
+    ``patch_norm`` is the norm after the stem, which every release has.
+
     Four fields change the answer but no parameter's name or shape, so a checkpoint cannot tell them:
     ``postln`` (norm after the branch, not before), ``normalize_modulator`` (context divided by levels + 1),
     ``stem_padding`` (2 in the classifiers, 3 in the detection backbones, with ``conv_embed``) and ``pad_input``
@@ -38,6 +41,7 @@ class FocalNetConfig:
     in_channels: int = 3
     mlp_ratio: float = 4.0
     conv_embed: bool = False
+    patch_norm: bool = True
     layerscale: bool = False
     layerscale_init: float = 1e-4
     postln: bool = False
@@ -143,7 +147,7 @@ class PatchEmbed(nn.Module):
         else:
             kernel, stride, padding = patch, patch, 0
         self.proj = nn.Conv2d(in_dim, out_dim, kernel, stride=stride, padding=padding)
-        self.norm = nn.LayerNorm(out_dim)
+        self.norm = nn.Identity() if stem and not config.patch_norm else nn.LayerNorm(out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, H', W', C')``."""
@@ -220,18 +224,22 @@ class FocalNet(_Trunk):
 
 
 class FocalNetPyramid(_Trunk):
-    """The detection backbone: four maps, strides 4 to 32, each through its own norm (``norm0`` ... ``norm3``)."""
+    """The detection backbone: a map of each of ``stages_out``, strides 4 to 32, through its own norm (``norm0`` ...).
 
-    def __init__(self, config: FocalNetConfig) -> None:
+    ``None`` gives the maps of all stages.
+    """
+
+    def __init__(self, config: FocalNetConfig, stages_out: Sequence[int] | None = None) -> None:
         super().__init__(config)
-        for stage, dim in enumerate(config.dims):
-            self.add_module(f"norm{stage}", nn.LayerNorm(dim))
+        self.stages_out = tuple(range(len(config.dims)) if stages_out is None else stages_out)
+        for stage in self.stages_out:
+            self.add_module(f"norm{stage}", nn.LayerNorm(config.dims[stage]))
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """``(B, 3, H, W)`` to one ``(B, C_i, H / s_i, W / s_i)`` a stage."""
-        norms = (self.get_submodule(f"norm{stage}") for stage in range(len(self.layers)))
-        return [norm(x).permute(0, 3, 1, 2) for norm, (x, _) in zip(norms, self.stages(images), strict=True)]
+        """``(B, 3, H, W)`` to one ``(B, C_i, H / s_i, W / s_i)`` for each of ``stages_out``."""
+        stages = self.stages(images)
+        return [self.get_submodule(f"norm{stage}")(stages[stage][0]).permute(0, 3, 1, 2) for stage in self.stages_out]
 
 
 def modulation_map(modulator: Tensor) -> Tensor:

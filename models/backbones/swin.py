@@ -21,7 +21,11 @@ NOT_SAME_REGION = -100.0
 
 @dataclass(frozen=True, slots=True)
 class SwinConfig:
-    """One Swin; tuples have one entry a stage. The grid must divide by the window and by two at every merge."""
+    """One Swin; tuples have one entry a stage. The grid must divide by the window and by two at every merge.
+
+    ``absolute_positions``, ``qkv_bias``, ``qk_scale`` (``None``: the root of a head's width, inverted) and
+    ``patch_norm`` are options of the reference that no release changes; ``qk_scale`` changes no name or shape.
+    """
 
     image_size: int = 224
     embed_dim: int = 96
@@ -31,6 +35,10 @@ class SwinConfig:
     patch_size: int = 4
     in_channels: int = 3
     mlp_ratio: float = 4.0
+    absolute_positions: bool = False
+    qkv_bias: bool = True
+    qk_scale: float | None = None
+    patch_norm: bool = True
     drop_path: float = 0.0
     num_classes: int = 0
 
@@ -91,13 +99,13 @@ def shift_mask(side: int, window: int, shift: int) -> Tensor:
 class WindowAttention(nn.Module):
     """Multi-head attention inside windows with a learned bias for every relative position."""
 
-    def __init__(self, dim: int, window: int, heads: int) -> None:
+    def __init__(self, dim: int, window: int, heads: int, config: SwinConfig) -> None:
         super().__init__()
         self.heads = heads
-        self.scale = (dim // heads) ** -0.5
+        self.scale = (dim // heads) ** -0.5 if config.qk_scale is None else config.qk_scale
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         self.register_buffer("relative_position_index", relative_position_index(window))
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
@@ -123,7 +131,7 @@ class SwinBlock(nn.Module):
         self.window = min(side, config.window)
         self.shift = config.window // 2 if shifted and side > config.window else 0
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = WindowAttention(dim, self.window, heads)
+        self.attn = WindowAttention(dim, self.window, heads, config)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
         self.drop_path = DropPath(drop_path)
@@ -163,7 +171,7 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.image_size = config.image_size
         self.proj = nn.Conv2d(config.in_channels, config.embed_dim, config.patch_size, stride=config.patch_size)
-        self.norm = nn.LayerNorm(config.embed_dim)
+        self.norm = nn.LayerNorm(config.embed_dim) if config.patch_norm else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, S, S)`` to ``(B, S / patch, S / patch, C)``; raises ``ValueError`` for another size."""
@@ -199,6 +207,10 @@ class Swin(nn.Module):
         self.config = config
         self.dim_out = config.dims[-1]
         self.patch_embed = PatchEmbed(config)
+        self.absolute_pos_embed: nn.Parameter | None = None
+        if config.absolute_positions:
+            self.absolute_pos_embed = nn.Parameter(torch.empty(1, config.sides[0] ** 2, config.embed_dim))
+            nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
         rates = linear_rates(config.drop_path, config.depths)
         self.layers = nn.ModuleList(Stage(stage, rates[stage], config) for stage in range(len(config.depths)))
         self.norm = nn.LayerNorm(self.dim_out)
@@ -208,6 +220,8 @@ class Swin(nn.Module):
     def stages(self, images: Tensor) -> list[Tensor]:
         """``(B, 3, S, S)`` to each stage's ``(B, h, w, C)`` after its merge."""
         x = self.patch_embed(images)
+        if self.absolute_pos_embed is not None:
+            x = x + self.absolute_pos_embed.unflatten(1, x.shape[1:3])
         outputs = []
         for stage in self.layers:
             x = stage(x)

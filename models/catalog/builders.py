@@ -64,5 +64,8 @@ BUILDERS = {
     "unicl-pocket": Builder("models.pictographs.export:build_pair", EXPORT),
     "unicl-pocket-image": Builder("models.pictographs.export:build_image", EXPORT),
     "unicl-pocket-text": Builder("models.pictographs.export:build_text", EXPORT),
+    "unicl-lite2": Builder("models.unicl_photos.export:build_pair", EXPORT),
+    "unicl-lite2-image": Builder("models.unicl_photos.export:build_image", EXPORT),
+    "unicl-lite2-text": Builder("models.unicl_photos.export:build_text", EXPORT),
     "photo-zero-shot": Builder("models.zero_shot.build:build", ("onnx", "onnxruntime")),
 }

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.catalog.builders import BUILDERS
 from models.catalog.card import Card, Provenance
+from models.catalog.releases import releases
 from models.errors import ModelError, invalid_fields
 from models.sources.lock import LOCK, Source, read_lock
 
@@ -76,6 +77,11 @@ class Catalog:
     def entry(self, name: str) -> Entry:
         """The entry; raises :class:`CatalogError` that lists the names there are."""
         if name not in self.entries:
+            if name in releases():  # its weights are pinned by nobody, so that they cannot be pulled
+                raise CatalogError(
+                    f"{name} is made of a file that you download",
+                    f"{releases()[name].remedy.rstrip('.')}. Then: sightline models convert {name} FILE",
+                )
             raise CatalogError(f"no model {name!r} in the catalog", f"it has {', '.join(self.entries)}")
         return self.entries[name]
 

@@ -136,7 +136,7 @@ def verify(
     of other sizes than the one that was traced.
     """
     errors = dict.fromkeys(signature.outputs, 0.0)
-    for name, want, got in _pairs(network, examples, signature, _session(path, signature)):
+    for name, want, got in _pairs(network, examples, signature, session(path, signature)):
         error = float(np.abs(got - want).max() / max(float(np.abs(want).max()), 1e-12))
         if not error <= tolerance:
             raise ExportError(f"output {name!r} is off by {error:.2e} of its largest value (at most {tolerance:.0e})")
@@ -160,7 +160,7 @@ def agreement(
     float16 on processors. Raises :class:`ExportError` below ``least``.
     """
     smallest = 1.0
-    for name, want, got in _pairs(network, examples, signature, answer or _session(path, signature, plain)):
+    for name, want, got in _pairs(network, examples, signature, answer or session(path, signature, plain)):
         lengths = np.linalg.norm(want, axis=-1) * np.linalg.norm(got, axis=-1)
         cosine = float(((want * got).sum(-1) / np.maximum(lengths, 1e-12)).min())
         if not cosine >= least:
@@ -169,7 +169,8 @@ def agreement(
     return smallest
 
 
-def _session(path: Path, signature: Signature, plain: bool = False) -> Answer:
+def session(path: Path, signature: Signature, plain: bool = False) -> Answer:
+    """``path`` in ONNX Runtime; ``plain`` as in :func:`agreement`."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if plain:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.catalog.card import Engine, Measurement
 from models.errors import ModelError
-from models.export.onnx import Answer, ExportError, Signature, agreement
+from models.export.onnx import Answer, ExportError, Signature, agreement, session
 from models.export.quantise import dynamic_int8, half
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -77,6 +77,15 @@ def choose(
     return _chosen(target, Engine(name="onnxruntime", precision=precision or "fp32"), reason, cosine, examples)
 
 
+def answers(chosen: Chosen, exact: Path, signature: Signature) -> tuple[Answer, Answer]:
+    """The exact file, and the chosen one in the engine that its card names, to be run side by side."""
+    if chosen.engine.name == "openvino":
+        served = _openvino(chosen.file, signature)
+    else:
+        served = session(chosen.file, signature, plain=chosen.engine.precision == "fp16")
+    return session(exact, signature), served
+
+
 def has_openvino() -> bool:
     """Whether bf16 can be tried here."""
     return importlib.util.find_spec("openvino") is not None
@@ -112,7 +121,7 @@ def _chosen(file: Path, engine: Engine, reason: str, cosine: float, examples: Se
         metric=f"least cosine of {engine.precision} to float32",
         value=round(cosine, 6),
         n=rows,
-        source="python -m models.convert",
-        note="What it costs in accuracy on pictures of yours, a benchmark job says",
+        source="sightline models convert",
+        note="What it costs in accuracy, --pictures or a benchmark job says of pictures of yours",
     )
     return Chosen(file, engine.model_copy(update={"reason": told}), (measured,))

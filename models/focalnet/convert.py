@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from models.catalog.card import Card, TensorSpec
+from models.catalog.card import Card, Measurement, TensorSpec
+from models.catalog.labels import label_set
 from models.checkpoint import CheckpointError
 from models.conversion import Job, Version, exported
 from models.encoders import encoder_files, encoder_of
+from models.export.accuracy import cost, first_outputs
+from models.export.precision import Chosen, answers
 from models.focalnet.checkpoint import first_thousand, read
-from models.focalnet.export import serve_classifier
+from models.focalnet.export import CLASSIFIER, serve_classifier
 from models.focalnet.variants import VARIANTS
 from models.repository import MODEL
 
@@ -36,6 +40,7 @@ def convert(job: Job) -> Iterator[Version]:
     job.progress("export and verify", 1, 3)
     target = job.scratch / MODEL
     chosen = serve_classifier(network, target, job.release.image.size, job.precision)
+    accuracy = _accuracy(job, chosen, target)
     job.progress("write", 2, 3)
     classes = len(job.labels) or 1000
     card = Card(
@@ -61,7 +66,7 @@ def convert(job: Job) -> Iterator[Version]:
         engine=chosen.engine,
         licence=job.release.licence,
         provenance=job.provenance,
-        measured=(*job.measured, *chosen.measured),
+        measured=(*job.measured, *chosen.measured, *accuracy),
         limits=(
             "It gives one of its classes to every picture, whatever it shows.",
             "Made for photos with one main object.",
@@ -75,3 +80,11 @@ def convert(job: Job) -> Iterator[Version]:
     )
     files = {**exported(chosen.file), **encoder_files(encoder_of(network), job.scratch)}
     yield Version(card, {**files, LABELS: "\n".join(job.labels).encode() + b"\n"} if job.labels else files)
+
+
+def _accuracy(job: Job, chosen: Chosen, exact: Path) -> tuple[Measurement, ...]:
+    if job.pictures is None:
+        return ()
+    truth = job.pictures.truth_in(job.labels or label_set("imagenet-1k"))
+    logits = first_outputs(answers(chosen, exact, CLASSIFIER), job.pictures, job.image)
+    return cost(chosen.engine.precision, *logits, truth, job.pictures)

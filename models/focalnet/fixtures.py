@@ -22,8 +22,10 @@ def config_from_constructor(arguments: Config, *, detection: bool) -> FocalNetCo
         in_channels=arguments.get("in_chans", 3),
         mlp_ratio=arguments.get("mlp_ratio", 4.0),
         conv_embed=arguments.get("use_conv_embed", False),
+        patch_norm=arguments.get("patch_norm", True),
         layerscale=arguments.get("use_layerscale", False),
-        postln=arguments.get("use_postln", False),
+        # The detection backbone takes no postln, and its blocks have their norms before the branches.
+        postln=not detection and arguments.get("use_postln", False),
         postln_in_modulation=arguments.get("use_postln_in_modulation", False),
         normalize_modulator=arguments.get("normalize_modulator", False),
         stem_padding=3 if detection else 2,
@@ -37,13 +39,13 @@ def check_network(fixture: Fixture) -> list[Comparison]:
     arguments = fixture.config["constructor"]
     detection = "out_indices" in arguments
     config = config_from_constructor(arguments, detection=detection)
-    network = FocalNetPyramid(config) if detection else FocalNet(config)
+    network = FocalNetPyramid(config, arguments["out_indices"]) if detection else FocalNet(config)
     load(network, canonical(fixture.weights).state, fits)
     network.eval()
     with torch.no_grad():
         if isinstance(network, FocalNetPyramid):
             maps = network(fixture.inputs["image"])
-            return fixture.compare({f"feat{stage}": feature for stage, feature in enumerate(maps)})
+            return fixture.compare({f"feat{stage}": x for stage, x in zip(network.stages_out, maps, strict=True)})
         return fixture.compare(_classifier_outputs(network, fixture.inputs["image"]))
 
 
@@ -54,7 +56,8 @@ def _classifier_outputs(network: FocalNet, image: Tensor) -> dict[str, Tensor]:
         outputs[f"stage{stage}.hw"] = torch.tensor(blocks_out.shape[1:3])
     outputs["tokens_norm"] = network.features(image).tokens.flatten(1, 2)
     outputs["pooled"] = network.pooled(image)
-    outputs["logits"] = network(image)
+    # Built without a head, the reference hands its pooled features on as logits.
+    outputs["logits"] = outputs["pooled"] if network.head is None else network(image)
     outputs["probs"] = outputs["logits"].softmax(dim=-1)
     return outputs
 

@@ -7,6 +7,7 @@ weights under ``weights/`` and the reference's own names.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -48,11 +49,23 @@ def check(fixture: Fixture) -> list[Comparison]:
     for case in fixture.config["cases"]:
         own = fixture.config.get("tolerances", {}).get(case["name"], case.get("tolerance"))
         limits = _Tolerance(float(own["atol"]), float(own["rtol"])) if own else tolerance
+        try:
+            compared = _check_case(case, _tensors(fixture.path / case["file"]), limits)
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:  # the others are run anyway
+            why = f"cannot be computed: {error if str(error) else type(error).__name__}"
+            compared = [Comparison("case", float("inf"), limits.atol, limits.rtol, False, why)]
         found += [
             Comparison(f"{case['name']}/{one.name}", one.error, one.atol, one.rtol, one.ok, one.note)
-            for one in _check_case(case, read_tensors(fixture.path / case["file"]), limits)
+            for one in compared
         ]
     return found + _check_counts(fixture.config.get("counts", {}))
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    found = read_tensors(file)
+    if not found:
+        raise ValueError(f"{file} is not there, or holds nothing")
+    return found
 
 
 def build(case: Case) -> nn.Module:

@@ -1,8 +1,9 @@
 """``python -m models.pictographs.report``: the figures of unicl-pocket, from the served files, and its page's tables.
 
-``measure`` writes ``measures.json``; ``compare`` measures short runs of UniCL and of CLIP that differ in nothing else;
-``write`` puts both into the page, and draws the training curve. Before them, ``ship`` takes a run's weights and log
-into the repository and says what the catalog has to be told.
+``measure`` writes ``measures.json``; ``repeat`` measures runs of the recipe that differ in their seeds alone, and
+``compare`` short runs of UniCL and of CLIP that differ in nothing else; ``write`` puts all into the page, and draws the
+training curve. Before them, ``ship`` takes a run's weights and log into the repository and says what the catalog has to
+be told.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 from models.unicl.report import replaced
 
-MEASURES, COMPARISON, LOG, CURVE = "measures.json", "comparison.json", "train.jsonl", "curve.svg"
+MEASURES, REPEATS, COMPARISON = "measures.json", "repeats.json", "comparison.json"
+LOG, CURVE = "train.jsonl", "curve.svg"
 
 
 def ship(run: Path, into: Path, weights: Path) -> str:
@@ -53,7 +55,7 @@ def measure(data: Path, repository: Path, into: Path) -> None:
 
 
 def compare(data: Path, runs: Sequence[Path], into: Path) -> None:
-    """Evaluate finished runs; each says in its ``recipe.json`` which loss and seed it had."""
+    """Evaluate finished runs into a file; each says in its ``recipe.json`` which loss and seed it had."""
     from models.pictographs.dataset import Pictographs
     from models.pictographs.evaluate import evaluate, trained
     from models.pictographs.network import load
@@ -66,7 +68,7 @@ def compare(data: Path, runs: Sequence[Path], into: Path) -> None:
         rows = evaluate(trained(load(run / WEIGHTS), pictographs), pictographs)
         loss = "UniCL" if recipe["unicl"] else "CLIP"
         found.append({"loss": loss, "seed": recipe["seed"], "steps": recipe["steps"], "rows": [r.dump() for r in rows]})
-    _dump(found, into / COMPARISON)
+    _dump(found, into)
 
 
 def measure_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -88,6 +90,25 @@ def _cell(row: dict[str, Any] | None) -> str:
     return f"{row['top1']:.1f} ± {error:.1f} / {row['top5']:.1f}"
 
 
+def repeats_table(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """One line a measure: means of top-1 and top-5 over seeds, on white and on photos, with their standard errors."""
+    yield f"| measure, {len(runs)} seeds | on white, top-1 | top-5 | on photos, top-1 | top-5 % |"
+    yield "| --- | --- | --- | --- | --- |"
+    found = [{(row["measure"], row["background"]): row for row in run["rows"]} for run in runs]
+    for name in dict.fromkeys(measure for measure, _ in found[0] if "pixels" not in measure):
+        cells = [
+            _mean([rows[name, background][key] for rows in found])
+            for background in ("white", "photo")
+            for key in ("top1", "top5")
+        ]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _mean(values: Sequence[float]) -> str:
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{fmean(values):.1f} ± {error:.1f}"
+
+
 def comparison_table(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
     """One line a measure on white: mean top-1 over seeds of both losses with its standard error."""
     losses = ("UniCL", "CLIP")
@@ -97,11 +118,7 @@ def comparison_table(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
     for index, row in enumerate(runs[0]["rows"]):
         if row["background"] != "white" or "pixels" in row["measure"]:
             continue
-        cells = []
-        for loss in losses:
-            values = [run["rows"][index]["top1"] for run in runs if run["loss"] == loss]
-            error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-            cells.append(f"{fmean(values):.1f} ± {error:.1f}")
+        cells = [_mean([run["rows"][index]["top1"] for run in runs if run["loss"] == loss]) for loss in losses]
         yield f"| {row['measure']} | {' | '.join(cells)} |"
 
 
@@ -140,8 +157,9 @@ def curve(log: Sequence[dict[str, Any]], width: int = 640, height: int = 240) ->
 def write(folder: Path, page: Path) -> None:
     """Exchange the tables of ``page`` for those of ``folder``'s files."""
     text = replaced(page.read_text("utf-8"), "measures", measure_table(_read(folder / MEASURES)))
-    if (folder / COMPARISON).exists():
-        text = replaced(text, "comparison", comparison_table(_read(folder / COMPARISON)))
+    for file, title, table in ((REPEATS, "repeats", repeats_table), (COMPARISON, "comparison", comparison_table)):
+        if (folder / file).exists():
+            text = replaced(text, title, table(_read(folder / file)))
     page.write_text(text, "utf-8")
     log = [json.loads(line) for line in (folder / LOG).read_text("utf-8").splitlines()]
     (folder / CURVE).write_text(curve(log), "utf-8")
@@ -159,14 +177,15 @@ def _dump(rows: list[dict[str, Any]], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m models.pictographs.report", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("ship", "measure", "compare", "write"):
+    for name in ("ship", "measure", "repeat", "compare", "write"):
         command = commands.add_parser(name)
         command.add_argument("--folder", type=Path, default=Path("docs/models/unicl-pocket"), help="of the results")
-        if name in ("measure", "compare"):
+        if name in ("measure", "repeat", "compare"):
             command.add_argument("--data", type=Path, required=True, help="folder of the built set")
     commands.choices["ship"].add_argument("run", type=Path, help="folder of a finished training run")
     commands.choices["measure"].add_argument("--repository", type=Path, required=True, help="with the pulled models")
-    commands.choices["compare"].add_argument("runs", nargs="+", type=Path, help="folders of training runs")
+    for name in ("repeat", "compare"):
+        commands.choices[name].add_argument("runs", nargs="+", type=Path, help="folders of training runs")
     commands.choices["write"].add_argument("--page", type=Path, default=Path("docs/models/unicl-pocket.md"))
     options = parser.parse_args(arguments)
     if options.command == "ship":
@@ -175,8 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(ship(options.run, options.folder, WEIGHTS))
     elif options.command == "measure":
         measure(options.data, options.repository, options.folder)
-    elif options.command == "compare":
-        compare(options.data, options.runs, options.folder)
+    elif options.command in ("repeat", "compare"):
+        into = options.folder / (REPEATS if options.command == "repeat" else COMPARISON)
+        compare(options.data, options.runs, into)
     else:
         write(options.folder, options.page)
 

@@ -23,7 +23,11 @@ LAYER_NORM_EPS = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class ClipTextConfig:
-    """One text tower. ``causal`` false: every token sees all but the pads, whose id is 0."""
+    """One text tower. ``causal`` false: every token sees all but the pads, whose id is 0.
+
+    ``pool_first``: a text's feature is the state of its first token, as the reference has it for every tokenizer but
+    CLIP's, not that of its end. It changes no name or shape.
+    """
 
     vocab_size: int = 49408
     context_length: int = 77
@@ -31,6 +35,7 @@ class ClipTextConfig:
     heads: int = 8
     layers: int = 12
     causal: bool = True
+    pool_first: bool = False
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
@@ -126,8 +131,13 @@ class ClipTextTransformer(nn.Module):
         return self.ln_final(x)
 
 
-def pool_end_of_text(hidden: Tensor, input_ids: Tensor) -> Tensor:
-    """``(B, L, W)`` to ``(B, W)``: the state at the first largest id, which is the end-of-text token's."""
+def pool(hidden: Tensor, input_ids: Tensor, config: ClipTextConfig) -> Tensor:
+    """``(B, L, W)`` to ``(B, W)``: the state at the first largest id, which is the end-of-text token's.
+
+    Or at the first token, where ``config`` says so.
+    """
+    if config.pool_first:
+        return hidden[:, 0]
     place = input_ids.argmax(dim=-1)[:, None, None].expand(-1, 1, hidden.shape[-1])
     return hidden.gather(1, place).squeeze(1)
 

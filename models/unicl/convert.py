@@ -7,17 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models import catalog
-from models.catalog.card import Batching
+from models.catalog.card import Batching, ImagePreprocess, Measurement
 from models.conversion import Job, Version, exported
 from models.encoders import encoder_files, encoder_of
+from models.export.accuracy import Labelled, cost, first_outputs
+from models.export.onnx import Answer
+from models.export.precision import answers
 from models.repository import MODEL
 from models.text.clip_bpe import clip_tokenizer_json
 from models.unicl.cards import Served, cards
 from models.unicl.checkpoint import read
-from models.unicl.export import serve_image, serve_text
+from models.unicl.export import image_signature, serve_image, serve_text, text_signature
+from models.unicl.tokens import Tokenise, from_file
 from models.unicl.variants import VARIANTS
 
+TOKENIZER = "tokenizer.json"
 TEMPLATES = Path(catalog.__file__).parent / "templates" / "imagenet-7.txt"
 """What a class name is put into unless the request says otherwise. The publications use 81 templates, ``imagenet-81``,
 which cost eleven times as much for every new label."""
@@ -39,6 +46,14 @@ def convert(job: Job) -> Iterator[Version]:
     seen = serve_image(model, image, job.release.image.size, job.precision)
     job.progress("export and verify texts", 2, 4)
     read_texts = serve_text(model, text, job.precision)
+    tokenizer = job.scratch / TOKENIZER
+    tokenizer.write_text(clip_tokenizer_json(), "utf-8")
+    accuracy: tuple[Measurement, ...] = ()
+    if job.pictures is not None:
+        job.progress("classify your pictures", 3, 4)
+        both_towers = (answers(seen, image, image_signature(model)), answers(read_texts, text, text_signature(model)))
+        tokenise = from_file(tokenizer, config.text.context_length, config.text.vocab_size)
+        accuracy = _accuracy(job.pictures, job.image, *both_towers, tokenise, seen.engine.precision)
     job.progress("write", 3, 4)
     image_card, text_card, both = cards(
         config,
@@ -57,15 +72,35 @@ def convert(job: Job) -> Iterator[Version]:
             text_engine=read_texts.engine,
             image_batching=Batching(max_batch_size=16),
             provenance=job.provenance,
-            measured=job.measured,
+            measured=(*job.measured, *accuracy),
             tower_measured=(seen.measured, read_texts.measured),
             limits=("English.", *filter(None, (job.release.note,))),
             not_for=("Identifying or judging people",),
         ),
     )
     yield Version(image_card, {**exported(seen.file), **encoder_files(tower, image.parent)})
-    yield Version(text_card, {**exported(read_texts.file), "tokenizer.json": clip_tokenizer_json().encode()})
+    yield Version(text_card, {**exported(read_texts.file), TOKENIZER: tokenizer.read_bytes()})
     yield Version(both, {})
+
+
+def _accuracy(
+    pictures: Labelled,
+    spec: ImagePreprocess,
+    seers: tuple[Answer, Answer],
+    readers: tuple[Answer, Answer],
+    tokenise: Tokenise,
+    precision: str,
+) -> tuple[Measurement, ...]:
+    """Zero-shot, with both towers exact and with both as they are served."""
+    templates = _templates()
+    texts = [[template.replace("{}", label) for template in templates] for label in pictures.labels]
+    embedded = first_outputs(seers, pictures, spec)
+    scores = []
+    for images, reader in zip(embedded, readers, strict=True):
+        rows = [reader({"input_ids": tokenise(of_label).numpy()})[0].mean(axis=0) for of_label in texts]
+        classes = np.stack([row / np.linalg.norm(row) for row in rows])
+        scores.append(images @ classes.T)
+    return cost(precision, scores[0], scores[1], np.array(pictures.truth), pictures)
 
 
 def _templates() -> list[str]:

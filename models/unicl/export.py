@@ -54,7 +54,7 @@ def export_image(model: UniCL, path: Path, size: int) -> dict[str, float]:
 
     Checked at batch 1, 2 and 5, none of them traced. Raises :class:`models.export.onnx.ExportError` beyond tolerance.
     """
-    tower, signature = ImageTower(model), _image_signature(model)
+    tower, signature = ImageTower(model), image_signature(model)
     export(tower, (pictures(3, size, size),), signature, path)
     return verify(tower, _image_examples(model, size), signature, path, TOLERANCE)
 
@@ -62,10 +62,11 @@ def export_image(model: UniCL, path: Path, size: int) -> dict[str, float]:
 def serve_image(model: UniCL, path: Path, size: int, precision: Precision | None) -> Chosen:
     """:func:`export_image`, then the file in ``precision``: see :func:`models.export.precision.choose`."""
     error = export_image(model, path, size)["image_embedding"]
-    return choose(ImageTower(model), _image_examples(model, size), _image_signature(model), path, error, precision)
+    return choose(ImageTower(model), _image_examples(model, size), image_signature(model), path, error, precision)
 
 
-def _image_signature(model: UniCL) -> Signature:
+def image_signature(model: UniCL) -> Signature:
+    """Names and free axes of the exported image tower; a FocalNet has its modulation map beside the features."""
     return FOCAL_IMAGE if isinstance(model.image_encoder, FocalNet) else IMAGE
 
 
@@ -82,7 +83,7 @@ def export_text(model: UniCL, path: Path) -> dict[str, float]:
     Batch and length are free: a batch padded to its longest text gives the features of the full context. Checked at
     batch 1, 2 and 5 with three lengths, none of them traced. Raises :class:`models.export.onnx.ExportError`.
     """
-    tower, signature = TextTower(model), _text_signature(model)
+    tower, signature = TextTower(model), text_signature(model)
     export(tower, (_texts(model, 3, model.config.text.context_length - 1),), signature, path)
     return verify(tower, _text_examples(model), signature, path, TOLERANCE)
 
@@ -93,10 +94,11 @@ def serve_text(model: UniCL, path: Path, precision: Precision | None) -> Chosen:
     Absent, it is float32 by ONNX Runtime: OpenVINO prepares itself for every new length, and texts have many.
     """
     error = export_text(model, path)["text_embedding"]
-    return choose(TextTower(model), _text_examples(model), _text_signature(model), path, error, precision or "fp32")
+    return choose(TextTower(model), _text_examples(model), text_signature(model), path, error, precision or "fp32")
 
 
-def _text_signature(model: UniCL) -> Signature:
+def text_signature(model: UniCL) -> Signature:
+    """Names and free axes of the exported text tower."""
     length = Axis("length", 2, model.config.text.context_length)
     return Signature(("input_ids",), ("text_embedding",), {"input_ids": {0: _BATCH, 1: length}})
 

@@ -31,6 +31,7 @@ def config_from_yaml(model: Config) -> UniCLConfig:
             heads=text["HEADS"],
             layers=text["LAYERS"],
             causal=text.get("AUTOGRESSIVE", True),
+            pool_first=text.get("TOKENIZER", "clip") != "clip",
         ),
         dim=model["DIM_PROJECTION"],
     )
@@ -49,6 +50,10 @@ def _image_config(image: Config) -> SwinConfig | FocalNetConfig:
                 patch_size=swin["PATCH_SIZE"],
                 in_channels=swin["IN_CHANS"],
                 mlp_ratio=swin["MLP_RATIO"],
+                absolute_positions=swin.get("APE", False),
+                qkv_bias=swin.get("QKV_BIAS", True),
+                qk_scale=swin.get("QK_SCALE"),
+                patch_norm=swin.get("PATCH_NORM", True),
             )
         case "focal":
             focal = image["FOCAL"]
@@ -61,6 +66,7 @@ def _image_config(image: Config) -> SwinConfig | FocalNetConfig:
                 in_channels=focal["IN_CHANS"],
                 mlp_ratio=focal["MLP_RATIO"],
                 conv_embed=focal["USE_CONV_EMBED"],
+                patch_norm=focal.get("PATCH_NORM", True),
                 layerscale=focal["USE_LAYERSCALE"],
                 # In this code base alone USE_POSTLN is the norm inside the modulation; its blocks have none after.
                 postln_in_modulation=focal["USE_POSTLN"],

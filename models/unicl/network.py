@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.backbones.focalnet import FocalNet, FocalNetConfig
 from models.backbones.resnet import ResNet, ResNetConfig
 from models.backbones.swin import Swin, SwinConfig
-from models.text.clip_transformer import ClipTextConfig, ClipTextTransformer, pool_end_of_text
+from models.text.clip_transformer import ClipTextConfig, ClipTextTransformer, pool
 
 ImageConfig = FocalNetConfig | SwinConfig | ResNetConfig
 
@@ -62,7 +62,7 @@ class UniCL(nn.Module):
 
     def project_text(self, input_ids: Tensor) -> Tensor:
         """``(B, L) int64`` to features ``(B, D)``, not yet of unit length."""
-        return pool_end_of_text(self.text_encoder(input_ids), input_ids) @ self.text_projection
+        return pool(self.text_encoder(input_ids), input_ids, self.config.text) @ self.text_projection
 
     def encode_image(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` to unit features ``(B, D)``."""

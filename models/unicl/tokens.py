@@ -25,7 +25,10 @@ def from_file(file: Path, context_length: int, vocab_size: int) -> Tokenise:
     ``file`` is a ``tokenizer.json`` whose post-processor adds the end-of-text token, the largest id of all: the tower
     takes the state at the largest id. Raises :class:`TokenizerError` when it is not so.
     """
-    tokenizer = Tokenizer.from_file(str(file))
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises this very class
+        raise TokenizerError(f"{file} is no tokenizer: {error}", "Give a tokenizer.json of the library.") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     end = tokenizer.encode("").ids[-1:]

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -224,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the pictures in pixels")
     parser.add_argument("--templates", type=Path, help="file with one template a line, {} for the name")
     for field in fields(Recipe):
-        kind = (lambda text: text == "true") if isinstance(field.default, bool) else type(field.default)
+        kind = _truth if isinstance(field.default, bool) else type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)  # type: ignore[arg-type]
     options = parser.parse_args(arguments)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
@@ -247,5 +248,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             dist.destroy_process_group()
 
 
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
+def command() -> int:
+    """:func:`main`, with what a person can mend told in a line and 1 as the end."""
+    try:
+        main()
+    except ModelError as error:
+        print(f"{error}\n{error.remedy}".rstrip(), file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+    else:
+        return 0
+    return 1
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(command())

@@ -74,26 +74,41 @@ def fit(
     basis = axes[:AXES].T
     coefficients = np.linalg.solve(kernel + RIDGE * np.eye(len(kernel)), centred @ basis)
     norms = np.linalg.norm(centred, axis=1)
-    counts = np.zeros(hierarchy.size + 1, np.int64)
-    for synset, own in below.items():
-        counts[synset + 1] = len(own)
     return {
         "class_texts": classifier.texts.astype(np.float16),
         "class_meanings": meanings.astype(np.float16),
         "class_rows": (centred @ basis / norms[:, None]).astype(np.float16),
-        "class_names": np.frombuffer("\n".join(classifier.names).encode(), np.uint8),
-        "class_synsets": synsets,
         "coefficients": np.ascontiguousarray(coefficients, np.float32),
         "basis": np.ascontiguousarray(basis, np.float32),
         "bias": classifier.bias.astype(np.float32),
         "norms": norms.astype(np.float32),
+        "shift_logits": (shifts @ classifier.weight.T).astype(np.float32),
+        **meaning_arrays(classifier, nouns, hierarchy, sides, shifts),
         "vectors": _leaning(nouns, vectors, below, meanings),
+    }
+
+
+def meaning_arrays(
+    classifier: Classifier, nouns: Nouns, hierarchy: Hierarchy, sides: Array, shifts: Array
+) -> dict[str, NDArray[Any]]:
+    """The arrays of ``services.classification.meanings.Meanings``: the lexicon, and which classes are below what.
+
+    ``shifts (K, F)`` may be in any space that pictures are compared in.
+    """
+    synsets = nouns.imagenet[classifier.classes]
+    below = hierarchy.classes_below(synsets)
+    counts = np.zeros(hierarchy.size + 1, np.int64)
+    for synset, own in below.items():
+        counts[synset + 1] = len(own)
+    return {
+        "class_names": np.frombuffer("\n".join(classifier.names).encode(), np.uint8),
+        "class_synsets": synsets,
+        "vectors": nouns.vectors,
         "scale": nouns.scale,
         "below_start": np.cumsum(counts).astype(np.uint32),
         "below": np.array([one for synset in sorted(below) for one in below[synset]], np.uint16),
         "shift_sides": sides.astype(np.float32),
         "shifts": shifts.astype(np.float16),
-        "shift_logits": (shifts @ classifier.weight.T).astype(np.float32),
         "lemmas": np.frombuffer("\n".join(nouns.lemmas).encode(), np.uint8),
         "sense_start": nouns.sense_start,
         "sense_synset": nouns.sense_synset,

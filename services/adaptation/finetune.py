@@ -26,7 +26,7 @@ from services.adaptation.following import Follower
 from services.adaptation.normalisation import fitted_rows
 from services.adaptation.publishing import ADAPTER, Outcome, figures_of, publish
 from services.adaptation.recipe import Fitted, Recipe
-from services.adaptation.search import open_search
+from services.adaptation.search import REFERENCE_TRIALS, open_search
 from services.adaptation.splits import Splits, as_features, as_pictures, choose
 from services.adaptation.strategies import strategy
 from services.adaptation.strategies.base import checked
@@ -170,8 +170,10 @@ class _Finetune:
 
     def _recipe(self, dataset: Dataset) -> Recipe:
         parameters = self._parameters
-        search = parameters.search or ("optuna" if self._strategy.trains_encoder else "reference")
         trials = parameters.trials
+        # The reference's search climbs from the smallest learning rate: cut short it has seen no other.
+        few = self._strategy.trains_encoder or (trials or REFERENCE_TRIALS) < REFERENCE_TRIALS
+        search = parameters.search or ("optuna" if few else "reference")
         if trials is None and search == "optuna" and self._strategy.trains_encoder:
             trials = TRIALS_OF_ENCODERS
         return Recipe(

@@ -158,7 +158,8 @@ class _Measuring:
 
     def probe(self) -> float:
         """The best score of an epoch with nothing but the head trained."""
-        return self._best(self._head(), *self._features, 1.0)
+        train, validation = self._features
+        return self._best(self._head(), train, validation, 1.0)
 
     def score(self, part: Part, dimension: int | None) -> float:
         """The best score of an epoch with one part trained, in a subspace where a dimension is given."""

@@ -19,15 +19,15 @@ from models.text.bpe_training import train_bpe, vocabulary_size
 from models.unicl.cards import cards, tower_names
 from models.unicl.checkpoint import read
 from models.unicl.data import CropAndFlip
-from models.unicl.export import export_image, export_text
-from models.unicl.network import UniCL
+from models.unicl.network import UniCL, UniCLConfig
 from models.unicl.sizes import SIZES
 from models.unicl.tokens import from_file
 from models.unicl.train import CHECKPOINT, WEIGHTS, Recipe, Step, TrainingError, train
 from services.adaptation.pairs import Pairs, captions_of, with_texts
 from services.adaptation.pretrained_cards import Trained, served
+from services.adaptation.pretrained_export import Exported, export_towers
 from services.adaptation.run_state import RunState
-from services.adaptation.zero_shot_score import Score, scores
+from services.adaptation.zero_shot_score import Score, Towers, scores
 from services.datasets.opening import dataset_store
 from services.datasets.package import Package
 from services.datasets.samples import Split
@@ -72,8 +72,12 @@ class _Pretrain:
         if made is None:
             with self._datasets.open(dataset, ctx.settings.cache_dir / "datasets") as package:
                 model = self._train(package)
-                found = self._scores(model, package)
-            made = self._publish(model, dataset, found)
+                found = self._scores(model, package, self._device)
+                model = model.cpu()
+                side, precision = self._parameters.image_size, self._parameters.precision
+                exported = export_towers(model, ctx.scratch, side, precision, lambda told: ctx.step(message=told))
+                served_found = {} if exported.exact else self._scores(exported.towers, package, torch.device("cpu"))
+            made = self._publish(model, dataset, found, served_found, exported)
         # Another attempt may have died between writing the version and this line: loading twice does no harm.
         asyncio.run(self._load())
         with ctx.artifact("report.json", "application/json") as out:
@@ -101,6 +105,16 @@ class _Pretrain:
                 pointer="/parameters/batch_size",
                 remedy="Ask for smaller batches, or add images.",
             )
+        told_apart = {text for stored in samples for text in (*captions_of(stored), *stored.sample.labels)}
+        if len(told_apart) < 2:
+            raise Problem(
+                Kind.INVALID,
+                "dataset-classes",
+                "The data set has too few classes",
+                "All training images have the same label or caption; there is nothing to tell apart.",
+                pointer="/parameters/dataset",
+                remedy="Add training images of other classes, or with other captions.",
+            )
         self._state.restore()
         tokenizer = self._out / TOKENIZER
         if not tokenizer.exists():
@@ -108,7 +122,7 @@ class _Pretrain:
             texts = [caption for stored in samples for caption in captions_of(stored)]
             texts += [template.replace("{}", name) for name in package.classes for template in parameters.templates]
             tokenizer.write_text(train_bpe(texts, parameters.vocabulary), "utf-8")
-        config = SIZES[parameters.network].config(vocabulary_size(tokenizer.read_text("utf-8")))
+        config = self._config()
         data = Pairs(
             package,
             samples,
@@ -121,6 +135,10 @@ class _Pretrain:
         torch.manual_seed(parameters.seed)
         self._steps(UniCL(config), data)
         return read(self._out / WEIGHTS, config).to(self._device)
+
+    def _config(self) -> UniCLConfig:
+        size = vocabulary_size((self._out / TOKENIZER).read_text("utf-8"))
+        return SIZES[self._parameters.network].config(size)
 
     def _steps(self, network: UniCL, data: Pairs) -> None:
         parameters, ctx = self._parameters, self._ctx
@@ -162,21 +180,22 @@ class _Pretrain:
             ) from error
         self._state.keep()
 
-    def _scores(self, model: UniCL, package: Package) -> dict[str, list[Score]]:
-        tokenise = from_file(self._out / TOKENIZER, model.config.text.context_length, model.config.text.vocab_size)
+    def _scores(self, towers: Towers, package: Package, device: torch.device) -> dict[str, list[Score]]:
+        config = self._config().text
+        tokenise = from_file(self._out / TOKENIZER, config.context_length, config.vocab_size)
         prepare = Preprocessor(self._image)
         self._ctx.step(message="scoring pictures that it was not trained on")
         splits: tuple[tuple[str, Split], ...] = (("validation", "val"), ("test", "test"))
         return {
             name: scores(
-                model,
+                towers,
                 tokenise,
                 package,
                 with_texts(package.split(split)),
                 self._parameters.templates,
                 prepare,
                 self._limits,
-                self._device,
+                device,
                 lambda: self._ctx.step(),
             )
             for name, split in splits
@@ -192,17 +211,16 @@ class _Pretrain:
                 return found.card
         return None
 
-    def _publish(self, model: UniCL, dataset: Dataset, found: Mapping[str, list[Score]]) -> Card:
+    def _publish(
+        self,
+        model: UniCL,
+        dataset: Dataset,
+        found: Mapping[str, list[Score]],
+        served_scores: Mapping[str, list[Score]],
+        exported: Exported,
+    ) -> Card:
         """Write both towers, then what joins them; its version is the last of the three to appear."""
         ctx, name = self._ctx, self._parameters.name
-        model = model.cpu()
-        image, text = (ctx.scratch / tower / MODEL for tower in ("image", "text"))
-        for target in (image, text):
-            target.parent.mkdir(exist_ok=True)
-        ctx.step(message="exporting and checking the image tower")
-        image_error = export_image(model, image, self._parameters.image_size)["image_embedding"]
-        ctx.step(message="exporting and checking the text tower")
-        text_error = export_text(model, text)["text_embedding"]
         trained = Trained(
             ctx.job_id,
             ctx.owner,
@@ -212,12 +230,12 @@ class _Pretrain:
             self._image,
             float(model.logit_scale.detach().exp()),
             found,
-            image_error,
-            text_error,
+            served_scores,
+            exported,
         )
         files: tuple[dict[str, Path | bytes], ...] = (
-            {MODEL: image},
-            {MODEL: text, TOKENIZER: self._out / TOKENIZER},
+            {MODEL: exported.image.file, **exported.encoder},
+            {MODEL: exported.text.file, TOKENIZER: self._out / TOKENIZER},
             {},
         )
         root = ctx.settings.models_dir

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models.catalog.card import Batching, Engine, ImagePreprocess, Licence, Measurement, Provenance
+from models.catalog.card import Batching, ImagePreprocess, Licence, Measurement, Provenance
+from models.export.precision import Chosen
 from models.unicl.cards import Served
+from services.adaptation.pretrained_export import Exported
 from services.adaptation.zero_shot_score import Score
 from services.datasets.store import Dataset
 from services.jobs.kinds.finetune import note_of
@@ -18,7 +20,10 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What was trained by which job: ``scale`` the temperature, ``scores`` by split, errors of the exported towers."""
+    """What was trained by which job: ``scale`` the temperature, ``scores`` by split, the exported towers.
+
+    ``served_scores`` are those of the files where these are not exact.
+    """
 
     job_id: str
     owner: str
@@ -28,8 +33,8 @@ class Trained:
     image: ImagePreprocess
     scale: float
     scores: Mapping[str, list[Score]]
-    image_error: float
-    text_error: float
+    served_scores: Mapping[str, list[Score]]
+    exported: Exported
 
 
 def served(trained: Trained) -> Served:
@@ -47,8 +52,9 @@ def served(trained: Trained) -> Served:
         scale=trained.scale,
         templates=parameters.templates,
         licence=Licence(spdx="LicenseRef-owner", attribution=f"Trained by its owner on {dataset.name!r}"),
-        image_engine=_exact(trained.image_error),
-        text_engine=_exact(trained.text_error),
+        image_engine=trained.exported.image.engine,
+        text_engine=trained.exported.text.engine,
+        tower_measured=(_cost(trained.exported.image, trained), _cost(trained.exported.text, trained)),
         image_batching=Batching(max_batch_size=BATCH, max_elements=BATCH * 3 * parameters.image_size**2),
         family=FAMILY,
         provenance=(
@@ -59,18 +65,19 @@ def served(trained: Trained) -> Served:
             ),
         ),
         measured=tuple(
-            _measured(f"{dataset.name} {split}", score, f"job {trained.job_id}")
-            for split, several in trained.scores.items()
+            _measured(f"{dataset.name} {split}", score, f"job {trained.job_id}", suffix)
+            for scores, suffix in ((trained.scores, ""), (trained.served_scores, f" in {trained.exported.precision}"))
+            for split, several in scores.items()
             for score in several
         ),
         limits=("Knows the kinds of picture and the words that it was trained on.",),
     )
 
 
-def _measured(dataset: str, score: Score, source: str) -> Measurement:
+def _measured(dataset: str, score: Score, source: str, suffix: str) -> Measurement:
     return Measurement(
         dataset=dataset,
-        metric=score.metric,
+        metric=score.metric + suffix,
         value=round(score.value, 4),
         n=score.n,
         error=round(math.sqrt(score.value * (1 - score.value) / score.n), 4),
@@ -79,5 +86,6 @@ def _measured(dataset: str, score: Score, source: str) -> Measurement:
     )
 
 
-def _exact(error: float) -> Engine:
-    return Engine(reason=f"Exact: {error:.1e} of the largest value from PyTorch")
+def _cost(chosen: Chosen, trained: Trained) -> tuple[Measurement, ...]:
+    about = {"source": f"job {trained.job_id}", "note": f"What it costs in accuracy, {trained.parameters.name} says"}
+    return tuple(one.model_copy(update=about) for one in chosen.measured)

@@ -53,7 +53,7 @@ def reference_search(*, search_left: bool = False) -> Search:
     """Yields trials in the reference's order; send each one's score (0 for a failed trial) to get the next.
 
     ``search_left`` reproduces the first release, in which both neighbours of a peak were scored at the left
-    weight decay while the peak still moved to the right index.
+    weight decay while the peak still moved to the right index, whose weight decay is then the result.
     """
     number = 0
     best = Best(0.0, 0.0, 0.0, 0)
@@ -62,24 +62,23 @@ def reference_search(*, search_left: bool = False) -> Search:
         return GridTrial(number, LEARNING_RATES[lr_index], WEIGHT_DECAYS[wd_index], lr_index, wd_index)
 
     for lr_index, learning_rate in enumerate(LEARNING_RATES):
-        peak, peak_score, peak_decay = -1, 0.0, 0.0
+        peak, peak_score = -1, 0.0
         for index in COARSE:
             score = yield trial(lr_index, index)
             number += 1
             if score > peak_score:
-                peak, peak_score, peak_decay = index, score, WEIGHT_DECAYS[index]
+                peak, peak_score = index, score
         for step in STEPS:
             left, right, centre = max(peak - step, 0), min(peak + step, len(WEIGHT_DECAYS) - 1), peak
             for index in (left, right):
                 if index == centre:
                     continue
-                tried = left if search_left else index
-                score = yield trial(lr_index, tried)
+                score = yield trial(lr_index, left if search_left else index)
                 number += 1
                 if score > peak_score:
-                    peak, peak_score, peak_decay = index, score, WEIGHT_DECAYS[tried]
+                    peak, peak_score = index, score
         if peak_score > best.score:
-            best = Best(learning_rate, peak_decay, peak_score, number)
+            best = Best(learning_rate, WEIGHT_DECAYS[peak], peak_score, number)
     return Best(best.learning_rate, best.weight_decay, best.score, number)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.unicl.network import UniCL, class_embeddings
+from models.unicl.network import class_embeddings
 from models.unicl.tokens import Tokenise
 from services.adaptation.pairs import captions_of
 from services.datasets.package import Package, Stored
@@ -33,9 +34,17 @@ class Score:
     chance: float
 
 
+class Towers(Protocol):
+    """Two towers of one space: the network, or the files that are served."""
+
+    def encode_image(self, images: Tensor, /) -> Tensor: ...
+
+    def encode_text(self, input_ids: Tensor, /) -> Tensor: ...
+
+
 @torch.no_grad()
 def scores(
-    model: UniCL,
+    model: Towers,
     tokenise: Tokenise,
     package: Package,
     samples: Sequence[Stored],

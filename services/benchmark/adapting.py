@@ -8,6 +8,8 @@ epoch counts, rows for class names are taken as they are, and nothing but the dr
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +22,9 @@ from models.encoders import ImageEncoder
 from services.adaptation import adapted
 from services.adaptation.adapted import Adapted
 from services.adaptation.examples import Examples, scorer, tensors
-from services.adaptation.fitting import fit, new_model
+from services.adaptation.fitting import SEARCH_SHARE, fit, new_model
 from services.adaptation.head import Epoch, Head, Probe, probabilities, train_probe
+from services.adaptation.memory import is_out_of_memory
 from services.adaptation.recipe import Hooks, Recipe, device_of, placed
 from services.adaptation.search import Best, Trial, reference_search, run
 from services.benchmark.metrics import MetricError
@@ -90,7 +93,7 @@ def reference(data: Data, recipe: Recipe, hooks: Hooks, *, merge: bool = True) -
     fit_rows, val_rows = validation_split(data.train.labels, recipe.classes)
     part, held_out = data.train.rows(fit_rows), data.train.rows(val_rows)
     best = _search(data, part, held_out, recipe, hooks)
-    whole = data.train.rows([*fit_rows, *val_rows]) if merge else part
+    whole = data.train if merge else part
     model = new_model(whole, recipe, data.text, data.encoder)
     reached, epochs, last = -1.0, 0, 0.0
     probs = _probabilities(model, data.test, recipe)
@@ -110,6 +113,7 @@ def _search(data: Data, part: Examples, held_out: Examples, recipe: Recipe, hook
     if recipe.learning_rate is not None and recipe.weight_decay is not None:
         return Best(recipe.learning_rate, recipe.weight_decay, 0.0, 0)
     most = recipe.trials
+    end = math.inf if recipe.seconds is None else time.monotonic() + SEARCH_SHARE * recipe.seconds - hooks.spent
 
     def score(trial: Trial) -> float:
         hooks.between()
@@ -119,15 +123,19 @@ def _search(data: Data, part: Examples, held_out: Examples, recipe: Recipe, hook
         model = new_model(part, recipe, data.text, data.encoder)
         settings = trial.learning_rate, trial.weight_decay
         try:
-            epochs = _epochs(model, part, held_out, recipe, *settings, recipe.search_epochs, hooks)
-            reached = max(epoch.metric for epoch in epochs)
-        except FloatingPointError as error:
+            reached = 0.0
+            for epoch in _epochs(model, part, held_out, recipe, *settings, recipe.search_epochs, hooks):
+                hooks.on_trial_epoch(trial, epoch)
+                reached = max(reached, epoch.metric)
+        except (FloatingPointError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, FloatingPointError) and not is_out_of_memory(error):
+                raise
             hooks.log(f"trial {trial.number + 1} failed and counts as 0: {error}")
             reached = 0.0  # the toolkit skips a trial that raises
         hooks.on_trial(trial, reached)
         return reached
 
-    return run(reference_search(), score, lambda done: most is None or done < most)
+    return run(reference_search(), score, lambda done: (most is None or done < most) and time.monotonic() < end)
 
 
 def _epochs(

@@ -38,8 +38,8 @@ class Draws:
     def __init__(self, package: Package, spec: SuiteSet, *, reference: bool, test_limit: int | None) -> None:
         self._spec = spec
         self._reference = reference
-        self.train, self.validation = package.split("train"), package.split("val")
-        self.test = limited(package.split("test"), test_limit)
+        self.train, self.validation = self._split(package, "train"), self._split(package, "val")
+        self.test = limited(self._split(package, "test"), test_limit)
         self.labels = [stored.sample.labels for stored in self.train]
         self._drawn: dict[str, Draw] = {}
         if not self.test:
@@ -50,6 +50,13 @@ class Draws:
                 f"{spec.name!r} has no images to measure on.",
                 remedy="Upload it again with a folder or list called test.",
             )
+
+    def _split(self, package: Package, name: Split) -> list[Stored]:
+        """Its images; only those with a label where each is to have one."""
+        found = package.split(name)
+        if self._spec.task == "multilabel":
+            return found
+        return [stored for stored in found if stored.sample.labels]
 
     def of(self, unit: Unit) -> Draw:
         """Raises ``too-few-images``."""

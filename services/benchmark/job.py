@@ -8,6 +8,7 @@ killed costs one trial.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from itertools import groupby
@@ -17,6 +18,8 @@ import orjson
 import torch
 from safetensors.numpy import save
 
+from services.adaptation.following import TELL
+from services.adaptation.head import Epoch
 from services.adaptation.recipe import Hooks
 from services.adaptation.search import Trial
 from services.adaptation.strategies import strategy
@@ -54,6 +57,7 @@ class _Benchmark:
         self._state = State.of(saved.read_bytes()) if saved else State()
         self._began = time.monotonic()
         self._spent_before = self._state.seconds
+        self._told = 0.0
         self._lines = ctx.stream("units.jsonl")
 
     async def go(self) -> dict[str, Any]:
@@ -74,7 +78,7 @@ class _Benchmark:
         if all(record.score is None for record in records):
             raise _nothing(records)
         ctx.step(message="writing the reports")
-        return report.write(records, clock(self._began, self._spent_before))
+        return report.write(records, clock(self._began, self._spent_before), self._state.hashes)
 
     async def _group(self, backend: OnnxBackend, names: Names, dataset: str, group: list[Unit]) -> None:
         """All units of one model and data set; what keeps all of them from running is told of each."""
@@ -82,6 +86,7 @@ class _Benchmark:
         try:
             self._say(f"preparing {dataset}")
             with self._sources.material(dataset) as material, material.open() as package:
+                self._state.hashes[dataset] = material.sha256
                 subject = Subject(backend, names, ctx.settings)
                 bench = Workbench(
                     subject,
@@ -112,7 +117,9 @@ class _Benchmark:
         since, so_far = time.monotonic(), self._state.unit_seconds
         try:
             hooks = self._hooks(unit, since, so_far)
-            ran = await bench.run(unit, hooks, lambda n, total: self._encoding(unit, n, total))
+            # What earlier attempts spent on this unit is in ``so_far`` too, which its own clock begins at.
+            seconds = None if limit is None else limit - clock(self._began, self._spent_before) + so_far
+            ran = await bench.run(unit, hooks, lambda n, total: self._encoding(unit, n, total), seconds)
         except Problem as problem:
             if problem.kind is Kind.UNAVAILABLE:
                 raise
@@ -143,8 +150,23 @@ class _Benchmark:
                 metrics={"trial_score": score, "best_score": best},
             )
 
+        def on_epoch(epoch: Epoch, message: str) -> None:
+            now = time.monotonic()
+            if now - self._told < TELL:  # those of a head are over before anybody could look
+                return
+            self._told = now
+            told = {"epoch": float(epoch.number), "loss": epoch.loss, "epoch_score": epoch.metric}
+            self._ctx.step(
+                self._reached() + len(state.trials),
+                self._total(),
+                message=f"{unit.title}: {message}, epoch {epoch.number}",
+                metrics={name: value for name, value in told.items() if math.isfinite(value)},
+            )
+
         return Hooks(
             on_trial=on_trial,
+            on_trial_epoch=lambda trial, epoch: on_epoch(epoch, f"trial {trial.number + 1}"),
+            on_epoch=lambda epoch: on_epoch(epoch, "training with the best settings"),
             stored=lambda trial: state.trials.get(trial_key(trial)),
             between=self._ctx.step,
             log=lambda message: self._ctx.log(f"{unit.title}: {message}", "warning"),

@@ -88,13 +88,31 @@ def pieces(known: ClassKnowledge, source: KnowledgeSource, gpt3_items: int) -> t
             return wiki or sentences
 
 
-def prompts(name: str, templates: Sequence[str], said: Sequence[str]) -> list[str]:
-    """Every template with ``name``, once for each of ``said``, or bare where nothing is said."""
+def pieces_of_toolkit(known: ClassKnowledge, source: KnowledgeSource, gpt3_items: int) -> tuple[str | None, ...]:
+    """The same with the toolkit's quirks, for a class that its files list.
+
+    A class that Wiktionary does not define has one piece, the bare prompt (``None``), which stands beside GPT-3's
+    sentences and keeps them from taking its place. One that WordNet does not know has an empty piece.
+    """
+    wiki, sentences = known.wiktionary or None, known.sentences[:gpt3_items]
+    match source:
+        case "wiktionary" | "wiki_then_gpt3":
+            return (wiki,)
+        case "wordnet_definition":
+            return (known.definition,)
+        case "wordnet_hierarchy":
+            return (" ".join(known.path[:HIERARCHY_STEPS]),)
+        case "gpt3":
+            return sentences
+        case "wiki_and_gpt3":
+            return (wiki, *sentences)
+
+
+def prompts(name: str, templates: Sequence[str], said: Sequence[str | None]) -> list[str]:
+    """Every template with ``name``, once for each of ``said``, or bare where nothing (``None``) is said."""
     filled = [template.replace("{}", name) for template in templates]
-    if not said:
-        return filled
-    tails = [" ".join(_WORD.findall(f" ; {name} , {piece}")) for piece in said]
-    return [f"{text} {tail}" for tail in tails for text in filled]
+    tails = ["" if piece is None else " " + " ".join(_WORD.findall(f" ; {name} , {piece}")) for piece in said or [None]]
+    return [text + tail for tail in tails for text in filled]
 
 
 def _text(value: Any) -> str:

@@ -12,8 +12,8 @@ from services.benchmark.results import Cell, parameter_efficiency
 
 View = Literal["score", "parameters", "shots"]
 Mode = Literal["strict", "reference"]
-Way = tuple[str, str, int | None]
-"""Model, protocol and shots."""
+Way = tuple[str, str, int | None, str | None, str | None]
+"""Model, protocol, shots, and the protocol's method and start: jobs may bring protocols under any name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def standings(
     newest: dict[Way, dict[str, tuple[str, Cell]]] = {}
     for run in runs:
         for cell in run.cells:
-            way = (cell.model, cell.protocol, cell.shots)
+            way = (cell.model, cell.protocol, cell.shots, cell.method, cell.init)
             newest.setdefault(way, {})[cell.dataset] = (run.job, cell)
     lines = [
         _line(way, own, datasets, beside)
@@ -105,12 +105,12 @@ def standings(
 
 def growth(lines: Iterable[Standing]) -> list[Growth]:
     """Sample efficiency: every model and protocol that was adapted to more than one number of shots."""
-    groups: dict[tuple[str, str], list[Standing]] = {}
+    groups: dict[tuple[str, str, str | None, str | None], list[Standing]] = {}
     for line in lines:
         if line.method is not None:
-            groups.setdefault((line.model, line.protocol), []).append(line)
+            groups.setdefault((line.model, line.protocol, line.method, line.init), []).append(line)
     found = []
-    for (model, protocol), own in groups.items():
+    for (model, protocol, _, _), own in groups.items():
         shared = set.intersection(*({cell.dataset for _, cell in line.cells} for line in own))
         if len(own) < 2 or not shared:
             continue

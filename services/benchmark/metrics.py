@@ -46,15 +46,13 @@ def mean_per_class(labels: NDArray[np.int64], scores: Array) -> float:
 def map_11_points(labels: NDArray[np.int64], scores: Array) -> float:
     """Mean over classes with a positive of the 11-point interpolated average precision (Pascal VOC 2007).
 
-    Labels ``(N,)`` are expanded to one column a class.
+    Labels ``(N,)`` are expanded to one column a class. 0 where no class has a positive.
     """
     targets = labels if labels.ndim == 2 else np.eye(scores.shape[1], dtype=np.int64)[labels]
     if targets.shape != scores.shape:
         raise MetricError(f"11point_mAP: labels have the shape {targets.shape} and scores {scores.shape}")
     precisions = [_average_precision(targets[:, c], scores[:, c]) for c in np.flatnonzero(targets.any(axis=0))]
-    if not precisions:
-        raise MetricError("11point_mAP: no class has a positive label")
-    return float(np.mean(precisions))
+    return float(np.mean(precisions)) if precisions else 0.0
 
 
 def _average_precision(target: NDArray[np.int64], score: Array) -> float:
@@ -64,12 +62,12 @@ def _average_precision(target: NDArray[np.int64], score: Array) -> float:
 
 
 def roc_auc(labels: NDArray[np.int64], scores: Array) -> float:
-    """Area under the ROC curve of column 1 of two; ``nan`` when only one class occurs."""
-    if scores.ndim != 2 or scores.shape[1] != 2 or labels.ndim != 1:
-        raise MetricError(f"roc_auc takes two score columns and one label a row; scores have {scores.shape}")
-    if len(np.unique(labels)) < 2:
-        return float("nan")
-    return float(roc_auc_score(labels, scores[:, 1]))
+    """Area under the ROC curve of column 1 of two; ``nan`` when only one class occurs.
+
+    Scores of another width go to scikit-learn as they are, as in the toolkit: it takes one column, or a column of
+    labels for each.
+    """
+    return float(roc_auc_score(labels, scores[:, 1] if scores.shape[1] == 2 else scores))
 
 
 def _single(labels: NDArray[np.int64], name: str) -> None:
@@ -77,22 +75,36 @@ def _single(labels: NDArray[np.int64], name: str) -> None:
         raise MetricError(f"{name} takes one label a row; for several labels use 11point_mAP")
 
 
-def _finite(metric: Metric) -> Metric:
-    """``metric`` on finite scores only: a network that diverged must not score by where NaN sorts."""
+TOOLKIT: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "mean-per-class": mean_per_class,
+    "11point_mAP": map_11_points,
+    "roc_auc": roc_auc,
+}
+"""By the names that ELEVATER's data set files use; whatever the toolkit takes, they take."""
+
+
+def _checked(name: str, metric: Metric) -> Metric:
+    """``metric`` where its value means something.
+
+    A network that diverged must not score by where NaN sorts, nor a set without a positive 0 percent.
+    """
 
     @wraps(metric)
     def checked(labels: NDArray[np.int64], scores: Array) -> float:
         if not np.isfinite(scores).all():
             raise ScoresNotFinite("the scores are not finite: the training diverged")
+        if name == "roc_auc":
+            if scores.ndim != 2 or scores.shape[1] != 2 or labels.ndim != 1:
+                raise MetricError(f"roc_auc takes two score columns and one label a row; scores have {scores.shape}")
+            if len(np.unique(labels)) < 2:
+                return float("nan")
+        if name == "11point_mAP" and labels.ndim == 2 and not labels.any():
+            raise MetricError("11point_mAP: no class has a positive label")
         return metric(labels, scores)
 
     return checked
 
 
-METRICS: dict[str, Metric] = {
-    "accuracy": _finite(accuracy),
-    "mean-per-class": _finite(mean_per_class),
-    "11point_mAP": _finite(map_11_points),
-    "roc_auc": _finite(roc_auc),
-}
-"""By the names that ELEVATER's data set files use."""
+METRICS: dict[str, Metric] = {name: _checked(name, metric) for name, metric in TOOLKIT.items()}
+"""The same, refusing what they cannot say anything about."""

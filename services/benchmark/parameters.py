@@ -57,10 +57,16 @@ class BenchmarkParameters(BaseModel):
     weight_decay: float | None = Field(None, ge=0, le=1e6, description="Searched when absent")
     epochs: int = Field(50, ge=1, le=10_000, description="Of the last training, at most")
     search: Literal["reference", "optuna"] | None = Field(
-        None, description="ELEVATER's grid, or few trials by Parzen estimators; absent: the first for heads alone"
+        None,
+        description="ELEVATER's grid, or few trials by Parzen estimators; absent: the first for heads alone, "
+        "where max_trials does not cut it short",
     )
     max_trials: int | None = Field(None, ge=1, le=10_000, description="Of one search; the whole search when absent")
-    max_seconds: float | None = Field(None, gt=0, description="Of the whole job; what is not begun by then is skipped")
+    max_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="Of the whole job: searches and trainings end sooner, what is not begun is skipped",
+    )
     test_limit: int | None = Field(
         None, ge=2, description="Images to test on at most, the same for all; all when absent"
     )

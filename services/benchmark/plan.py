@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from services.adaptation.search import REFERENCE_TRIALS
 from services.benchmark.parameters import BenchmarkParameters
 from services.benchmark.protocols import Protocol
 
@@ -38,11 +39,15 @@ def search_of(parameters: BenchmarkParameters, trains_encoder: bool) -> tuple[st
     """Which search a unit makes, and at most how many trials (``None``: all of them).
 
     The reference's own in its mode and for heads alone; else one that needs far fewer trials, since each trains an
-    encoder.
+    encoder. So it is too where fewer are allowed than the reference makes: it climbs from the smallest learning rate,
+    and cut short it has seen no other.
     """
-    if parameters.mode == "reference" or parameters.search == "reference" or not (parameters.search or trains_encoder):
-        return "reference", parameters.max_trials
-    return "optuna", parameters.max_trials or (TRIALS_OF_ENCODERS if trains_encoder else None)
+    most = parameters.max_trials
+    if parameters.mode == "reference" or parameters.search == "reference":
+        return "reference", most
+    if parameters.search or trains_encoder:
+        return "optuna", most or (TRIALS_OF_ENCODERS if trains_encoder else None)
+    return ("reference" if most is None or most >= REFERENCE_TRIALS else "optuna"), most
 
 
 def shots_name(shots: int | None) -> str:

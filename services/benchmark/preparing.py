@@ -26,6 +26,8 @@ from services.settings import Settings
 
 LIMITS = ArchiveLimits(max_entries=2_000_000, max_total_bytes=400 << 30, max_ratio=1000.0)
 """A published set is large, and the files were named by the suite."""
+SHOWN = 5
+"""Flaws that a message names."""
 EXAMPLES = Path(__file__).parents[2] / "examples" / "data"
 
 
@@ -52,7 +54,7 @@ def prepare(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -
             "Detection sets are not run by this kind of job",
             f"{spec.name!r} of {chosen.name!r} has boxes; the protocols are of image classification.",
             pointer="/parameters/datasets",
-            remedy="services.benchmark.detection.coco_ap scores detections against its annotations.",
+            remedy="Score what a detector found in it with `sightline benchmark boxes ANNOTATIONS DETECTIONS`.",
         )
     assert spec.source is not None
     cache = settings.cache_dir / "suites"
@@ -140,9 +142,22 @@ def _bundle(archive: Path, files: list[Path], source: Published, spec: SuiteSet)
 
 def _import(archive: Path, spec: SuiteSet, settings: Settings, into: Path) -> None:
     imported = import_archive(archive, spec.name, into, Limits.of(settings), LIMITS)
+    # Lines of lists that could not be taken: left out, they would make another data set of the same name.
+    wrong = [f"{flaw.file}, line {flaw.line}: {flaw.message}" for flaw in imported.flaws if flaw.line is not None]
+    if not wrong and spec.task == "classification" and imported.task == "multilabel":
+        wrong = ["images with several labels or none, where each is to have one"]
+    if wrong:
+        into.unlink(missing_ok=True)
+        raise Problem(
+            Kind.INVALID,
+            "suite-labels",
+            "The data set is not what the suite says of it",
+            f"{spec.name!r} has {len(wrong):,} flaws: {'; '.join(wrong[:SHOWN])}.",
+            remedy="Fetch the version of the data set that the suite names, or correct the suite's classes.",
+        )
     if imported.format != "iris" and len(imported.classes) != len(spec.classes):
         into.unlink(missing_ok=True)
-        strange = [name for name in imported.classes if name not in spec.classes][:5]
+        strange = [name for name in imported.classes if name not in spec.classes][:SHOWN]
         raise Problem(
             Kind.INVALID,
             "suite-labels",

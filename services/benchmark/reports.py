@@ -51,8 +51,8 @@ class Report:
         self._plan = plan
         self._names = names
 
-    def write(self, records: Sequence[Record], seconds: float) -> dict[str, Any]:
-        """Publish everything; gives back the job's result."""
+    def write(self, records: Sequence[Record], seconds: float, hashes: Mapping[str, str]) -> dict[str, Any]:
+        """Publish everything; gives back the job's result. ``hashes`` are of the data sets that were opened."""
         ctx, table = self._ctx, cells(records)
         document = {
             "format": FORMAT,
@@ -63,7 +63,7 @@ class Report:
             "protocols": {one.name: one.model_dump(mode="json") for one in ctx.parameters.resolved()},
             "versions": versions(),
             "models": {name: self._model(own) for name, own in self._names.items()},
-            "datasets": {name: _described(spec) for name, spec in self._specs.items()},
+            "datasets": {name: _described(spec) | {"sha256": hashes.get(name)} for name, spec in self._specs.items()},
             "cells": [asdict(cell) for cell in table],
             "units": [record.document() for record in records],
             "seconds": seconds,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from services.adaptation.examples import Examples, one_hot
+from services.adaptation.memory import is_out_of_memory
 from services.adaptation.normalisation import fitted_rows
 from services.adaptation.pictures import Pictures
 from services.adaptation.recipe import SEARCH_EPOCHS, Hooks, Recipe
@@ -76,20 +77,21 @@ class Workbench:
         self._features: dict[Split, Array] = {}
         self._pictures: dict[Split, Pictures] = {}
 
-    async def run(self, unit: Unit, hooks: Hooks, watch: Watch) -> Ran:
-        """Raises :class:`Problem` where ``unit`` cannot be run."""
+    async def run(self, unit: Unit, hooks: Hooks, watch: Watch, seconds: float | None = None) -> Ran:
+        """``seconds`` are left for it. Raises :class:`Problem` where ``unit`` cannot be run."""
         if unit.protocol.zero_shot:
             return await self._zero_shot(unit, watch)
         draw, rows = self._draws.of(unit), None
         if unit.protocol.init == "language":
-            rows = await self._subject.rows(self._material, unit.protocol, self._known(unit.protocol))
+            known = self._known(unit.protocol)
+            rows = await self._subject.rows(self._material, unit.protocol, known, reference=self._reference)
         trains = strategy(str(unit.protocol.method)).trains_encoder
         if not self._features:
             for split in SPLITS:
                 self._features[split] = await self._encode(self._samples[split], watch)
         if trains and not self._pictures:
             await asyncio.to_thread(self._decode, watch)
-        outcome = await asyncio.to_thread(self._adapt, unit, draw, rows, trains, hooks)
+        outcome = await asyncio.to_thread(self._adapt, unit, draw, rows, hooks, self._recipe(unit, trains, seconds))
         return self._scored(outcome.probabilities, outcome, len(draw.train), draw.warnings)
 
     async def _zero_shot(self, unit: Unit, watch: Watch) -> Ran:
@@ -136,7 +138,8 @@ class Workbench:
             self._pictures[split] = Pictures.collect(images, spec, file, self._subject.limits, progress)
             before += len(samples)
 
-    def _adapt(self, unit: Unit, draw: Draw, rows: Array | None, trains: bool, hooks: Hooks) -> Outcome:
+    def _adapt(self, unit: Unit, draw: Draw, rows: Array | None, hooks: Hooks, recipe: Recipe) -> Outcome:
+        trains = strategy(recipe.method).trains_encoder
         train = self._examples("train", draw.train, trains)
         validation = None
         if self._draws.validates(unit):
@@ -145,7 +148,7 @@ class Workbench:
             rows = fitted_rows(rows, self._examples("train", draw.train, False).features)
         encoder = self._subject.trainable() if trains else None
         test = self._examples("test", range(len(self._draws.test)), trains)
-        data, recipe = Data(train, validation, test, rows, encoder), self._recipe(unit, trains)
+        data = Data(train, validation, test, rows, encoder)
         with _as_problems():
             if self._reference:
                 return reference(data, recipe, hooks, merge=draw.merge)
@@ -159,7 +162,7 @@ class Workbench:
             return Examples(self._pictures[split].rows(rows), labels)
         return Examples(self._features[split][rows], labels)
 
-    def _recipe(self, unit: Unit, trains: bool) -> Recipe:
+    def _recipe(self, unit: Unit, trains: bool, seconds: float | None) -> Recipe:
         parameters = self._parameters
         search, trials = search_of(parameters, trains)
         return Recipe(
@@ -174,6 +177,7 @@ class Workbench:
             by=self._spec.metric,
             search=search,
             trials=trials,
+            seconds=seconds,
             search_epochs=min(parameters.epochs, SEARCH_EPOCHS),
         )
 
@@ -224,11 +228,13 @@ def _as_problems() -> Iterator[None]:
             pointer="/parameters/learning_rate",
             remedy="Leave learning_rate and weight_decay out, so that they are searched.",
         ) from error
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise Problem(
             Kind.INVALID,
             "out-of-memory",
             "Memory ran out",
-            "Even the smallest batch did not fit.",
+            "The model and what it is trained with did not fit.",
             remedy="Choose a smaller model, or a method that trains less.",
         ) from error

@@ -21,13 +21,17 @@ def trial_key(trial: Trial) -> str:
 
 @dataclass(slots=True)
 class State:
-    """``done`` by unit; ``trials`` and ``unit_seconds`` are of the unit at work, ``seconds`` of the whole job."""
+    """``done`` by unit; ``trials`` and ``unit_seconds`` are of the unit at work, ``seconds`` of the whole job.
+
+    ``hashes`` are of the data sets' packages, by name.
+    """
 
     done: dict[str, Record] = field(default_factory=dict)
     unit: str = ""
     trials: dict[str, float] = field(default_factory=dict)
     unit_seconds: float = 0.0
     seconds: float = 0.0
+    hashes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: bytes) -> Self:
@@ -43,6 +47,7 @@ class State:
                 "trials": self.trials,
                 "unit_seconds": self.unit_seconds,
                 "seconds": self.seconds,
+                "hashes": self.hashes,
             }
         )
 

@@ -12,7 +12,7 @@ from models.catalog.card import Card
 from models.encoders import ImageEncoder
 from services.adaptation.encoders import open_encoder
 from services.adaptation.features import FeatureExtractor
-from services.benchmark.knowledge import ClassKnowledge, pieces, prompts
+from services.benchmark.knowledge import ClassKnowledge, pieces, pieces_of_toolkit, prompts
 from services.benchmark.named import Names
 from services.benchmark.preparing import Material
 from services.benchmark.protocols import Protocol
@@ -76,9 +76,17 @@ class Subject:
         return card, open_zero_shot(self._backend, card, self._backend.folder(card.name, card.version))
 
     async def rows(
-        self, material: Material, protocol: Protocol, knowledge: Mapping[str, ClassKnowledge] | None
+        self,
+        material: Material,
+        protocol: Protocol,
+        knowledge: Mapping[str, ClassKnowledge] | None,
+        *,
+        reference: bool = False,
     ) -> Array:
-        """``(C, D)`` unit rows of the classes in the encoder's feature space. Raises ``no-language-model``."""
+        """``(C, D)`` unit rows of the classes in the encoder's feature space. Raises ``no-language-model``.
+
+        ``reference``: what is said of a class of which little is known has the toolkit's quirks.
+        """
         _, kind = self.language()
         if not isinstance(kind, FeatureRows):
             raise Problem(Kind.INVALID, "no-language-model", "The model gives no rows for class names")
@@ -89,7 +97,8 @@ class Subject:
         known = knowledge or {}
         texts = []
         for raw, name in zip(spec.classes, classes, strict=True):
-            said = pieces(known.get(raw, ClassKnowledge()), protocol.knowledge, protocol.gpt3_items)
+            take = pieces_of_toolkit if reference and raw in known else pieces
+            said = take(known.get(raw, ClassKnowledge()), protocol.knowledge, protocol.gpt3_items)
             texts.append(prompts(name, spec.templates, said))
         flat = [text for own in texts for text in own]
         found = [
@@ -118,7 +127,7 @@ class Subject:
         the cosine in feature space; otherwise the model's own scores, as it serves.
         """
         if reference or protocol.knowledge is not None:
-            rows = await self.rows(material, protocol, knowledge)
+            rows = await self.rows(material, protocol, knowledge, reference=reference)
             return zero_shot_probabilities(await self.features(material, package, samples, watch), rows)
         _, kind = self.language()
         classes = readable(material.spec.classes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from safetensors.numpy import load_file
 from models.catalog.card import Card
 from services.classification.dual_encoder import text_rows
 from services.classification.images import unit
-from services.classification.lexicon import Lexicon
+from services.classification.meanings import Calibration, Evidence, Meanings
 from services.classification.protocol import Array, Scored
-from services.classification.scores import sigmoid
 from services.errors import Kind, Problem
 from services.runtime.backend import Backend, Options, Tensor
 from services.runtime.problems import model_file_unreadable
@@ -34,30 +32,8 @@ from services.text.encoder import TextEncoder
 
 _ROWS_AT_ONCE = 1024
 """Labels whose kernel is held at once: (1024, 1000) float32 is 4 MiB."""
-_GATHERED_AT_ONCE = 2_000_000
-"""Elements that the maximum over subsumed classes is taken of at once."""
 _INLINE_LABELS = 32
 """More labels are looked up and predicted in a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """``none`` weighs 1, the best label, the best class that no label covers, and log C; ``alone`` weighs 1, a label,
-    and the best class: logits of a logistic regression. ``scale`` is the inverse temperature of the softmax."""
-
-    scale: float
-    none: tuple[float, float, float, float]
-    alone: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """``cosines (B, C)`` of pictures and labels; of each picture ``(B,)`` the highest cosine of all known classes,
-    ``nearest``, and of those that no label covers, ``others`` (0 where there is none)."""
-
-    cosines: Array
-    others: Array
-    nearest: Array
 
 
 class Predictor:
@@ -70,36 +46,18 @@ class Predictor:
     def __init__(self, data: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]) -> None:
         self._parameters = dict(parameters)
         self._texts: Array = data["class_texts"].astype(np.float32)  # (N, D)
-        self._meanings: Array = data["class_meanings"].astype(np.float32)  # (N, V)
+        self._class_meanings: Array = data["class_meanings"].astype(np.float32)  # (N, V)
         self._coefficients: Array = data["coefficients"]  # (N, R)
         self._basis: Array = data["basis"]  # (F, R)
         self._class_rows: Array = data["class_rows"].astype(np.float32)  # (N, R), unit
         self._bias: Array = data["bias"]  # (N,)
         self._norms: Array = data["norms"]  # (N,)
-        self._vectors: NDArray[np.int8] = data["vectors"]  # (S, V)
-        self._steps: Array = data["scale"]  # (V,)
-        self._below_start: NDArray[np.int64] = data["below_start"].astype(np.int64)  # (S + 1,)
-        self._below: NDArray[np.int64] = data["below"].astype(np.int64)
-        self._sides: Array = np.log2(data["shift_sides"].astype(np.float32))  # (K,)
         self._shifts: Array = data["shifts"].astype(np.float32)  # (K, F)
         self._shift_logits: Array = data["shift_logits"].astype(np.float32)  # (K, N)
-        class_names = data["class_names"].tobytes().decode().split("\n")
-        self._class_places = {name: place for place, name in enumerate(class_names)}
-        self.lexicon = Lexicon(
-            data["lemmas"].tobytes().decode().split("\n"),
-            data["sense_start"],
-            data["sense_synset"],
-            data["sense_rank"],
-            data["nearness"].astype(np.float32),
-            dict(zip(class_names, data["class_synsets"].tolist(), strict=True)),
-            float(parameters["rank_penalty"]),
-        )
-        none, alone = parameters["none"], parameters["alone"]
-        self._calibration = Calibration(
-            float(parameters["scale"]),
-            (float(none[0]), float(none[1]), float(none[2]), float(none[3])),
-            (float(alone[0]), float(alone[1]), float(alone[2])),
-        )
+        self._meanings = Meanings(data, float(parameters["rank_penalty"]))
+        self.lexicon = self._meanings.lexicon
+        self._class_places = {name: place for place, name in enumerate(self._meanings.class_names)}
+        self._calibration = Calibration.of(parameters)
 
     def known_texts(self, labels: Sequence[str]) -> tuple[Array, list[int]]:
         """``(C, D)`` with the embeddings of labels that are names of classes; where the others stand."""
@@ -120,20 +78,12 @@ class Predictor:
     def _kernel(self, labels: Sequence[str], texts: Array) -> tuple[Array, NDArray[np.int64]]:
         parameters = self._parameters
         kernel = float(parameters["text_weight"]) * _bell(texts @ self._texts.T, float(parameters["text_width"]))
-        synsets = np.full(len(labels), -1, np.int64)
-        known = []
-        for index, label in enumerate(labels):
-            meaning = self.lexicon.find(label)
-            if meaning is None:
-                continue
-            known.append((index, meaning.synset))
-            if meaning.exact and self._below_start[meaning.synset] < self._below_start[meaning.synset + 1]:
-                synsets[index] = meaning.synset
-        if known:
-            where, which = (list(column) for column in zip(*known, strict=True))
-            meanings = unit(self._vectors[which] * self._steps)
-            kernel[where] += _bell(meanings @ self._meanings.T, float(parameters["knowledge_width"]))
-        return kernel, synsets
+        meant, voting = self._meanings.find(labels)
+        known = np.flatnonzero(meant >= 0)
+        if len(known):
+            meanings = self._meanings.vectors(meant[known])
+            kernel[known] += _bell(meanings @ self._class_meanings.T, float(parameters["knowledge_width"]))
+        return kernel, voting
 
     def feature_rows(self, rows: Array) -> Array:
         """Rows of :meth:`rows` as ``(C, F)`` unit directions; a label that subsumes classes leans towards them."""
@@ -141,74 +91,31 @@ class Predictor:
         share = float(self._parameters["class_share"])
         for index, synset in enumerate(rows[:, -1].astype(np.int64)):
             if synset >= 0:
-                own = self._below[self._below_start[synset] : self._below_start[synset + 1]]
+                own, _ = self._meanings.members(np.array([synset]))
                 directions[index] *= 1 - share
                 directions[index] += share * unit(self._class_rows[own].mean(axis=0))
         return unit(directions @ self._basis.T)
 
     def score(self, features: Array, logits: Array, rows: Array, sides: Array) -> Scored:
         """``features (B, F)`` and ``logits (B, N)`` of pictures whose shorter sides had ``sides (B,)`` pixels."""
-        evidence = self.evidence(features, logits, rows, sides)
-        fit, cosines = self._calibration, evidence.cosines
-        doubt = fit.none[0] + fit.none[1] * cosines.max(axis=1) + fit.none[2] * evidence.others
-        doubt += fit.none[3] * np.log(cosines.shape[1])
-        alone = fit.alone[0] + fit.alone[1] * cosines + fit.alone[2] * evidence.nearest[:, None]
-        logits = np.asarray(fit.scale * cosines, np.float32)
-        return Scored(logits, sigmoid(np.asarray(doubt, np.float32)), np.asarray(alone, np.float32))
+        return self._calibration.scored(self.evidence(features, logits, rows, sides))
 
     def evidence(self, features: Array, logits: Array, rows: Array, sides: Array) -> Evidence:
         """What the calibrated scores are computed from."""
-        weights = self._side_weights(sides)  # (B, K)
+        weights = self._meanings.side_weights(sides)  # (B, K)
         features = features - weights @ self._shifts
         length = np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
         raw = logits - self._bias - weights @ self._shift_logits
         classes = (raw - raw.mean(axis=1, keepdims=True)) / (length * self._norms)  # cosines (B, N)
         cosines = (features @ self._basis) @ rows[:, :-1].T / length  # (B, C)
-        synsets = rows[:, -1].astype(np.int64)
-        held = np.flatnonzero(synsets >= 0)
-        covered = np.zeros(classes.shape[1], bool)
-        if len(held):
-            share = np.float32(self._parameters["class_share"])
-            members, starts = self._members(synsets[held])
-            covered[members] = True
-            cosines[:, held] *= 1 - share
-            cosines[:, held] += share * _maxima(classes, members, starts)
-        others = np.where(covered, np.float32(0), classes).max(axis=1, initial=0)
-        return Evidence(cosines, others, classes.max(axis=1))
-
-    def _side_weights(self, sides: Array) -> Array:
-        """How much of each measured shift a picture gets: linear in the logarithm of its shorter side, 0 at the last.
-
-        Small pictures are blurred when they are enlarged, which moves all their features one way.
-        """
-        known = self._sides
-        at = np.interp(np.log2(np.maximum(sides, 1)), known, np.arange(len(known), dtype=np.float32))
-        distance = np.abs(at[:, None] - np.arange(len(known)))
-        weights: Array = np.maximum(0, 1 - distance).astype(np.float32)
-        return weights
-
-    def _members(self, synsets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The classes below each of ``synsets``, end to end, and where each synset's begin."""
-        begin = self._below_start[synsets]
-        count = self._below_start[synsets + 1] - begin
-        starts = np.cumsum(count) - count
-        return self._below[np.repeat(begin - starts, count) + np.arange(int(count.sum()))], starts
+        share = float(self._parameters["class_share"])
+        return self._meanings.vote(cosines, classes, rows[:, -1].astype(np.int64), share)
 
 
 def _bell(cosines: Array, width: float) -> Array:
     """The Gaussian kernel of unit vectors, from their cosines."""
     kernel: Array = np.exp(np.float32(width) * (cosines - 1))
     return kernel
-
-
-def _maxima(classes: Array, members: NDArray[np.int64], starts: NDArray[np.int64]) -> Array:
-    """``(B, len(starts))``: the highest of ``classes[:, members]`` in each stretch."""
-    step = max(1, _GATHERED_AT_ONCE // max(1, len(members)))
-    parts = [
-        np.maximum.reduceat(classes[begin : begin + step][:, members], starts, axis=1)
-        for begin in range(0, len(classes), step)
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class WeightPrediction:

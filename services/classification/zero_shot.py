@@ -12,6 +12,7 @@ from pathlib import Path
 from models.catalog.card import Card
 from services.classification.dual_encoder import DualEncoder
 from services.classification.protocol import FeatureRows, Scored, ZeroShot
+from services.classification.shared_space import KnowingDualEncoder
 from services.classification.weight_prediction import WeightPrediction
 from services.errors import Kind, Problem
 from services.runtime.backend import Backend
@@ -21,7 +22,11 @@ __all__ = ["KINDS", "FeatureRows", "Scored", "ZeroShot", "does_not_classify", "o
 
 Opener = Callable[[Backend, Card, Path, ArrayCache | None], ZeroShot]
 
-KINDS: dict[str, Opener] = {"dual-encoder": DualEncoder, "weight-prediction": WeightPrediction}
+KINDS: dict[str, Opener] = {
+    "dual-encoder": DualEncoder,
+    "knowing-dual-encoder": KnowingDualEncoder,
+    "weight-prediction": WeightPrediction,
+}
 """How a card's ``pipeline.kind`` is done."""
 
 

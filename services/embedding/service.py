@@ -19,8 +19,8 @@ from services.settings import Settings
 from services.stages import Stages
 from services.text.encoder import TextEncoder
 
-ONE_SPACE = "dual-encoder"
-"""The kind of pipeline whose texts and pictures may be compared with each other."""
+ONE_SPACE = ("dual-encoder", "knowing-dual-encoder")
+"""The kinds of pipelines whose texts and pictures may be compared with each other."""
 
 INLINE_PIXELS = 600_000
 """Pictures of more pixels together are resized in a thread."""
@@ -86,7 +86,7 @@ class Embedding:
     @staticmethod
     def _text_tower(card: Card) -> str:
         """The model itself, or the text tower of a pipeline whose two towers share one space."""
-        if card.pipeline is not None and card.pipeline.kind == ONE_SPACE and card.pipeline.text_model is not None:
+        if card.pipeline is not None and card.pipeline.kind in ONE_SPACE and card.pipeline.text_model is not None:
             return card.pipeline.text_model
         return card.name
 

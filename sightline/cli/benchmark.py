@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -189,6 +190,27 @@ def verify(
         console().print(f"{len(cases) - len(failing)} of {len(cases)} cases equal the reference.")
     if failing:
         raise typer.Exit(1)
+
+
+@app.command()
+def boxes(
+    annotations: Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="A COCO document with the true boxes.")],
+    detections: Annotated[Path, typer.Argument(metavar="DETECTIONS", help="COCO results: a list of scored boxes.")],
+    json: JsonOption = False,
+) -> None:
+    """COCO AP of what a detector wrote down, as the detection suites are measured. Any detector will do."""
+    from services.benchmark.boxes import score_boxes
+
+    scores = score_boxes(annotations, detections)
+    if json:
+        print_json(asdict(scores))
+        return
+    shown = [(name, "-" if value < 0 else f"{100 * value:.1f}") for name, value in scores.statistics.items()]
+    table(("measure", "percent"), shown, right=("percent",))
+    per_class = [
+        (name, "-" if math.isnan(value) else f"{100 * value:.1f}") for name, value in scores.categories.items()
+    ]
+    table(("category", "AP"), per_class, right=("AP",))
 
 
 def _shots(text: str) -> int | str:

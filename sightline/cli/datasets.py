@@ -1,25 +1,92 @@
-"""``sightline datasets``: data sets that are made here, from packages of public registries."""
+"""``sightline datasets``: your data sets on the platform, and sets that are made here from packages of registries."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.output import DataDirOption, JsonOption, console, print_json, progress_bars, settings_with
+from sightline.cli.infer import KeyOption, UrlOption
+from sightline.cli.output import DataDirOption, JsonOption, console, print_json, progress_bars, settings_with, table
 
-app = typer.Typer(help="Build data sets from pinned packages.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from sightline.client import Dataset
+
+SHOWN = 20
+SPLITS = ("train", "val", "test")
+
+app = typer.Typer(
+    help="Upload labelled image sets and look at yours; build sets from pinned packages.", no_args_is_help=True
+)
 
 
 class Buildable(StrEnum):
     pictographs = "pictographs"
 
 
-@app.callback()
-def root() -> None:
-    """Keeps ``build`` a command of its own while it is the only one."""
+@app.command()
+def upload(
+    content: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, a zip or a tar with pictures and labels.")],
+    name: Annotated[str, typer.Option("--name", help="What it is called: jobs and suites (dataset:NAME) name it so.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse the whole set for one flaw.")] = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Import a labelled set: one folder a class below train, val and test; COCO; CSV or JSONL; or ELEVATER's lists."""
+    from sightline.client import Client
+
+    with Client(url, key) as client:
+        made = client.datasets.upload(content, name, strict=strict)
+    if json:
+        print_json(asdict(made))
+        return
+    print_sets([made])
+    for problem in made.problems[:SHOWN]:
+        console(errors=True).print(problem)
+    if made.problem_count > SHOWN:
+        console(errors=True).print(f"and {made.problem_count - SHOWN:,} more that were left out")
+
+
+@app.command("list")
+def list_sets(url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
+    """Your data sets, newest first."""
+    from sightline.client import Client
+
+    with Client(url, key) as client:
+        found = list(client.datasets.list())
+    if json:
+        print_json([asdict(one) for one in found])
+    elif found:
+        print_sets(found)
+    else:
+        console().print("You have no data sets; `sightline datasets upload FOLDER --name NAME` brings one.")
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")],
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Remove a data set of yours. Models that were trained on it stay."""
+    from sightline.client import Client
+
+    with Client(url, key) as client:
+        client.datasets.delete(name)
+
+
+def print_sets(found: Sequence[Dataset]) -> None:
+    """A line a set."""
+    rows = [
+        (one.name, one.id, one.task, f"{len(one.classes):,}", *(f"{one.counts.get(split, 0):,}" for split in SPLITS))
+        for one in found
+    ]
+    table(("name", "id", "task", "classes", *SPLITS), rows, right=("classes", *SPLITS))
 
 
 @app.command()

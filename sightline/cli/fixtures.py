@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from sightline.cli.output import console, print_json, table
 
+if TYPE_CHECKING:
+    from models.parity import Report
+
 
 def verify(paths: Sequence[Path], *, json: bool) -> None:
     """Check fixtures and show every tensor; exit code 1 when one is beyond its tolerance."""
-    from models.verify import verify_fixture
-    from services.parity import KINDS
-
-    reports = [verify_fixture(path, KINDS) for path in paths]
+    reports = [_report(path) for path in paths]
     if json:
         print_json(
             [
@@ -53,3 +54,17 @@ def verify(paths: Sequence[Path], *, json: bool) -> None:
             )
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
+
+
+def _report(path: Path) -> Report:
+    """Raises :class:`ModelError` with the path where the fixture cannot be read."""
+    from models.errors import ModelError
+    from models.verify import verify_fixture
+    from services.parity import KINDS
+
+    try:
+        return verify_fixture(path, KINDS)
+    except ModelError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as a fixture: {error}", "copy it again") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli import cards, fixtures, running
+from sightline.cli import cards, converting, fixtures, running
 from sightline.cli.output import (
     DataDirOption,
     JsonOption,
@@ -23,7 +23,7 @@ from sightline.cli.output import (
 if TYPE_CHECKING:
     from models.catalog.card import Card
 
-app = typer.Typer(help="List, pull, import, inspect, verify and remove models.", no_args_is_help=True)
+app = typer.Typer(help="List, pull, convert, import, inspect, verify and remove models.", no_args_is_help=True)
 
 
 class ImportTask(StrEnum):
@@ -124,6 +124,9 @@ def pull(
         return
     for card in pulled:
         cards.tell(card, settings.models_dir)
+
+
+app.command("convert")(converting.convert)
 
 
 @app.command("import")

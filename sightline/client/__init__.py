@@ -3,6 +3,7 @@
 from sightline.client.asynchronous import AsyncClient
 from sightline.client.benchmarks import Comparison, Leaderboard
 from sightline.client.blocking import Client
+from sightline.client.datasets import Dataset
 from sightline.client.errors import APIError, JobFailed, JobTimeout, SightlineError, Unreachable
 from sightline.client.images import ImageLike
 from sightline.client.job_results import Artifact, Job, JobEvent, Progress
@@ -17,6 +18,7 @@ __all__ = [
     "ClassifiedImage",
     "Client",
     "Comparison",
+    "Dataset",
     "Embeddings",
     "Explanation",
     "ImageLike",

@@ -14,6 +14,7 @@ from sightline.client.async_jobs import AsyncJobs
 from sightline.client.benchmarks import Comparison, Leaderboard, Mode, View
 from sightline.client.calls import Call
 from sightline.client.connection import http_options, pause_after_loss, pause_after_refusal
+from sightline.client.datasets import AsyncDatasets
 from sightline.client.images import ImageLike
 from sightline.client.results import Classification, Embeddings, Model
 from sightline.client.retries import Retries
@@ -38,6 +39,7 @@ class AsyncClient:
     ) -> None:
         self._http = httpx.AsyncClient(**http_options(url, api_key, timeout), transport=transport)
         self._retries = retries or Retries()
+        self.datasets = AsyncDatasets(self._http, self._retries, self._send)
         self.jobs = AsyncJobs(self._http, self._retries, self._send)
 
     async def __aenter__(self) -> Self:

@@ -13,6 +13,7 @@ from sightline.client import benchmarks, calls
 from sightline.client.benchmarks import Comparison, Leaderboard, Mode, View
 from sightline.client.calls import Call
 from sightline.client.connection import http_options, pause_after_loss, pause_after_refusal
+from sightline.client.datasets import Datasets
 from sightline.client.images import ImageLike
 from sightline.client.jobs import Jobs
 from sightline.client.results import Classification, Embeddings, Model
@@ -39,6 +40,7 @@ class Client:
     ) -> None:
         self._http = httpx.Client(**http_options(url, api_key, timeout), transport=transport)
         self._retries = retries or Retries()
+        self.datasets = Datasets(self._http, self._retries, self._send)
         self.jobs = Jobs(self._http, self._retries, self._send)
 
     def __enter__(self) -> Self:

@@ -49,7 +49,7 @@ def test_a_line_for_every_set_and_number_of_shots(tmp_path: Path) -> None:
     assert header == "| data set | shots | zero-shot | probe, random | probe, language |"
     assert five == "| mnist | 5 | 50.0 ± 3.0 | **90.0 ± 3.0 (1 seed)** | – |"
     assert twenty == "| mnist | 20 | **50.0 ± 3.0** | – | 40.0 ± 3.0 (1 seed) |"
-    assert trained == "| | *trained* | *0* | *1,234* | *1,234* |"
+    assert trained == "|  | *trained* | *0* | *1,234* | *1,234* |"
 
 
 def test_a_difference_is_a_mean_over_the_sets_that_have_both(tmp_path: Path) -> None:

@@ -137,12 +137,18 @@ async def test_a_repeated_submission_is_answered_though_its_input_is_gone(http: 
     assert (await http.post("/v1/jobs", json=order)).status_code == 404
 
 
+def benchmark(**fields: Any) -> dict[str, Any]:
+    return {"kind": "benchmark", "parameters": {"models": ["a-model"], **fields}}
+
+
 REFUSED: list[tuple[str, Any, int, str, str | None]] = [
     ("unknown kind", {"kind": "dance"}, 422, "job-kind-unknown", "/kind"),
     ("no kind", {"parameters": {}}, 422, "field-invalid", "/kind"),
     ("unknown field", body() | {"colour": 1}, 422, "field-invalid", "/colour"),
     ("wrong parameter", body(up_to="4"), 422, "field-invalid", "/parameters/up_to"),
     ("unknown parameter", body(upto=4), 422, "field-invalid", "/parameters/upto"),
+    ("one of several forms", benchmark(shots=[0]), 422, "field-invalid", "/parameters/shots/0"),
+    ("inside a form", benchmark(protocols=[{"name": "../x"}]), 422, "field-invalid", "/parameters/protocols/0/name"),
     ("negative", body(up_to=-1), 422, "field-invalid", "/parameters/up_to"),
     ("parameters no object", {"kind": "count", "parameters": []}, 422, "field-invalid", "/parameters"),
     ("priority", body() | {"priority": 10}, 422, "field-invalid", "/priority"),

@@ -35,8 +35,10 @@ def same(state: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
         lambda state: {"model_state_dict": state},
         lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}},
         lambda state: {"model": {"state_dict": {f"module.module.{name}": t for name, t in state.items()}}},
+        lambda state: {"module": state, "global_steps": 7},
+        lambda state: {"state_dict": {f"model._orig_mod.{name}": tensor for name, tensor in state.items()}},
     ],
-    ids=["bare", "model", "state_dict", "model_state_dict", "module", "nested"],
+    ids=["bare", "model", "state_dict", "model_state_dict", "module", "nested", "deepspeed", "compiled"],
 )
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_every_wrapping_gives_the_same_weights(

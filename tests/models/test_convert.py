@@ -13,22 +13,28 @@ from tokenizers import Tokenizer
 
 from models.backbones.focalnet import FocalNet, FocalNetConfig, modulation_map
 from models.backbones.swin import SwinConfig
-from models.catalog.card import Engine
+from models.catalog.card import Engine, ImagePreprocess
 from models.catalog.releases import ReleaseError, release, releases
 from models.checkpoint import CheckpointError
 from models.convert import FAMILIES, convert, main
 from models.errors import ModelError
 from models.export import onnx
+from models.export.accuracy import Labelled
 from models.export.precision import Chosen, has_openvino
 from models.focalnet import variants as focalnet_variants
 from models.repository import sha256, verify_version
 from models.text.clip_transformer import ClipTextConfig
 from models.unicl import variants as unicl_variants
 from models.unicl.network import UniCL, UniCLConfig
+from models.unicl.tokens import from_file
 
 FOCAL = FocalNetConfig(
     embed_dim=4, depths=(1, 1), focal_levels=(1, 2), focal_windows=(3, 3),
     conv_embed=True, layerscale=True, postln_in_modulation=True, normalize_modulator=True, drop_path=0.5,
+)  # fmt: skip
+PICTURES = Labelled(
+    "fish", ("goldfish", "tench"), (0, 1, 0),
+    lambda spec: iter(np.random.default_rng(0).normal(size=(3, 3, spec.size, spec.size)).astype(np.float32)),
 )  # fmt: skip
 UNICL = UniCLConfig(SwinConfig(embed_dim=4, depths=(2,), heads=(1,)), ClipTextConfig(width=8, heads=1, layers=1), dim=6)
 
@@ -76,14 +82,16 @@ def test_focalnet_file_becomes_a_classifier(tmp_path: Path, monkeypatch: pytest.
     torch.manual_seed(0)
     network = FocalNet(FOCAL).eval()
     file = saved(network, tmp_path / "focalnet_tiny_srf.pth")
-    (card,) = convert("focalnet-tiny-srf", file, tmp_path / "models")
+    (card,) = convert("focalnet-tiny-srf", file, tmp_path / "models", pictures=PICTURES)
+    accuracy = card.measured[-1]
+    assert (accuracy.dataset, accuracy.metric, accuracy.n) == ("fish", f"top-1 accuracy in {card.engine.precision}", 3)
     assert (card.task, card.label_set, card.logits) == ("classify", "imagenet-1k", "logits")
     assert card.provenance[0].sha256 == sha256(file)
     assert "No host states this hash" in card.provenance[0].note
     assert card.measured[0].value == 0.821 and card.measured[0].by == "publisher"
     assert card.engine.name == ("openvino" if has_openvino() else "onnxruntime")
     if has_openvino():
-        assert card.engine.precision == "bf16" and card.measured[-1].value > 0.999
+        assert card.engine.precision == "bf16" and card.measured[-2].value > 0.999
     folder = tmp_path / "models" / card.name / card.version
     assert verify_version(folder) == card
     images = torch.randn(4, 3, 64, 96)  # another batch and another size than were traced
@@ -127,7 +135,16 @@ def test_unicl_file_becomes_two_towers_and_one_model(tmp_path: Path, monkeypatch
     monkeypatch.setitem(unicl_variants.VARIANTS, "unicl_swin_tiny", UNICL)
     torch.manual_seed(0)
     model = UniCL(UNICL).eval()
-    image, text, both = convert("unicl-swin-t-yfcc14m", saved(model, tmp_path / "a.pth"), tmp_path / "models")
+    file = saved(model, tmp_path / "a.pth")
+    image, text, both = convert("unicl-swin-t-yfcc14m", file, tmp_path / "models", pictures=PICTURES)
+    assert (both.measured[-1].dataset, both.measured[-1].n) == ("fish", 3)
+    features = model.encode_image(torch.from_numpy(np.stack(list(PICTURES.tensors(ImagePreprocess(size=224))))))
+    templates = both.pipeline.parameters["templates"] if both.pipeline else []
+    tokenise = from_file(tmp_path / "models" / text.name / "1" / "tokenizer.json", 77, 49_408)
+    rows = [model.encode_text(tokenise([each.replace("{}", label) for each in templates])) for label in PICTURES.labels]
+    said = (features @ torch.stack([row.mean(dim=0) / row.mean(dim=0).norm() for row in rows]).T).argmax(dim=1)
+    right = float((said == torch.tensor(PICTURES.truth)).float().mean())
+    assert both.measured[-1].value == pytest.approx(right, abs=1e-4)
     assert both.pipeline is not None
     assert (both.pipeline.image_model, both.pipeline.text_model) == (image.name, text.name)
     assert both.pipeline.parameters["scale"] == pytest.approx(np.e)
@@ -156,6 +173,11 @@ def test_file_of_another_variant_leaves_the_repository_empty(
     file = saved(FocalNet(FOCAL), tmp_path / "a.pth")
     assert main(["focalnet-tiny-srf", str(file), "--repository", str(tmp_path / "models")]) == 1
     assert "does not fit" in capsys.readouterr().err
+    torch.save(FocalNet(focalnet_variants.VARIANTS["focalnet_tiny_iso"]).state_dict(), file)
+    for wrong in ("focalnet-tiny-srf", "unicl-swin-t-yfcc14m"):  # of its own family, and of the other
+        assert main([wrong, str(file), "--repository", str(tmp_path / "models")]) == 1
+        said = "It is focalnet_tiny_iso with 1000 classes: convert it as focalnet-tiny-iso."
+        assert said in capsys.readouterr().err
     assert [path for path in (tmp_path / "models").iterdir() if not path.name.startswith(".")] == []
 
 

@@ -26,7 +26,7 @@ def test_network_computes_what_the_reference_computes(fixture: Path) -> None:
 
 
 def test_every_published_kind_of_network_has_a_fixture() -> None:
-    assert len(NETWORKS) == 9
+    assert len(NETWORKS) == 11
     assert len(MANIFESTS) == 19
 
 
@@ -103,6 +103,14 @@ def test_unknown_fixture_is_named_and_ends_with_2(tmp_path: Path, capsys: pytest
     assert "absent" in capsys.readouterr().err
 
 
+def test_input_that_does_not_fit_the_network_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fixture = copied(tmp_path, "focalnet_timm")
+    io = load_file(fixture / "io.safetensors")
+    save_file({**io, "input.image": io["input.image"][:, :2].clone()}, fixture / "io.safetensors")
+    assert main([str(fixture)]) == 2
+    assert "focalnet_timm looks like focalnet, but cannot be computed" in capsys.readouterr().err
+
+
 def test_damaged_fixture_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fixture = copied(tmp_path, "focalnet_timm")
     config = json.loads((fixture / "config.json").read_text())
@@ -147,3 +155,15 @@ def test_changed_adapter_weight_of_one_case_is_beyond_tolerance(tmp_path: Path) 
     save_file(weights, fixture / "baseline_lora.safetensors")
     failed = [comparison.name for comparison in verify_fixture(fixture).comparisons if not comparison.ok]
     assert failed == ["baseline_lora/output"]
+
+
+def test_a_case_that_cannot_be_computed_fails_and_the_others_are_compared(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(PARITY / "kadaptation", tmp_path / "kadaptation"))
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["cases"][1]["num_heads"] = 7
+    (folder / "meta.json").write_text(json.dumps(meta))
+    (folder / meta["cases"][0]["file"]).unlink()
+    report = verify_fixture(folder)
+    failed = {one.name: one.note for one in report.comparisons if not one.ok}
+    assert set(failed) == {f"{case['name']}/case" for case in meta["cases"][:2]}
+    assert all("cannot be computed" in note for note in failed.values()) and len(report.comparisons) > 30

@@ -59,7 +59,7 @@ class Server:
         self.workers[name] = worker
         return worker
 
-    def wait_ready(self, seconds: float = 60) -> None:
+    def wait_ready(self, seconds: float = 180) -> None:
         """Return when one worker answers that it is ready."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

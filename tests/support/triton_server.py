@@ -71,7 +71,7 @@ class TritonServer:
         if wait:
             self.await_live()
 
-    def await_live(self, seconds: float = 60) -> None:
+    def await_live(self, seconds: float = 180) -> None:
         def answers() -> bool:
             assert self._process is not None and self._process.poll() is None, self.said
             return lives("127.0.0.1", self.ports.http)

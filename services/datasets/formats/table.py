@@ -113,7 +113,9 @@ def _sample(
     if not isinstance(several, list) or not all(isinstance(label, str | int) for label in several):
         flaws.append(Flaw(name, line, "labels are not a list of names"))
         return None
+    several = [label for label in several if str(label).strip()]  # a blank is no class
     captions = [caption] if isinstance(caption, str) else caption if isinstance(caption, list) else []
+    captions = [text for text in captions if str(text).strip()]
     if not several and not captions:
         flaws.append(Flaw(name, line, "neither a label nor a caption"))
         return None

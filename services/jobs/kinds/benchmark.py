@@ -10,10 +10,12 @@ from services.benchmark.named import resolve
 from services.benchmark.parameters import BenchmarkParameters
 from services.benchmark.plan import units
 from services.benchmark.preparing import own_spec
+from services.benchmark.protocols import Protocol, protocol
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.jobs.kind import Handler, JobKind
 from services.jobs.services import JobServices
+from services.text.templates import fill
 
 MOST_UNITS = 20_000
 
@@ -26,6 +28,7 @@ def check(services: JobServices, owner: str, parameters: BenchmarkParameters) ->
             resolve(services.settings.models_dir, model)
         except Problem as problem:
             raise problem.at(f"/parameters/models/{position}") from None
+    _check_protocols(parameters)
     for one in parameters.resolved():
         if one.method is not None and one.method not in strategies():
             raise Problem(
@@ -61,6 +64,40 @@ def check(services: JobServices, owner: str, parameters: BenchmarkParameters) ->
         )
 
 
+def _check_protocols(parameters: BenchmarkParameters) -> None:
+    """Refuse one name for two protocols, and knowledge that nobody brought."""
+    known: dict[str, Protocol] = {}
+    for position, one in enumerate(parameters.protocols):
+        found = protocol(one) if isinstance(one, str) else one
+        if known.setdefault(found.name, found) != found:
+            raise Problem(
+                Kind.INVALID,
+                "protocol-twice",
+                "Two protocols have one name",
+                f"{found.name!r} is asked for in two ways, which results could not tell apart.",
+                pointer=f"/parameters/protocols/{position}",
+                remedy="Give each a name of its own.",
+            )
+        if found.knowledge is not None and parameters.knowledge is None and not _knows(parameters):
+            raise Problem(
+                Kind.INVALID,
+                "knowledge-missing",
+                "There is no knowledge of the classes",
+                f"Protocol {found.name!r} asks for knowledge, and nothing of {parameters.suite!r} brings any.",
+                pointer="/parameters/knowledge",
+                remedy='Upload a JSON file {"class name": ["sentence", ...]} and send "knowledge": "artifact:{id}".',
+            )
+
+
+def _knows(parameters: BenchmarkParameters) -> bool:
+    """Whether any data set that is asked for names a file of knowledge."""
+    if registry.is_own(parameters.suite):
+        return False
+    wanted = None if parameters.datasets is None else tuple(parameters.datasets)
+    found = registry.choose(registry.suite(parameters.suite), wanted)
+    return any(spec.knowledge.external or spec.knowledge.gpt3 for spec in found)
+
+
 def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
     try:
         chosen = registry.suite(parameters.suite)
@@ -75,7 +112,8 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
             "Detection sets are not run by this kind of job",
             f"The sets of {chosen.name!r} have boxes; the protocols are of image classification.",
             pointer="/parameters/suite",
-            remedy=f"Classification suites are {', '.join(_classification())}.",
+            remedy=f"Classification suites are {', '.join(_classification())}. Score what a detector found with "
+            "`sightline benchmark boxes ANNOTATIONS DETECTIONS`.",
         )
     if parameters.metric is not None:
         raise Problem(
@@ -84,6 +122,14 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
             "The suite says the metric",
             f"Each data set of {chosen.name!r} has its own; 'metric' is for data sets of yours.",
             pointer="/parameters/metric",
+        )
+    if tuple(parameters.templates) != registry.DEFAULT_TEMPLATES:
+        raise Problem(
+            Kind.INVALID,
+            "templates-misfit",
+            "The suite says the templates",
+            f"Each data set of {chosen.name!r} has its own; 'templates' is for data sets of yours.",
+            pointer="/parameters/templates",
         )
     return tuple(spec.name for spec in found)
 
@@ -126,6 +172,10 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
             f"{why}.",
             pointer="/parameters/metric",
         ) from None
+    try:
+        fill([dataset.name], parameters.templates)
+    except Problem as problem:
+        raise problem.at(f"/parameters{problem.pointer}") from None
     if parameters.datasets not in (None, [spec.name]):
         raise Problem(
             Kind.INVALID,

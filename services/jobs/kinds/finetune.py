@@ -51,7 +51,7 @@ class FinetuneParameters(BaseModel):
     learning_rate: float | None = Field(None, gt=0, le=10, description="Searched when absent")
     weight_decay: float | None = Field(None, ge=0, le=1e6, description="Searched when absent")
     search: Literal["reference", "optuna"] | None = Field(
-        None, description="How the two are searched; absent: ELEVATER's own for `linear_probe`, `optuna` otherwise"
+        None, description="How the two are searched; absent: ELEVATER's own for a whole `linear_probe`, else `optuna`"
     )
     trials: int | None = Field(None, ge=1, le=1000, description="At most so many trials of the search")
     minutes: float | None = Field(None, gt=0, le=100_000, description="Time for search and training; all when absent")

@@ -55,6 +55,11 @@ class PretrainParameters(BaseModel):
     learning_rate: float = Field(1e-3, gt=0, le=1, description="The highest of the schedule")
     weight_decay: float = Field(0.1, ge=0, le=10)
     seed: int = Field(0, ge=0, le=2**31 - 1)
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = Field(
+        "fp32",
+        description="What the model is served in; the card says what it costs. One that it does not bear, or that the "
+        "worker lacks the engine for, becomes fp32",
+    )
 
 
 def check(services: JobServices, owner: str, parameters: PretrainParameters) -> None:

@@ -17,7 +17,7 @@ from models.errors import ModelError
 from models.pictographs.augment import flattened
 from models.pictographs.export import WEIGHTS, read_pocket
 from models.pictographs.network import SIZE, PocketUniCL
-from models.pictographs.report import LOG, MEASURES, curve, measure_table
+from models.pictographs.report import COMPARISON, LOG, MEASURES, comparison_table, curve, measure_table
 from models.unicl.report import replaced
 
 ROOT = Path(__file__).parents[3]
@@ -60,6 +60,8 @@ def test_page_and_curve_are_what_was_measured() -> None:
     rows = json.loads((RESULTS / MEASURES).read_text())
     page = (ROOT / "docs/models/unicl-pocket.md").read_text()
     assert replaced(page, "measures", measure_table(rows)) == page
+    runs = json.loads((RESULTS / COMPARISON).read_text())
+    assert replaced(page, "comparison", comparison_table(runs)) == page
     log = [json.loads(line) for line in (RESULTS / LOG).read_text().splitlines()]
     assert (RESULTS / "curve.svg").read_text() == curve(log)
 

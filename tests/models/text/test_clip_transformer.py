@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.text.clip_transformer import ClipTextConfig, ClipTextTransformer, LayerNorm, pool_end_of_text
+from models.text.clip_transformer import ClipTextConfig, ClipTextTransformer, LayerNorm, pool
 
 EOT = 39
 CONTEXT = 12
@@ -29,7 +29,7 @@ TEXTS = [[38, 5, 6, EOT], [38, 7, EOT], [38, 9, 9, 9, 1, EOT]]
 def pooled(model: ClipTextTransformer, rows: list[list[int]]) -> Tensor:
     ids = torch.tensor(rows)
     with torch.no_grad():
-        return pool_end_of_text(model(ids), ids)
+        return pool(model(ids), ids, model.config)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -65,7 +65,7 @@ def test_bidirectional_token_sees_what_stands_behind_it() -> None:
 def test_first_end_of_text_token_speaks_for_the_text() -> None:
     hidden = torch.arange(2 * 5 * 3, dtype=torch.float32).reshape(2, 5, 3)
     ids = torch.tensor([[38, 1, EOT, EOT, EOT], [38, 1, 2, EOT, 0]])
-    assert torch.equal(pool_end_of_text(hidden, ids), torch.stack([hidden[0, 2], hidden[1, 3]]))
+    assert torch.equal(pool(hidden, ids, ClipTextConfig()), torch.stack([hidden[0, 2], hidden[1, 3]]))
 
 
 def test_norm_is_computed_in_float32() -> None:

@@ -39,3 +39,10 @@ def test_end_that_is_not_the_largest_id_is_refused(file: Path, tmp_path: Path) -
 def test_tower_with_too_few_ids_is_refused(file: Path) -> None:
     with pytest.raises(TokenizerError, match="the tower knows 5"):
         from_file(file, 8, 5)
+
+
+def test_file_that_is_no_tokenizer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text('{"image": {}}')
+    for file in ("model.json", "absent.json"):
+        with pytest.raises(TokenizerError, match=f"{file} is no tokenizer"):
+            from_file(tmp_path / file, 16, 99)

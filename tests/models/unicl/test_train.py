@@ -18,7 +18,7 @@ from models.unicl.checkpoint import read
 from models.unicl.config_file import from_json
 from models.unicl.network import UniCL
 from models.unicl.tokens import from_file
-from models.unicl.train import Recipe, TrainingError, main
+from models.unicl.train import Recipe, TrainingError, command, main
 from tests.support import unicl_run
 from tests.support.unicl_run import RECIPE, run
 
@@ -78,6 +78,36 @@ def test_killed_process_continues_to_the_same_bits(inputs: Path, tmp_path: Path)
     main(options("killed"))
     main(options("whole"))
     assert same_weights(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"--data": "nowhere"}, "has no readable pairs.jsonl"),
+        ({"--model": "tokenizer.json"}, "no UniCL configuration"),
+        ({"--tokenizer": "model.json"}, "model.json is no tokenizer"),
+        ({"--model": "absent.json"}, "absent.json: No such file"),
+    ],
+)
+def test_wrong_input_is_told_in_a_line_and_ends_with_1(
+    inputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: dict[str, str],
+    said: str,
+) -> None:
+    right = {"--data": "data", "--model": "model.json", "--tokenizer": "tokenizer.json"}
+    files = [part for name, file in (right | wrong).items() for part in (name, str(inputs / file))]
+    monkeypatch.setattr("sys.argv", ["train", *files, "--out", str(tmp_path / "out")])
+    assert command() == 1
+    assert said in capsys.readouterr().err
+
+
+def test_switch_that_is_neither_true_nor_false_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--data", "a", "--model", "b", "--tokenizer", "c", "--out", "d", "--bfloat16", "yes"])
+    assert "'yes' is neither true nor false" in capsys.readouterr().err
 
 
 def trained(out: Path) -> UniCL:

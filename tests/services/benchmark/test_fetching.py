@@ -108,6 +108,16 @@ datasets:
 """
 
 
+def published_by_hand(folder, train):
+    with zipfile.ZipFile(folder / "pictures.zip", "w") as bundle:
+        for name, shade in (("a", 10), ("b", 240), ("c", 20)):
+            sink = io.BytesIO()
+            Image.new("RGB", (8, 8), (shade, shade, shade)).save(sink, "PNG")
+            bundle.writestr(f"{name}.png", sink.getvalue())
+    (folder / "train_images.txt").write_text(train)
+    (folder / "val.txt").write_text("pictures.zip@c.png 0\n")
+
+
 def test_published_lists_become_a_package_with_the_suites_splits_and_classes(tmp_path):
     suite = read_suite(SUITE, "suites/mine.yaml", "mine")
     settings = Settings(data_dir=tmp_path)
@@ -115,16 +125,31 @@ def test_published_lists_become_a_package_with_the_suites_splits_and_classes(tmp
     with pytest.raises(Problem) as caught:
         prepare(suite, suite.datasets[0], settings, nothing)
     assert "classification/shades/pictures.zip" in caught.value.remedy and str(folder) in caught.value.remedy
-    with zipfile.ZipFile(folder / "pictures.zip", "w") as bundle:
-        for name, shade in (("a", 10), ("b", 240), ("c", 20)):
-            sink = io.BytesIO()
-            Image.new("RGB", (8, 8), (shade, shade, shade)).save(sink, "PNG")
-            bundle.writestr(f"{name}.png", sink.getvalue())
-    (folder / "train_images.txt").write_text("pictures.zip@a.png 0\npictures.zip@b.png 1\n")
-    (folder / "val.txt").write_text("pictures.zip@c.png 0\n")
+    published_by_hand(folder, "pictures.zip@a.png 0\npictures.zip@b.png 1\n")
     material = prepare(suite, suite.datasets[0], settings, nothing)
     with Package(material.file) as package:
         assert package.classes == ["dark", "light"]
         assert [(stored.sample.split, stored.sample.labels) for stored in package.samples] == [
             ("test", (0,)), ("train", (0,)), ("train", (1,)),
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("pictures.zip@b.png 2", "line 2: class index 2 is outside"),
+        ("pictures.zip@b.png light", "line 2: 'light' is not a list"),
+        ("pictures.zip@d.png 1", "line 2: 'pictures.zip@d.png' is not in"),
+        ("pictures.zip@b.png 0,1", "several labels"),
+    ],
+)
+def test_lists_that_the_suite_does_not_fit_are_refused_and_not_measured_in_part(tmp_path, line, words):
+    suite = read_suite(SUITE, "suites/mine.yaml", "mine")
+    settings = Settings(data_dir=tmp_path)
+    folder = settings.suites_dir / "mine" / "shades"
+    folder.mkdir(parents=True)
+    published_by_hand(folder, f"pictures.zip@a.png 0\n{line}\n")
+    with pytest.raises(Problem) as caught:
+        prepare(suite, suite.datasets[0], settings, nothing)
+    assert caught.value.code == "suite-labels" and words in caught.value.detail
+    assert list((settings.cache_dir / "suites").glob("*.zip")) == []

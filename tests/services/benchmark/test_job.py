@@ -4,13 +4,27 @@ import csv
 import io
 import json
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from models.catalog.card import Pipeline
+from services.adaptation import fitting
+from services.adaptation.examples import Examples
 from services.adaptation.normalisation import fitted_rows
+from services.adaptation.recipe import Hooks, Recipe
+from services.benchmark import adapting, recording
+from services.benchmark import job as jobs
+from services.benchmark.adapting import Data, reference
+from services.benchmark.draws import Draws
+from services.benchmark.parameters import BenchmarkParameters
+from services.benchmark.plan import search_of
+from services.benchmark.registry import SuiteSet
+from services.datasets.package import Stored
+from services.datasets.samples import Sample
 from services.errors import Problem
+from services.jobs.events import after
 from services.jobs.kinds.promote import PromoteParameters
 from services.jobs.records import Order
 from services.jobs.runner import run_job
@@ -46,6 +60,7 @@ def test_models_times_protocols_times_seeds_are_measured_and_reported(services, 
     made = outputs(services, ended)
     document = json.loads(made["results.json"])
     assert document["suite"] == "dataset:colours" and document["versions"]["torch"]
+    assert len(document["datasets"]["colours"]["sha256"]) == 64
     assert len(document["units"]) == ended.result["units"] == 7 and ended.result["failed"] == 0
     rows = list(csv.DictReader(io.StringIO(made["results.csv"].decode())))
     assert [row["shots"] for row in rows].count("full") == 2
@@ -114,10 +129,7 @@ def test_the_reference_way_takes_the_best_epoch_on_the_test_images_and_tells_the
     assert one["notes"]["last_epoch"] <= one["score"] and ended.result["mode"] == "reference"
 
 
-def test_knowledge_changes_the_prompts_and_is_asked_for_where_it_is_missing(services, colours, submit):
-    job = submit(protocols=["zero-shot-gpt3"])
-    assert run_job(services, job.id) == "failed"
-    assert services.jobs.get(OWNER, job.id).error["code"] == "knowledge-missing"
+def test_knowledge_changes_the_prompts(services, colours, submit):
     said = {"red cat": ["a cat that is red"], "green car": "a car", "old dog": ["a dog", "a dog of old"]}
     with services.artifacts.draft() as draft:
         draft.write(json.dumps(said).encode())
@@ -144,6 +156,12 @@ def test_knowledge_changes_the_prompts_and_is_asked_for_where_it_is_missing(serv
         ({"metric": "coco_ap"}, "metric-misfit", "/parameters/metric"),
         ({"knowledge": "artifact:art_01J9Z3N0V4Q4S3D6B8W2X5Y7ZA"}, "artifact-not-found", "/parameters/knowledge"),
         ({"learning_rate": 0.1}, "hyper-parameters", "/parameters/learning_rate"),
+        ({"templates": ["a {}", "a photo"]}, "template-invalid", "/parameters/templates/1"),
+        ({"suite": "pocket", "templates": ["a {}"]}, "templates-misfit", "/parameters/templates"),
+        ({"protocols": ["zero-shot", "zero-shot-gpt3"]}, "knowledge-missing", "/parameters/knowledge"),
+        ({"suite": "pocket", "protocols": ["zero-shot-wiktionary"]}, "knowledge-missing", "/parameters/knowledge"),
+        ({"protocols": ["linear-probe", {"name": "linear-probe", "method": "full"}]}, "protocol-twice",
+         "/parameters/protocols/1"),
         ({"seeds": list(range(50)), "shots": list(range(1, 21)), "models": ["tiny-open", "tiny-classifier"],
           "protocols": [{"name": f"p{n}", "method": "linear_probe"} for n in range(11)]},
          "benchmark-too-large", "/parameters"),
@@ -196,3 +214,79 @@ def test_a_second_open_model_over_an_encoder_can_be_measured_beside_the_first(se
     tiny_models.write(root, tiny_models.card("tiny-second", task="zero-shot-classify", pipeline=pipeline), {})
     ended = finish(services, submit(models=["tiny-open", "tiny-second"], protocols=["zero-shot"]))
     assert [cell["model"] for cell in ended.result["cells"]] == ["tiny-open", "tiny-second"]
+
+
+def test_progress_tells_the_epochs_of_trials_and_of_the_last_training(services, colours, submit, monkeypatch):
+    monkeypatch.setattr(jobs, "TELL", 0.0)
+    for mode in ("strict", "reference"):
+        ended = finish(services, submit(protocols=["linear-probe"], max_trials=2, epochs=3, mode=mode))
+        told = [event.data for event in after(services.engine, ended.id, 0)]
+        told = [data for data in told if "epoch" in data.get("metrics", {})]
+        assert {1.0, 2.0, 3.0} <= {one["metrics"]["epoch"] for one in told}
+        assert all(one["metrics"]["loss"] > 0 for one in told)
+        assert any("epoch_score" in one["metrics"] for one in told)
+
+
+@pytest.mark.parametrize("mode", ["strict", "reference"])
+def test_the_time_budget_ends_a_search_that_is_under_way(services, colours, submit, monkeypatch, mode):
+    """Time is told by trials here: each takes ten seconds of the sixty, of which a search may have half."""
+    now = [0.0]
+    for module in (jobs, recording, adapting, fitting):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    scored = jobs._Benchmark._save
+
+    def passing(self):
+        now[0] += 10
+        scored(self)
+
+    monkeypatch.setattr(jobs._Benchmark, "_save", passing)
+    ended = finish(services, submit(protocols=["linear-probe"], max_seconds=60, epochs=2, mode=mode))
+    document = json.loads(outputs(services, ended)["results.json"])
+    assert [unit["trials"] for unit in document["units"]] == [3]
+
+
+def test_images_without_a_label_are_left_out_of_a_set_with_one_label_an_image():
+    kept = [
+        Stored(Sample(f"{number}.png", "train", own), f"{number}.png", 8, 8)
+        for number, own in enumerate([(0,), (), (1,)])
+    ]
+    package = SimpleNamespace(split=lambda name: kept)
+    spec = {"name": "partly", "classes": ["a", "b"]}
+    one = SuiteSet(task="classification", metric="accuracy", **spec)
+    assert Draws(package, one, reference=False, test_limit=None).labels == [(0,), (1,)]
+    several = SuiteSet(task="multilabel", metric="11point_mAP", **spec)
+    assert len(Draws(package, several, reference=False, test_limit=None).test) == 3
+
+
+def test_the_last_training_of_the_reference_keeps_the_order_of_the_set():
+    """Its loader shuffles the whole set by its place there: another order would make other batches."""
+    seen = []
+    labels = [[0], [1]] * 5
+    features = np.arange(10, dtype=np.float32)[:, None].repeat(3, axis=1)
+    data = Data(Examples(features, labels), None, Examples(features[:4], labels[:4]))
+    recipe = Recipe(classes=2, learning_rate=0.1, weight_decay=0.0, epochs=1, batch_size=10)
+
+    def kept(model, inputs, *rest, **named):
+        seen.append(inputs[:, 0].tolist())
+        return iter(())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapting, "train_probe", kept)
+        reference(data, recipe, Hooks())
+    assert seen == [list(range(10))]
+
+
+@pytest.mark.parametrize(
+    ("asked", "trains", "search"),
+    [
+        ({}, False, ("reference", None)),
+        ({}, True, ("optuna", 8)),
+        ({"max_trials": 5}, False, ("optuna", 5)),
+        ({"max_trials": 90}, False, ("reference", 90)),
+        ({"max_trials": 5, "search": "reference"}, False, ("reference", 5)),
+        ({"max_trials": 5, "mode": "reference"}, True, ("reference", 5)),
+        ({"search": "optuna"}, False, ("optuna", None)),
+    ],
+)
+def test_few_trials_are_not_spent_on_the_smallest_learning_rate(asked, trains, search):
+    assert search_of(BenchmarkParameters(models=["any"], **asked), trains) == search

@@ -2,11 +2,12 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from services.benchmark.comparison import compare, sign_test
-from services.benchmark.knowledge import ClassKnowledge, pieces, prompts, read_knowledge
+from services.benchmark.knowledge import ClassKnowledge, pieces, pieces_of_toolkit, prompts, read_knowledge
 from services.benchmark.leaderboard import Run, growth, standings
 from services.benchmark.results import Record, cells, parameter_efficiency, t_quantile
 from services.benchmark.winner import Choice, winner_of
@@ -52,6 +53,14 @@ def test_only_complete_lines_have_a_place_and_newer_results_replace_older():
     assert (first.model, first.place, first.average) == ("m", 1, pytest.approx(0.8))
     assert [job for job, _ in first.cells] == ["job_1", "job_2"]
     assert (second.model, second.place, second.complete) == ("half", None, False)
+
+
+def test_protocols_that_share_only_a_name_have_lines_of_their_own():
+    probe = [record("a", 0.4), record("a", 0.6, shots=20)]
+    lora = [replace(one, method="lora", score=0.9) for one in probe]
+    lines = standings([run(probe, "job_1", "a"), run(lora, "job_2", "a")], ("a",))
+    assert [(line.method, line.shots) for line in lines[2:]] == [("linear_probe", 20), ("linear_probe", 5)]
+    assert len(growth(lines)) == 2
 
 
 def test_sets_outside_of_the_average_are_shown_and_not_counted():
@@ -136,6 +145,10 @@ def test_knowledge_files_of_the_toolkit_and_plain_ones_are_read():
     assert known == ClassKnowledge("", "a feline", ("cat", "feline", "carnivore", "entity"), ("one", "two"))
     assert pieces(known, "wordnet_hierarchy", 5) == ("cat feline carnivore",)
     assert pieces(known, "wiki_then_gpt3", 1) == ("one",) and pieces(known, "wiktionary", 5) == ()
+    assert pieces_of_toolkit(known, "wiki_then_gpt3", 5) == pieces_of_toolkit(known, "wiktionary", 5) == (None,)
+    assert pieces_of_toolkit(known, "wiki_and_gpt3", 1) == (None, "one")
+    assert pieces_of_toolkit(ClassKnowledge(), "wordnet_definition", 5) == ("",)
+    assert prompts("cat", ["a {}."], [None, ""]) == ["a cat.", "a cat. ; cat ,"]
     assert read_knowledge('{"cat": "a pet"}', "f")["cat"].sentences == ("a pet",)
     assert prompts("cat", ["a {}."], ["it purrs, softly"]) == ["a cat. ; cat , it purrs , softly"]
     assert prompts("cat", ["a {}.", "one {}"], []) == ["a cat.", "one cat"]

@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.numpy import save
 
 from models.catalog.card import Pipeline
-from services.classification import Classification, ClassifyRequest
+from services.classification import Classification, ClassifyRequest, meanings
 from services.classification import weight_prediction as module
 from services.classification.images import unit
 from services.classification.weight_prediction import Predictor
@@ -86,7 +86,7 @@ def test_pictures_and_labels_do_not_influence_each_other(monkeypatch):
     rows = model.rows(labels, texts(6))
     whole = model.evidence(features, logits, rows, sides)
     monkeypatch.setattr(module, "_ROWS_AT_ONCE", 4)
-    monkeypatch.setattr(module, "_GATHERED_AT_ONCE", 20)
+    monkeypatch.setattr(meanings, "_GATHERED_AT_ONCE", 20)
     assert model.rows(labels, texts(6)) == pytest.approx(rows, abs=1e-6)
     assert model.evidence(features, logits, rows, sides).cosines == pytest.approx(whole.cosines, abs=1e-6)
     for index in range(9):

@@ -64,6 +64,18 @@ def test_csv_labels_and_splits(tmp_path):
     ]
 
 
+def test_blank_labels_and_captions_are_none(tmp_path):
+    rows = [{"label": " "}, {"caption": "\t"}, {"caption": ["", "a cat"]}, {"labels": ["", "cat"]}]
+    lines = "\n".join(json.dumps({"image": f"{number}.png", **row}) for number, row in enumerate(rows))
+    parsed = lay(tmp_path, {"data.jsonl": lines, **{f"{number}.png": b"" for number in range(4)}})
+    assert parsed.classes == ["cat"]
+    assert [(sample.labels, sample.captions) for sample in parsed.samples] == [((), ("a cat",)), ((0,), ())]
+    assert [(flaw.line, flaw.message) for flaw in parsed.flaws.first] == [
+        (1, "neither a label nor a caption"),
+        (2, "neither a label nor a caption"),
+    ]
+
+
 def test_jsonl_with_several_labels_is_multilabel(tmp_path):
     lines = '{"image": "a.png", "labels": ["cat", "dog"]}\nnot json\n{"image": "b.png", "labels": ["dog"]}\n'
     parsed = lay(tmp_path, {"data.jsonl": lines, "a.png": b"", "b.png": b""})

@@ -16,9 +16,14 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from models.catalog.card import Card, Engine
+from models.export.onnx import ExportError
+from models.export.precision import Chosen
 from models.repository import installed, verify_version
 from models.unicl import train
 from services.adaptation import pretrain
+from services.adaptation.encoders import open_encoder
+from services.adaptation.pretrained_export import borne
 from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
 from services.embedding import Embedding
@@ -119,7 +124,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrain")
     services = opened(folder / "data")
     upload(services, folder, mixed())
-    job = submit(services)
+    job = submit(services, precision="int8")
     kill_at_a_checkpoint(services, job)
     outcome = run_job(services, job.id)
     ended = services.jobs.get(OWNER, job.id)
@@ -151,6 +156,7 @@ def test_the_result_names_the_model_and_how_well_it_does(trained):
     assert (job.result["model"], job.result["version"]) == ("my-colours", "1")
     assert job.result["scores"]["test zero-shot top-1 accuracy"] == 1.0
     assert job.result["scores"]["test image to caption recall at 1"] > 0
+    assert job.result["scores"]["test zero-shot top-1 accuracy in int8"] == 1.0
     folder = services.settings.models_dir
     for name, task in (
         ("my-colours-image", "embed-image"),
@@ -159,6 +165,11 @@ def test_the_result_names_the_model_and_how_well_it_does(trained):
     ):
         card = verify_version(folder / name / "1")
         assert (card.task, card.family) == (task, "pretrained")
+        if task != "zero-shot-classify":
+            assert card.engine.precision == "int8" and card.measured[0].source == f"job {job.id}"
+    image = folder / "my-colours-image" / "1"  # what is served may be fine-tuned
+    encoder = open_encoder(image, Card.read(image), folder, services.settings.cache_dir)
+    assert encoder.architecture == "focalnet"
     assert "100 batches of 16" in card.description and "seed 0" in card.description
     assert card.measured[0].n == 8 and "guessing gives 0.25" in card.measured[0].note
     assert {made.name for made in services.artifacts.of_job(job.id)} == {"log.jsonl", "report.json"}
@@ -272,6 +283,33 @@ def boxes(services, folder):
 def test_parameters_of_another_form_are_refused(fields):
     with pytest.raises(ValidationError):
         PretrainParameters(**({"dataset": "d", "name": "n"} | fields))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("red", {"label": "red"})] * 20 + [("blue", {"label": "blue", "split": "test"})] * 4,
+        [("red", {"caption": "a square"})] * 20,
+    ],
+    ids=["one class to train on", "one caption"],
+)
+def test_a_training_split_that_says_one_thing_is_refused(services, tmp_path, rows):
+    upload(services, tmp_path, rows)
+    job = submit(services)
+    assert run_job(services, job.id) == "failed"
+    error = services.jobs.get(OWNER, job.id).error
+    assert (error["code"], error["pointer"]) == ("dataset-classes", "/parameters/dataset")
+
+
+def test_a_precision_that_a_tower_does_not_bear_costs_no_training():
+    def serve(asked):
+        if asked != "fp32":
+            raise ExportError("output 'image_embedding' has cosine 0.5")
+        return Chosen(Path("model.onnx"), Engine(reason="Exact"), ())
+
+    made = borne(serve, "int8")
+    assert made.engine == Engine(reason="Exact; not int8, since output 'image_embedding' has cosine 0.5")
+    assert borne(serve, "fp32").engine.reason == "Exact"
 
 
 def test_a_run_that_diverges_fails_with_its_reason(services, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -189,6 +190,24 @@ async def test_a_gateway_starts_before_its_servers(settings: Settings, shared_tr
         assert {status.state for status in alone.index()} == {"UNAVAILABLE"}
     finally:
         await alone.close()
+
+
+async def test_a_version_is_loaded_although_a_served_one_was_removed_from_the_repository(
+    shared_triton: Shared, tmp_path: Path
+) -> None:
+    channel = Channel(shared_triton.server.grpc)
+    loader = Loader(channel, tmp_path, Repository(shared_triton.root).card)
+    try:
+        newer = tiny_models.add_adder(shared_triton.root, version="2", offset=1)
+        await loader.bring(MODEL, "2", {"1"})
+        await loader.drop(MODEL, lambda version: version == "2")
+        shutil.rmtree(newer)
+        await loader.drop(MODEL, lambda version: version == "2")  # nothing to be done, and no error
+        await loader.bring(MODEL, "1", {"1"})
+        assert shared_triton.server.states()[f"{MODEL}/1"] == "READY"
+    finally:
+        await channel.close()
+        shared_triton.restore()
 
 
 async def test_large_tensors_go_through_shared_memory_and_leave_nothing_there(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from models.errors import ModelError
 from sightline.cli.main import app
 from tests.support import tiny_models
 from tests.support.jobs_server import JobsServer, jobs_server
@@ -73,9 +74,16 @@ def test_suites_and_protocols_are_listed(run) -> None:  # type: ignore[no-untype
 
 def test_a_fixture_that_differs_is_named_and_fails_the_command(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copy(PARITY / "elevater_hparam.json", tmp_path)
-    assert "13 of 13 cases" in run("verify", "--fixtures", str(tmp_path)).stdout
+    assert "16 of 16 cases" in run("verify", "--fixtures", str(tmp_path)).stdout
     document = json.loads((tmp_path / "elevater_hparam.json").read_text())
     document["runs"][2]["final_wd"] *= 10
     (tmp_path / "elevater_hparam.json").write_text(json.dumps(document))
     told = run("verify", "--fixtures", str(tmp_path), code=1).stdout
-    assert "search/right_edge" in told and "12 of 13 cases" in told
+    assert "search/right_edge" in told and "15 of 16 cases" in told
+
+
+def test_a_fixture_that_cannot_be_read_is_named_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text('{"cases": [')
+    result = CliRunner().invoke(app, ["models", "verify", "--fixture", str(tmp_path)])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ModelError) and str(tmp_path) in str(result.exception)

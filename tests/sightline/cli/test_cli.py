@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from models.catalog.card import Card, ImagePreprocess
+from services.errors import Problem
 from sightline.cli import output
 from sightline.cli.infer import split_labels
 from sightline.cli.main import main
@@ -232,6 +235,45 @@ def test_a_card_is_shown_for_models_that_are_not_here_too(run: Run) -> None:
 def test_a_misspelt_model_is_told_before_anything_is_fetched(run: Run, tmp_path: Path) -> None:
     code, _, err = run("models", "pull", "minilm-l6", "minilm-l7")
     assert code == 1 and "minilm-l7" in err and not (tmp_path / "data" / "cache").exists()
+
+
+def test_published_checkpoints_are_listed_with_where_to_get_them(run: Run) -> None:
+    code, out, _ = run("models", "convert", "--json")
+    listed = {line["name"]: line["get"] for line in json.loads(out)}
+    assert code == 0 and "focalnet_tiny_srf.pth" in listed["focalnet-tiny-srf"] and len(listed) > 30
+    code, _, err = run("models", "pull", "focalnet-tiny-srf", "--json")
+    assert code == 1 and "sightline models convert focalnet-tiny-srf FILE" in err
+
+
+def test_a_converted_checkpoint_is_judged_by_labelled_pictures(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label, colour in (("plum", "purple"), ("mint", "green")):
+        (tmp_path / "sweets" / label).mkdir(parents=True)
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "sweets" / label / "a.png")
+    (tmp_path / "file.pth").touch()
+    asked: list[Any] = []
+
+    def convert(*arguments: Any) -> list[Card]:
+        asked.extend(arguments)
+        return []
+
+    monkeypatch.setattr("models.convert.convert", convert)
+    arguments = ["focalnet-tiny-srf", str(tmp_path / "file.pth"), "--precision", "int8"]
+    code, _, err = run("models", "convert", *arguments, "--pictures", str(tmp_path / "sweets"), "--json")
+    assert code == 0, err
+    name, _, _, _, labels, precision, pictures = asked
+    assert (name, labels, precision) == ("focalnet-tiny-srf", None, "int8")
+    assert (pictures.name, pictures.labels, pictures.truth) == ("sweets", ("mint", "plum"), (0, 1))
+    first, second = pictures.tensors(ImagePreprocess(size=32))
+    assert first.shape == (3, 32, 32) and first[1].mean() > second[1].mean()
+    (tmp_path / "sweets" / "mint" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(Problem) as caught:
+        list(pictures.tensors(ImagePreprocess(size=32)))
+    assert str(tmp_path / "sweets" / "mint" / "a.png") in caught.value.detail
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("models", "convert", *arguments, "--pictures", str(tmp_path / "empty"), "--json")
+    assert code == 2 and "no folders with pictures" in err
 
 
 def test_a_damaged_model_fails_its_check(run: Run, tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
-"""``client.jobs`` against a real gateway: submitted once, watched to the end, fetched whole."""
+"""``client.jobs`` and ``client.datasets`` against a real gateway: submitted once, watched to the end, fetched whole."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
 from sightline import AsyncClient, Client, JobFailed, JobTimeout
-from sightline.client import Progress
+from sightline.cli.main import app as cli
+from sightline.client import APIError, Progress, SightlineError
 from tests.support.jobs_server import JobsServer, jobs_server
 
 
@@ -193,3 +197,51 @@ async def test_the_asynchronous_client_does_the_same(server: JobsServer, tmp_pat
         assert (await client.jobs.retry(waiting.id)).state == "queued"
         await client.jobs.cancel(waiting.id)
         await client.jobs.delete(waiting.id)
+
+
+def drawn(folder: Path) -> Path:
+    """Two classes of plain squares, two to train on and one to test on, and a file that is no picture."""
+    for split, count in (("train", 2), ("test", 1)):
+        for name, colour in (("red", (200, 0, 0)), ("blue", (0, 0, 200))):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (16, 16 + number), colour).save(folder / split / name / f"{number}.png")
+    (folder / "train" / "red" / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def test_a_folder_becomes_a_data_set(client: Client, tmp_path: Path) -> None:
+    made = client.datasets.upload(drawn(tmp_path / "set"), "squares")
+    assert (made.name, made.classes, made.counts) == ("squares", ("blue", "red"), {"train": 4, "test": 2})
+    assert made.problem_count == 1 and "broken.png" in made.problems[0]
+    assert client.datasets.get("squares") == made and made in list(client.datasets.list())
+    with pytest.raises(APIError) as refused:
+        client.datasets.upload(tmp_path / "set", "squares")
+    assert refused.value.status == 409
+    with pytest.raises(SightlineError, match="neither a file nor a folder"):
+        client.datasets.upload(tmp_path / "nothing", "other")
+    client.datasets.delete("squares")
+    assert "squares" not in [one.name for one in client.datasets.list()]
+
+
+async def test_the_asynchronous_client_uploads_them_too(server: JobsServer, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "set"), "gztar", drawn(tmp_path / "set"))
+    async with AsyncClient(server.url) as client:
+        made = await client.datasets.upload(archive, "squares-too")
+        assert await client.datasets.get(made.id) == made
+        assert made in [one async for one in client.datasets.list()]
+        await client.datasets.delete(made.id)
+        assert [one async for one in client.datasets.list()] == []
+
+
+def test_the_command_uploads_lists_and_removes(server: JobsServer, tmp_path: Path) -> None:
+    def call(*words: str) -> str:
+        result = CliRunner().invoke(cli, ["datasets", *words, "--url", server.url])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    told = call("upload", str(drawn(tmp_path / "set")), "--name", "by-hand")
+    assert "by-hand" in told and "broken.png" in told
+    assert "by-hand" in call("list")
+    call("remove", "by-hand")
+    assert "You have no data sets" in call("list")
