@@ -9,9 +9,11 @@ import argparse
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.adaptation_sets import POCKET, SETS
 from benchmarks.adaptation_table import RESULTS
 from models.unicl.report import replaced
 from services.benchmark.results import Cell, Record, cells
@@ -32,23 +34,36 @@ ZERO_SHOT = ("zero-shot", "zero-shot-descriptions")
 DESCRIBED = {"zero-shot": "zero-shot-descriptions", "linear-probe-language": "linear-probe-descriptions"}
 PAIRS = (
     ("linear-probe-language", "linear-probe"),
-    ("kadaptation-language", "linear-probe-language"),
+    ("linear-probe-language-fixed", "linear-probe-fixed"),
+    ("kadaptation-language", "linear-probe-language-fixed"),
     ("kadaptation-language", "lora-language"),
-    ("full-language", "linear-probe-language"),
+    ("lora-language", "linear-probe-language-fixed"),
+    ("full-language", "linear-probe-language-fixed"),
 )
 """The differences that are asked for: the first way minus the second."""
+GROUPS = (("4 or 5", range(1, 6)), ("20", range(20, 21)), ("30 or 50", range(30, 51)))
+"""Shots that are taken together, for not every set has the same."""
+
+SHARE = ", encoder at "
 
 Way = tuple[str, int]
 """A model and the side of its pictures, 0 for its own."""
 
 
 def read(path: Path) -> dict[Way, list[Record]]:
-    """The units of a file by model and side; of a unit that was measured several times, the last counts."""
+    """The units of a file by model and side; of a unit that was measured several times, the last counts.
+
+    Where the encoder was given several shares of the learning rate, the last one has the protocol's name, and each
+    other one a name of its own.
+    """
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    last = {(line["model"], line["side"], line["protocol"]): line["share"] for line in lines}
     newest: dict[tuple[Any, ...], tuple[Way, Record]] = {}
-    fields = Record.__dataclass_fields__
-    for line in map(json.loads, path.read_text().splitlines()):
-        record = Record.of({name: value for name, value in line.items() if name in fields})
-        newest[line["key"], line["side"]] = ((record.model, line["side"]), record)
+    for line in lines:
+        record = Record.of({name: value for name, value in line.items() if name in Record.__dataclass_fields__})
+        if line["share"] != last[line["model"], line["side"], line["protocol"]]:
+            record = replace(record, protocol=f"{line['protocol']}{SHARE}{line['share']:g}")
+        newest[line["key"], line["side"], line["share"]] = ((record.model, line["side"]), record)
     found: dict[Way, list[Record]] = {}
     for way, record in newest.values():
         found.setdefault(way, []).append(record)
@@ -58,8 +73,9 @@ def read(path: Path) -> dict[Way, list[Record]]:
 def score_table(table: Sequence[Cell]) -> Iterator[str]:
     """A line a data set and number of shots, a column a protocol, and what each trained."""
     by = {(cell.dataset, cell.shots, cell.protocol): cell for cell in table}
-    columns = [name for name in COLUMNS if any(cell.protocol == name for cell in table)]
-    yield "| data set | shots | " + " | ".join(COLUMNS[name] for name in columns) + " |"
+    there = sorted({cell.protocol for cell in table})
+    columns = [name for base in COLUMNS for name in there if name.partition(SHARE)[0] == base]
+    yield _row("data set", "shots", (_column(name) for name in columns))
     yield "|---|---|" + "---:|" * len(columns)
     for dataset in dict.fromkeys(cell.dataset for cell in table):
         counts = {cell.shots for cell in table if cell.dataset == dataset and cell.shots != 0} or {0}
@@ -78,23 +94,21 @@ def score_table(table: Sequence[Cell]) -> Iterator[str]:
 
 
 def difference_table(of: dict[Way, list[Cell]]) -> Iterator[str]:
-    """What one way has over another, in points, with both standard errors joined; and the mean over data sets."""
-    yield "| | shots | " + " | ".join(f"{COLUMNS[left]} − {COLUMNS[right]}" for left, right in PAIRS) + " |"
+    """What one way has over another, in points, with both standard errors joined: means over data sets."""
+    yield _row("", "shots", (f"{COLUMNS[left]} − {COLUMNS[right]}" for left, right in PAIRS))
     yield "|---|---|" + "---:|" * len(PAIRS)
     for way, table in of.items():
         by = {(cell.dataset, cell.shots, cell.protocol): cell for cell in table}
-        shots = sorted({cell.shots for cell in table if cell.shots})
-        for count in shots:
-            row = []
-            for left, right in PAIRS:
-                pairs = [
-                    (by[name, count, left], by[name, count, right])
-                    for name in dict.fromkeys(cell.dataset for cell in table)
-                    if (name, count, left) in by and (name, count, right) in by
-                ]
-                row.append(_difference(pairs))
+        for label, group in GROUPS:
+            places = list(dict.fromkeys((cell.dataset, cell.shots) for cell in table if (cell.shots or 0) in group))
+            row = [
+                _difference(
+                    (by[*at, left], by[*at, right]) for at in places if {(*at, left), (*at, right)} <= by.keys()
+                )
+                for left, right in PAIRS
+            ]
             if any(cell != "–" for cell in row):
-                yield f"| {titled(way)} | {count} | " + " | ".join(row) + " |"
+                yield _row(titled(way), label, row)
 
 
 def titled(way: Way) -> str:
@@ -105,6 +119,11 @@ def titled(way: Way) -> str:
 def _row(*cells: str | Iterable[str]) -> str:
     flat = [one for cell in cells for one in ([cell] if isinstance(cell, str) else cell)]
     return "| " + " | ".join(flat) + " |"
+
+
+def _column(protocol: str) -> str:
+    base, between, share = protocol.partition(SHARE)
+    return COLUMNS[base] + between + share
 
 
 def _shots(count: int | None) -> str:
@@ -137,15 +156,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, help="page whose tables are exchanged")
     options = parser.parse_args(arguments)
     found = {way: cells(records) for way, records in sorted(read(options.results).items())}
-    tables = {titled(way): list(score_table(table)) for way, table in found.items()}
-    tables["differences"] = list(difference_table(found))
+    ours = {way: [cell for cell in table if cell.dataset in SETS] for way, table in found.items()}
+    tables = {titled(way): list(score_table(table)) for way, table in ours.items()}
+    for way, table in found.items():
+        if others := [cell for cell in table if cell.dataset in POCKET]:
+            tables[f"{titled(way)} on pocket"] = list(score_table(others))
+    tables["differences"] = list(difference_table(ours))
     if options.write is None:
-        for name, table in tables.items():
-            print(f"{name}\n" + "\n".join(table) + "\n")
+        for name, lines in tables.items():
+            print(f"{name}\n" + "\n".join(lines) + "\n")
         return
     page = options.write.read_text("utf-8")
-    for name, table in tables.items():
-        page = replaced(page, name, table)
+    for name, lines in tables.items():
+        page = replaced(page, name, lines)
     options.write.write_text(page, "utf-8")
 
 

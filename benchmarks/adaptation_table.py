@@ -44,6 +44,11 @@ from services.settings import Settings
 
 RESULTS = Path(__file__).parents[1] / "docs" / "benchmark" / "units.jsonl"
 BATCH = 32
+KEPT = (
+    "model", "dataset", "protocol", "seed", "metric", "method", "init", "score", "error_test", "test_images",
+    "trained_on", "trainable", "learning_rate", "weight_decay", "epochs", "trials", "validation_score", "seconds",
+)  # fmt: skip
+"""Of a record, in a line."""
 
 
 class Scaled(Subject):
@@ -91,8 +96,8 @@ class Bench(Workbench):
 
     share: float | None = None
 
-    def _recipe(self, unit: Unit, trains: bool) -> Recipe:
-        return replace(super()._recipe(unit, trains), encoder_rate=self.share)
+    def _recipe(self, unit: Unit, trains: bool, seconds: float | None) -> Recipe:
+        return replace(super()._recipe(unit, trains, seconds), encoder_rate=self.share)
 
 
 class _Table:
@@ -186,7 +191,11 @@ class _Table:
 
     def _line(self, unit: Unit, subject: Subject, record: dict[str, Any]) -> dict[str, Any] | None:
         """What is written of a unit; ``None`` where the file has it already."""
-        kept = {name: value for name, value in record.items() if value not in (None, {}, (), [])}
+        kept = {
+            name: float(f"{value:.6g}") if isinstance(value, float) else value
+            for name, value in record.items()
+            if name in KEPT and value is not None
+        }
         rate, _, trials = self._search(unit)
         own = strategy(unit.protocol.method or "linear_probe")
         kept |= {

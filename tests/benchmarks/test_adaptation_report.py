@@ -25,6 +25,7 @@ def line(protocol: str, score: float, *, shots: int = 5, seed: int = 0, dataset:
         "error_test": 0.03,
         "trainable": 0 if zero else 1234,
         "side": 0,
+        "share": 1.0,
         "encoder": "old",
     }
     return json.dumps(own | more)
@@ -64,4 +65,12 @@ def test_a_difference_is_a_mean_over_the_sets_that_have_both(tmp_path: Path) -> 
     [(way, records)] = read(path).items()
     *_, row = difference_table({way: cells(records)})
     error = 100 * math.hypot(0.03, 0.03) / math.sqrt(2)
-    assert row.startswith(f"| m | 5 | **+15.0 ± {error:.1f}** (2 sets) | –")
+    assert row.startswith(f"| m | 4 or 5 | **+15.0 ± {error:.1f}** (2 sets) | –")
+
+
+def test_another_share_of_the_learning_rate_is_a_column_of_its_own(tmp_path: Path) -> None:
+    lines = [line("lora-language", 0.2, share=1.0), line("lora-language", 0.6, share=0.1)]
+    [records] = read(write(tmp_path / "units.jsonl", *lines)).values()
+    header, _, five, _ = score_table(cells(records))
+    assert header == "| data set | shots | LoRA | LoRA, encoder at 1 |"
+    assert five == "| mnist | 5 | **60.0 ± 3.0 (1 seed)** | 20.0 ± 3.0 (1 seed) |"
