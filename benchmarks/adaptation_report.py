@@ -36,7 +36,9 @@ PAIRS = (
     ("linear-probe-language", "linear-probe"),
     ("linear-probe-language-fixed", "linear-probe-fixed"),
     ("kadaptation-language", "linear-probe-language-fixed"),
+    ("kadaptation-language, encoder at 1", "linear-probe-language-fixed"),
     ("kadaptation-language", "lora-language"),
+    ("kadaptation-language, encoder at 1", "lora-language"),
     ("lora-language", "linear-probe-language-fixed"),
     ("full-language", "linear-probe-language-fixed"),
 )
@@ -95,7 +97,7 @@ def score_table(table: Sequence[Cell]) -> Iterator[str]:
 
 def difference_table(of: dict[Way, list[Cell]]) -> Iterator[str]:
     """What one way has over another, in points, with both standard errors joined: means over data sets."""
-    yield _row("", "shots", (f"{COLUMNS[left]} − {COLUMNS[right]}" for left, right in PAIRS))
+    yield _row("", "shots", (f"{_column(left)} − {_column(right)}" for left, right in PAIRS))
     yield "|---|---|" + "---:|" * len(PAIRS)
     for way, table in of.items():
         by = {(cell.dataset, cell.shots, cell.protocol): cell for cell in table}
