@@ -111,7 +111,13 @@ def build_text(job: Build) -> Files:
     job.progress("verify", 1, 2)
     verify(tower, [tokens(config, *shape) for shape in ((1, 1), (2, 9), (5, 64))], TEXT, target, TOLERANCE)
     job.progress("verify", 2, 2)
-    return {"model.onnx": target, "tokenizer.json": folder / "tokenizer.json", ATTRIBUTION.name: ATTRIBUTION}
+    return {
+        "model.onnx": target,
+        "tokenizer.json": folder / "tokenizer.json",
+        LICENCE.name: LICENCE,
+        f"LICENSE.{APACHE.name}": APACHE,
+        ATTRIBUTION.name: ATTRIBUTION,
+    }
 
 
 def build_pair(job: Build) -> Files:

@@ -18,7 +18,7 @@ from models.repository import MODEL, read_card
 STYLES = ("fluent-3d", "noto")
 """Of the pictographs: shaded ones, which are nearest to photos, and flat ones."""
 PHOTOS = ("aquarium", "raccoon", "fork_scissors")
-"""Training halves of detection sets that no comparison of docs/models/unicl-lite2.md uses."""
+"""Training splits of detection sets that no comparison of docs/models/unicl-lite2.md uses."""
 MOST = 30
 """Crops of one kind of object."""
 SMALLEST = 24
