@@ -90,7 +90,7 @@ class Run:
 
     def wait(self) -> int:
         assert self.process is not None
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @pytest.fixture

@@ -496,7 +496,7 @@ async def test_load_takes_nothing_that_would_change_a_model(http: httpx.AsyncCli
 
 
 async def test_timeout_and_priority_are_kept(settings: Settings) -> None:
-    model = tiny_models.slow(iterations=20_000)
+    model = tiny_models.slow(iterations=60_000)
     card = tiny_models.card("slow", model, batching=Batching(max_batch_size=1))
     tiny_models.write(settings.models_dir, card, {"model.onnx": model})
     one = {"inputs": [tensor("x", [1.0] * 64, shape=[1, 64])]}

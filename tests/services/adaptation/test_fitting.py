@@ -52,7 +52,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(("phase", "at"), [("watch", 2), ("final", 1)])
 def test_a_fit_that_was_killed_goes_on_to_the_same_weights(phase: str, at: int) -> None:
-    encoder, recipe = tiny_encoders.build("vit"), Recipe(3, method="lora", **FIXED)
+    encoder, recipe = tiny_encoders.build("vit"), Recipe(3, method="lora", **FIXED, encoder_rate=1e-3)
     whole = fit(stripes(), None, recipe, None, Hooks(), encoder)
     kept: dict[str, tuple[int, dict[str, torch.Tensor]]] = {}
 
