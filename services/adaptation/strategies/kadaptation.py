@@ -119,6 +119,7 @@ def _apply_released(encoder: ImageEncoder) -> None:
 STRATEGY = Strategy(
     "Kronecker updates of weights",
     _apply,
+    encoder_rate=1e-1,  # with 1, EfficientNet-Lite2 falls apart at few shots
     options={
         "mode": "corrected",
         "parts": "query value",
