@@ -10,17 +10,16 @@ from torch.nn import functional as F
 
 from models.backbones.focalnet import modulation_map
 from models.catalog.builders import Build, Files
-from models.checkpoint import fitting, load, read_state
 from models.encoders import encoder_files, encoder_of
 from models.errors import ModelError
-from models.export.minilm import UNUSED, tokens
+from models.export.minilm import HEADED_SIGNATURE, HeadedMiniLM, read_minilm, tokens
 from models.export.onnx import Axis, Signature, agreement, export, verify
 from models.export.quantise import dynamic_int8
 from models.focalnet.export import MAX_BATCH, pictures
 from models.pictographs.network import SIZE, PocketUniCL
 from models.pictographs.network import load as load_pocket
 from models.repository import sha256
-from models.text.minilm import MiniLM, MiniLMConfig
+from models.text.minilm import MiniLMConfig
 
 WEIGHTS = Path(__file__).parent / "weights" / "unicl-pocket.safetensors"
 """Half precision; they are computed with in single precision."""
@@ -28,8 +27,6 @@ LICENCE = Path(__file__).parent / "weights" / "ATTRIBUTION.md"
 
 _SIDES = {2: Axis("height", 32, 512), 3: Axis("width", 32, 512)}
 IMAGE = Signature(("image",), ("image_embedding", "modulation"), {"image": {0: Axis("batch", 1, MAX_BATCH), **_SIDES}})
-_FREE = {0: Axis("batch", 1, 4096), 1: Axis("length", 1, 512)}
-TEXT = Signature(("input_ids", "attention_mask"), ("text_embedding",), {"input_ids": _FREE, "attention_mask": _FREE})
 TOLERANCE = 1e-3
 LEAST_COSINE = 0.95
 """What the int8 text tower must reach on every row of random tokens, which are harder for it than sentences."""
@@ -46,19 +43,6 @@ class ImageTower(nn.Module):
         features = self.image.features(image)
         embedding = F.normalize(self.image.classify(features.tokens.mean(dim=(1, 2))), dim=-1)
         return embedding, modulation_map(features.modulator)
-
-
-class TextTower(nn.Module):
-    """Token ids and mask to unit features ``(B, D)``: the frozen sentence encoder, then the head."""
-
-    def __init__(self, encoder: MiniLM, model: PocketUniCL) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = model.text
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        features: Tensor = self.head(self.encoder(input_ids, attention_mask))
-        return features
 
 
 def read_pocket(weights: Path, expected: str) -> PocketUniCL:
@@ -87,23 +71,18 @@ def build_text(job: Build) -> Files:
     """``options``: ``weights`` as above, ``precision`` ``fp32`` or ``int8``; the source is MiniLM and its tokenizer."""
     model = read_pocket(WEIGHTS, str(job.options["weights"]))
     (folder,) = job.sources.values()
-    state = read_state(folder / "weights.safetensors")
-    for name in UNUSED:
-        state.pop(name, None)
     config = MiniLMConfig()
-    encoder = MiniLM(config)
-    load(encoder, state, lambda shapes: fitting(shapes, {"minilm-l6": lambda: MiniLM(config)}))
-    tower = TextTower(encoder, model).eval()
+    tower = HeadedMiniLM(read_minilm(folder), model.text).eval()
     job.progress("export", 0, 2)
     target = job.scratch / "model.onnx"
-    export(tower, tokens(config, 3, 7), TEXT, target)
+    export(tower, tokens(config, 3, 7), HEADED_SIGNATURE, target)
     job.progress("verify", 1, 2)
     examples = [tokens(config, batch, length) for batch, length in ((1, 1), (2, 9), (5, 64))]
-    verify(tower, examples, TEXT, target, TOLERANCE)
+    verify(tower, examples, HEADED_SIGNATURE, target, TOLERANCE)
     if job.options.get("precision", "fp32") == "int8":
         exact, target = target, job.scratch / "int8.onnx"
         dynamic_int8(exact, target, ("MatMul", "Gather"))
-        agreement(tower, examples, TEXT, target, LEAST_COSINE)
+        agreement(tower, examples, HEADED_SIGNATURE, target, LEAST_COSINE)
     job.progress("verify", 2, 2)
     return {"model.onnx": target, "tokenizer.json": folder / "tokenizer.json", LICENCE.name: LICENCE}
 

@@ -15,14 +15,13 @@ from models.backbones.efficientnet_lite import EfficientNetLite
 from models.catalog.builders import Build, Files
 from models.catalog.catalog import FOLDER as CATALOG
 from models.catalog.labels import label_set
-from models.checkpoint import fitting, load, read_state
 from models.errors import ModelError
 from models.export.efficientnet_lite import read as read_classifier
-from models.export.minilm import UNUSED, tokens
+from models.export.minilm import HEADED_SIGNATURE, HeadedMiniLM, read_minilm, tokens
 from models.export.onnx import Axis, Signature, export, verify
 from models.repository import sha256
-from models.text.minilm import MiniLM, MiniLMConfig
-from models.unicl_photos.network import KernelHead, PhotoUniCL
+from models.text.minilm import MiniLMConfig
+from models.unicl_photos.network import PhotoUniCL
 from models.unicl_photos.network import load as load_photos
 from models.unicl_photos.space import unit
 from models.zero_shot.build import read_shifts
@@ -35,8 +34,6 @@ ATTRIBUTION = Path(__file__).parent / "weights" / "ATTRIBUTION.md"
 APACHE = CATALOG / "licences" / "Apache-2.0.txt"
 
 IMAGE = Signature(("image",), ("image_embedding",), {"image": {0: Axis("batch", 1, 4096)}})
-_FREE = {0: Axis("batch", 1, 4096), 1: Axis("length", 1, 512)}
-TEXT = Signature(("input_ids", "attention_mask"), ("text_embedding",), {"input_ids": _FREE, "attention_mask": _FREE})
 TOLERANCE = 1e-3
 
 
@@ -52,19 +49,6 @@ class ImageTower(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.network.features(image) @ self.see
-
-
-class TextTower(nn.Module):
-    """Token ids and mask to unit features ``(B, D)``: the frozen sentence encoder, then the text head."""
-
-    def __init__(self, encoder: MiniLM, head: KernelHead) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        features: Tensor = self.head(self.encoder(input_ids, attention_mask))
-        return features
 
 
 def read_weights(weights: Path, expected: str) -> PhotoUniCL:
@@ -98,18 +82,13 @@ def build_text(job: Build) -> Files:
     """``options``: ``weights`` as above; the source is MiniLM and its tokenizer."""
     model = read_weights(WEIGHTS, str(job.options["weights"]))
     (folder,) = job.sources.values()
-    state = read_state(folder / "weights.safetensors")
-    for name in UNUSED:
-        state.pop(name, None)
     config = MiniLMConfig()
-    encoder = MiniLM(config)
-    load(encoder, state, lambda shapes: fitting(shapes, {"minilm-l6": lambda: MiniLM(config)}))
-    tower = TextTower(encoder, model.text).eval()
+    tower = HeadedMiniLM(read_minilm(folder), model.text).eval()
     job.progress("export", 0, 2)
     target = job.scratch / "model.onnx"
-    export(tower, tokens(config, 3, 7), TEXT, target)
+    export(tower, tokens(config, 3, 7), HEADED_SIGNATURE, target)
     job.progress("verify", 1, 2)
-    verify(tower, [tokens(config, *shape) for shape in ((1, 1), (2, 9), (5, 64))], TEXT, target, TOLERANCE)
+    verify(tower, [tokens(config, *shape) for shape in ((1, 1), (2, 9), (5, 64))], HEADED_SIGNATURE, target, TOLERANCE)
     job.progress("verify", 2, 2)
     return {
         "model.onnx": target,

@@ -7,18 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
+from models.catalog.card import Card
 from services.classification.images import unit
 from services.classification.lexicon import Lexicon
 from services.classification.protocol import Array, Scored
 from services.classification.scores import sigmoid
+from services.runtime.problems import model_file_unreadable
 
 _GATHERED_AT_ONCE = 2_000_000
 """Elements that the maximum over subsumed classes is taken of at once."""
+
+
+def read_arrays(card: Card, folder: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a pipeline's ``data`` file; raises ``model-file-unreadable``."""
+    assert card.pipeline is not None and card.pipeline.data is not None
+    try:
+        arrays: dict[str, NDArray[Any]] = load_file(folder / card.pipeline.data)
+    except (OSError, SafetensorError) as error:
+        raise model_file_unreadable(card.name, card.pipeline.data, getattr(error, "strerror", None)) from error
+    return arrays
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from models.catalog.card import Card
 from services.classification.dual_encoder import text_rows
 from services.classification.images import unit
-from services.classification.meanings import Calibration, Evidence, Meanings
+from services.classification.meanings import Calibration, Evidence, Meanings, read_arrays
 from services.classification.protocol import Array, Scored
 from services.errors import Kind, Problem
 from services.runtime.backend import Backend, Options, Tensor
-from services.runtime.problems import model_file_unreadable
 from services.stages import Stages
 from services.text.cache import ArrayCache
 from services.text.encoder import TextEncoder
@@ -123,7 +120,7 @@ class WeightPrediction:
 
     def __init__(self, backend: Backend, card: Card, folder: Path, cache: ArrayCache | None = None) -> None:
         pipeline = card.pipeline
-        assert pipeline is not None and pipeline.data is not None
+        assert pipeline is not None
         assert pipeline.image_model is not None and pipeline.text_model is not None
         self.image_model: str = pipeline.image_model
         image = backend.card(self.image_model)
@@ -131,10 +128,7 @@ class WeightPrediction:
         self.image_outputs: tuple[str, ...] = (image.embedding, image.logits)
         self.templates = tuple(pipeline.parameters.get("templates", ("{}",)))
         self._text = TextEncoder(backend, pipeline.text_model, cache)
-        try:
-            data = load_file(folder / pipeline.data)
-        except (OSError, SafetensorError) as error:
-            raise model_file_unreadable(card.name, pipeline.data, getattr(error, "strerror", None)) from error
+        data = read_arrays(card, folder)
         _check_parts(card, image, data)
         self._predictor = Predictor(data, pipeline.parameters)
 
