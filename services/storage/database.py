@@ -164,11 +164,25 @@ def _normalised(database_url: str) -> URL:
 def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver's guess
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _keep_write_ahead_log(cursor)
     cursor.execute("PRAGMA synchronous=FULL")  # a job that was accepted survives a power cut
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA wal_autocheckpoint=1000")
     cursor.close()
+
+
+def _keep_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    """The mode stays with the file, so only the first process changes it; others may be at the file meanwhile, and
+    SQLite does not wait for them here, as it does elsewhere."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.02)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -73,6 +73,28 @@ def test_many_processes_may_bring_the_schema_up_at_once(url: str) -> None:
     upgrade(url)
 
 
+def test_two_that_open_a_new_file_at_once_do_not_refuse_each_other(tmp_path: Path) -> None:
+    """Both change its journal's mode; SQLite tells one at once that it is locked, now and then."""
+    barrier, failures = threading.Barrier(4), list[Exception]()
+
+    def open_it(path: Path) -> None:
+        engine = connect(f"sqlite:///{path}")
+        barrier.wait()
+        try:
+            version(engine)
+        except OperationalError as error:
+            failures.append(error)
+        engine.dispose()
+
+    for round_ in range(150):
+        threads = [threading.Thread(target=open_it, args=(tmp_path / f"{round_}.db",)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
 def test_writers_take_turns_and_lose_no_update(url: str) -> None:
     upgrade(url)
     engine = connect(url)
