@@ -38,8 +38,8 @@ serve: ready ## Serve on this machine: make serve ARGS="--port 8001"
 
 bench: ready ## Compare serving speed with other frameworks, side by side: make bench ARGS=--quick
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
-	@$(BIN)/python -m benchmarks.serving $(ARGS)
-	@$(BIN)/python -m benchmarks.triton $(ARGS)
+	@$(BIN)/python -m speed.serving $(ARGS)
+	@$(BIN)/python -m speed.triton $(ARGS)
 
 clean: ## Remove the virtual environment and caches; models and data stay
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis

@@ -13,27 +13,26 @@ from starlette.routing import Route
 
 from gateway import context as contexts
 from gateway import openapi, problems, sampler
-from gateway.body import BodyGuard
 from gateway.context import Context
-from gateway.edge import Edge
-from gateway.keys import PUBLIC, KeyGate, is_loopback
-from gateway.routes import (
+from gateway.middleware.body_guard import BodyGuard
+from gateway.middleware.keys import PUBLIC, KeyGate, is_loopback
+from gateway.middleware.request import RequestMiddleware
+from gateway.oip import routes as oip
+from gateway.request.uploads import FORM_BYTES
+from gateway.resources import (
     artifacts,
-    classify,
     datasets,
     docs,
-    embeddings,
     health,
     jobs,
     label_sets,
     leaderboard,
     metrics,
     models,
-    oip,
     promotion,
 )
-from gateway.uploads import FORM_BYTES
-from services.runtime.backend import Backend
+from gateway.tasks import classify, embeddings
+from services.runtime.protocol import Backend
 from services.settings import Settings
 
 ROUTERS = (
@@ -52,7 +51,7 @@ ROUTERS = (
 )
 """Every resource. What is not here is not served."""
 
-SHORTCUTS = (*classify.SHORTCUTS, *embeddings.SHORTCUTS, *oip.SHORTCUTS)
+FAST_ROUTES = (*classify.FAST_ROUTES, *embeddings.FAST_ROUTES, *oip.FAST_ROUTES)
 """Endpoints of ROUTERS once more as plain Starlette routes, before all others: FastAPI's way to an endpoint costs a
 tenth of a millisecond, and these are called thousands of times a second. The document comes from ROUTERS."""
 
@@ -81,7 +80,7 @@ def create_app(
     )
     app.state.context = context
     problems.install(app, [route for router in ROUTERS for route in router.routes if isinstance(route, Route)])
-    app.router.routes.extend(SHORTCUTS)
+    app.router.routes.extend(FAST_ROUTES)
     for router in ROUTERS:
         app.include_router(router)
     if settings.docs:
@@ -114,7 +113,7 @@ def _surround(app: FastAPI, context: Context) -> None:
             max_age=600,
         )
     app.add_middleware(
-        Edge,
+        RequestMiddleware,
         deadline=settings.deadline,
         lifecycle=context.lifecycle,
         telemetry=context.telemetry,

@@ -14,15 +14,15 @@ from typing import Any
 from sqlalchemy import Engine
 from starlette.requests import Request
 
-from gateway.admission import Admission
-from gateway.exchange import Exchange
-from gateway.job_stream import JobStream
-from gateway.keys import Keys
-from gateway.limits import RateLimiter
 from gateway.logs import RequestLog
-from gateway.pictures import Pictures
-from gateway.references import Images, References
-from gateway.tables import Forms
+from gateway.middleware.keys import Keys
+from gateway.middleware.limits import RateLimiter
+from gateway.request.admission import Admission
+from gateway.request.images import Pictures
+from gateway.request.references import Images, References
+from gateway.request.request_context import RequestContext
+from gateway.resources.job_stream import JobStream
+from gateway.tasks.forms import Forms
 from gateway.telemetry import Telemetry
 from services import tracing
 from services.classification import Classification
@@ -30,12 +30,12 @@ from services.embedding import Embedding
 from services.errors import Kind, Problem
 from services.jobs.metrics import JobMetrics
 from services.jobs.services import JobServices
+from services.media.image import Picture
 from services.media.intake import Limits
-from services.media.picture import Picture
 from services.media.remote import RemoteImages
 from services.net.guard import SystemResolver
-from services.runtime.backend import Backend
 from services.runtime.choosing import open_backend
+from services.runtime.protocol import Backend
 from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
@@ -85,22 +85,24 @@ class Context:
     embedding: Embedding
     tracing: Tracing | None
 
-    def known_model(self, exchange: Exchange, fields: Mapping[str, Any], default: str) -> str:
+    def known_model(self, request_context: RequestContext, fields: Mapping[str, Any], default: str) -> str:
         """The model that a request names, or ``default``; from here on the request counts as that model's.
 
         Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
         """
         name: str = fields.get("model", default)
         try:
-            exchange.model = self.backend.card(name, fields.get("version")).name
+            request_context.model = self.backend.card(name, fields.get("version")).name
         except Problem as problem:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
         return name
 
-    def read_pictures(self, exchange: Exchange, images: Images) -> AbstractAsyncContextManager[list[Picture]]:
+    def read_pictures(
+        self, request_context: RequestContext, images: Images
+    ) -> AbstractAsyncContextManager[list[Picture]]:
         """The pictures of a request, see :meth:`Pictures.read`; what it names must be its caller's."""
-        owner = "" if exchange.caller is None else exchange.caller.key_id
-        return self.pictures.read(images, exchange.stages, owner=owner, deadline=exchange.deadline)
+        owner = "" if request_context.caller is None else request_context.caller.key_id
+        return self.pictures.read(images, request_context.stages, owner=owner, deadline=request_context.deadline)
 
     @property
     def takes_work(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import orjson
 from starlette.types import Scope
 
-from gateway.exchange import Exchange
+from gateway.request.request_context import RequestContext
 
 Format = Literal["json", "console"]
 
@@ -72,16 +72,16 @@ class RequestLog:
         self._json = form == "json"
         self._descriptor = descriptor
 
-    def write(self, scope: Scope, exchange: Exchange, status: int, elapsed: float) -> None:
+    def write(self, scope: Scope, request_context: RequestContext, status: int, elapsed: float) -> None:
         """One request that has been answered with ``status`` after ``elapsed`` seconds; 0 is no answer at all."""
         if not self._requests or (not self._probes and scope["path"] in PROBES):
             return
         now = time.time()
         if self._json:
-            line = self._object(now, scope, exchange, status, elapsed)
+            line = self._object(now, scope, request_context, status, elapsed)
         else:
-            note = f" {exchange.model}" if exchange.model else ""
-            note += f" {exchange.problem.code}" if exchange.problem else ""
+            note = f" {request_context.model}" if request_context.model else ""
+            note += f" {request_context.problem.code}" if request_context.problem else ""
             clock = time.strftime("%H:%M:%S", time.localtime(now))
             path = ascii(scope["path"])[1:-1]
             line = f"{clock} INFO    {status} {scope['method']} {path} {elapsed * 1e3:.1f} ms{note}\n".encode()
@@ -92,29 +92,29 @@ class RequestLog:
             return
 
     @staticmethod
-    def _object(now: float, scope: Scope, exchange: Exchange, status: int, elapsed: float) -> bytes:
-        stages = exchange.stages
+    def _object(now: float, scope: Scope, request_context: RequestContext, status: int, elapsed: float) -> bytes:
+        stages = request_context.stages
         route = scope.get("route")
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
             "level": "info",
             "event": "request",
-            "request_id": exchange.request_id,
-            "key": exchange.caller.key_id if exchange.caller else None,
+            "request_id": request_context.request_id,
+            "key": request_context.caller.key_id if request_context.caller else None,
             "method": scope["method"],
             "route": getattr(route, "path", None),
             "path": scope["path"][:200],
             "status": status,
             "duration_ms": round(elapsed * 1e3, 3),
         }
-        if exchange.model:
-            line["model"] = exchange.model
+        if request_context.model:
+            line["model"] = request_context.model
             line["decode_ms"] = round(stages.decode * 1e3, 3)
             line["queue_ms"] = round(stages.queue * 1e3, 3)
             line["infer_ms"] = round(stages.infer * 1e3, 3)
             line["encode_ms"] = round(stages.encode * 1e3, 3)
-        if exchange.problem:
-            line["problem"] = exchange.problem.code
-        if exchange.traceparent:
-            line["traceparent"] = exchange.traceparent
+        if request_context.problem:
+            line["problem"] = request_context.problem.code
+        if request_context.traceparent:
+            line["traceparent"] = request_context.traceparent
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)

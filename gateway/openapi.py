@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.problems import MEDIA_TYPE
-from gateway.schemas.classify import ClassifyBody
-from gateway.schemas.common import ProblemBody
-from gateway.schemas.embeddings import EmbeddingsBody
-from gateway.schemas.jobs import JobBody
-from gateway.schemas.leaderboard import PromoteBody
+from gateway.request.body import ProblemBody
+from gateway.resources.schemas.jobs import JobBody
+from gateway.resources.schemas.leaderboard import PromoteBody
+from gateway.tasks.classify_body import ClassifyBody
+from gateway.tasks.embeddings_body import EmbeddingsBody
 
 METADATA: dict[str, Any] = {
     "title": "Sightline",

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Scope
 
-from gateway.exchange import Exchange
+from gateway.request.request_context import RequestContext
 from services.errors import Kind, Problem
 from services.storage.database import is_transient
 
@@ -94,10 +94,10 @@ def problem_body(problem: Problem, request_id: str) -> dict[str, Any]:
 
 def problem_response(problem: Problem, scope: Scope) -> Response:
     """The answer to the request of ``scope``; the form depends on its path."""
-    exchange = Exchange.of(scope)
+    request_context = RequestContext.of(scope)
     # The frames that it came through hold the request, maybe megabytes of it, and would until the next collection.
     problem.__traceback__ = problem.__context__ = problem.__cause__ = None
-    exchange.problem = problem
+    request_context.problem = problem
     headers: dict[str, str] = {}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
@@ -110,13 +110,13 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
         message = f"{problem.detail or problem.title} {problem.remedy or ''}".rstrip()
         content = orjson.dumps({"error": message})
         return Response(content, _OIP_STATUS[problem.kind], headers, "application/json")
-    content = orjson.dumps(problem_body(problem, exchange.request_id))
+    content = orjson.dumps(problem_body(problem, request_context.request_id))
     return Response(content, STATUS[problem.kind], headers, MEDIA_TYPE)
 
 
 def internal_problem(error: BaseException, scope: Scope) -> Problem:
     """A bug, told to the log with its trace and to the client without; or the database being away, which is none."""
-    request_id = Exchange.of(scope).request_id
+    request_id = RequestContext.of(scope).request_id
     if isinstance(error, Exception) and is_transient(error):
         _log.warning("Database is not available: %s", error, extra={"request_id": request_id, "path": scope["path"]})
         return Problem(
@@ -189,7 +189,7 @@ def from_validation_error(error: RequestValidationError) -> Problem:
 def install(app: FastAPI, routes: Sequence[Route] = ()) -> None:
     """Register the handlers; ``routes`` are those of ``app``.
 
-    Errors that nobody expected are caught further out, by ``gateway.edge``.
+    Errors that nobody expected are caught further out, by ``gateway.middleware.request``.
     """
 
     async def on_problem(request: Request, error: Exception) -> Response:

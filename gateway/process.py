@@ -24,8 +24,8 @@ import uvicorn
 from gateway import LEAVING_SIGNAL, logs, telemetry
 from gateway.app import create_app
 from gateway.context import Context, Lifecycle
-from gateway.keys import is_loopback
-from gateway.protocol import BoundedProtocol
+from gateway.http_protocol import BoundedProtocol
+from gateway.middleware.keys import is_loopback
 from services.errors import Problem
 from services.settings import Settings
 

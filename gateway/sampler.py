@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.telemetry import Telemetry
-from services.runtime.backend import NOT_WANTED, UNLOADED, Backend, ModelStatus
+from services.runtime.protocol import NOT_WANTED, UNLOADED, Backend, ModelStatus
 
 PERIOD = 1.0
 

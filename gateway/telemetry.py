@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.exchange import Exchange
+from gateway.request.request_context import RequestContext
 from services.errors import Kind, Problem
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -170,10 +170,10 @@ class Telemetry:
     def began(self) -> None:
         self._inflight.inc()
 
-    def ended(self, exchange: Exchange, status: int, elapsed: float) -> None:
+    def ended(self, request_context: RequestContext, status: int, elapsed: float) -> None:
         """One request answered with ``status`` after ``elapsed`` seconds."""
         self._inflight.dec()
-        labels = model, task = exchange.model or "none", exchange.task or "none"
+        labels = model, task = request_context.model or "none", request_context.task or "none"
         count = self._count.get((model, task, status))
         if count is None:
             count = self._requests.labels(model, task, str(status or 499)).inc
@@ -183,14 +183,14 @@ class Telemetry:
         if observe is None:
             observe = self._observe[labels] = self._durations.labels(model, task).observe
         observe(elapsed)
-        if exchange.problem is not None:
-            self._refused(exchange.problem)
-        elif exchange.model:
+        if request_context.problem is not None:
+            self._refused(request_context.problem)
+        elif request_context.model:
             each = self._observe_stages.get(model)
             if each is None:
                 each = tuple(self._stages.labels(model, stage).observe for stage in STAGES)
                 self._observe_stages[model] = each
-            stages = exchange.stages
+            stages = request_context.stages
             decode, queue, infer, encode = each
             decode(stages.decode)
             queue(stages.queue)

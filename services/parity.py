@@ -8,8 +8,8 @@ from models.catalog.card import ImagePreprocess
 from models.parity import Comparison, Config, Fixture
 from models.verify import KINDS as NETWORK_KINDS
 from models.verify import Kind, UnknownFixture
+from services.media.image import read_picture
 from services.media.intake import Limits
-from services.media.picture import read_picture
 from services.media.preprocess import Preprocessor
 from services.settings import Settings
 

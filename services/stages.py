@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from services.runtime.backend import Inference
+from services.runtime.protocol import Inference
 
 
 @dataclass(slots=True)

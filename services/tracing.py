@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
 from services.errors import Kind, Problem
-from services.runtime.backend import Inference
+from services.runtime.protocol import Inference
 from services.settings import Settings
 from services.stages import Stages
 

@@ -56,7 +56,7 @@ FROM runtime AS trainer
 COPY --from=build-trainer /opt/sightline /opt/sightline
 CMD ["worker", "--queue", "finetune"]
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
-    CMD ["python", "-I", "/usr/local/lib/sightline/probe.py", "process", "sightline.background"]
+    CMD ["python", "-I", "/usr/local/lib/sightline/probe.py", "process", "sightline.launcher.background"]
 
 FROM runtime AS triton
 COPY --from=build /opt/sightline /opt/sightline

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol (KServe v2) over HTTP: its bodies in and out. The routes are ``gateway.routes.oip``."""
+"""The Open Inference Protocol (KServe v2) over HTTP: its bodies in and out. The routes are ``gateway.oip.routes``."""

@@ -15,8 +15,8 @@ import numpy as np
 from starlette.requests import Request
 from starlette.types import Receive
 
-from gateway.body import read_body
-from gateway.exchange import Exchange
+from gateway.middleware.body_guard import read_body
+from gateway.request.request_context import RequestContext
 from services.errors import Kind, Problem
 
 LINE = 64
@@ -39,7 +39,7 @@ async def read(request: Request, limit: int) -> Sent:
 
     Raises ``header-length-invalid``, ``encoding-unsupported``, ``encoding-broken`` and ``body-too-large``.
     """
-    head = Exchange.of(request.scope).head
+    head = RequestContext.of(request.scope).head
     length = _header_length(head.get(b"inference-header-content-length"))
     encoding = head.get(b"content-encoding", b"").strip().lower()
     size = head.get(b"content-length", b"")

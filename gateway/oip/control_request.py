@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from gateway.bodies import parse_json
-from gateway.body import read_body
+from gateway.middleware.body_guard import read_body
+from gateway.request.parsing import parse_json
 from services.errors import Kind, Problem
-from services.runtime.policy import VersionPolicy
+from services.runtime.version_policy import VersionPolicy
 
 
 async def read_document(request: Request) -> dict[str, Any]:

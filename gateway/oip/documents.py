@@ -9,7 +9,7 @@ from typing import Any
 from gateway.openapi import METADATA
 from models.catalog.card import Card, TensorSpec
 from models.catalog.labels import LabelError, label_set, read_labels
-from services.runtime.backend import ModelStatus, Statistics
+from services.runtime.protocol import ModelStatus, Statistics
 
 EXTENSIONS = (
     "binary_tensor_data",

@@ -10,12 +10,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gateway.bodies import parse_json
 from gateway.oip.body import Sent
 from gateway.oip.elements import dtype_of, from_bytes, from_json, shape_of, wrong
+from gateway.request.parsing import parse_json
 from models.catalog.card import Card
 from services.errors import Kind, Problem
-from services.runtime.backend import Options
+from services.runtime.protocol import Options
 
 MAX_VALUES = 1_000_000
 """Commas and brackets in the JSON: parsed, a number takes 32 bytes. Larger tensors have the binary form."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gateway.oip.elements import datatype_of, to_bytes, to_json, wrong
 from gateway.oip.infer_request import InferRequest, Wanted
-from services.runtime.backend import Inference
+from services.runtime.protocol import Inference
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 

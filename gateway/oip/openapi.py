@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.schemas import oip as schemas
+from gateway.oip import schemas
 
 _SAID: dict[int, str] = {
     400: "The request is wrong",

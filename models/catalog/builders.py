@@ -61,11 +61,11 @@ BUILDERS = {
         "models.export.efficientnet_lite:build", EXPORT, encoder="models.export.efficientnet_lite:encoder"
     ),
     "minilm": Builder("models.export.minilm:build", EXPORT),
-    "unicl-pocket": Builder("models.pictographs.export:build_pair", EXPORT),
-    "unicl-pocket-image": Builder("models.pictographs.export:build_image", EXPORT),
-    "unicl-pocket-text": Builder("models.pictographs.export:build_text", EXPORT),
-    "unicl-lite2": Builder("models.unicl_photos.export:build_pair", EXPORT),
-    "unicl-lite2-image": Builder("models.unicl_photos.export:build_image", EXPORT),
-    "unicl-lite2-text": Builder("models.unicl_photos.export:build_text", EXPORT),
+    "unicl-pocket": Builder("models.unicl.pocket.export:build_pair", EXPORT),
+    "unicl-pocket-image": Builder("models.unicl.pocket.export:build_image", EXPORT),
+    "unicl-pocket-text": Builder("models.unicl.pocket.export:build_text", EXPORT),
+    "unicl-lite2": Builder("models.unicl.lite2.export:build_pair", EXPORT),
+    "unicl-lite2-image": Builder("models.unicl.lite2.export:build_image", EXPORT),
+    "unicl-lite2-text": Builder("models.unicl.lite2.export:build_text", EXPORT),
     "photo-zero-shot": Builder("models.zero_shot.build:build", ("onnx", "onnxruntime")),
 }

@@ -13,7 +13,7 @@ from models.catalog.builders import BUILDERS
 from models.catalog.card import Card, Provenance
 from models.catalog.releases import releases
 from models.errors import ModelError, invalid_fields
-from models.sources.lock import LOCK, Source, read_lock
+from models.intake.sources.lock import LOCK, Source, read_lock
 
 FOLDER = Path(__file__).parent
 

@@ -9,9 +9,9 @@ import torch
 
 from models.backbones.efficientnet_lite import CONFIGS, EfficientNetLite
 from models.catalog.builders import Build, Files
-from models.checkpoint import fitting, load, read_state
 from models.encoders import ImageEncoder, encoder_of
 from models.export.onnx import Axis, Signature, export, verify
+from models.intake.checkpoint import fitting, load, read_state
 
 SIGNATURE = Signature(("image",), ("logits", "features"), {"image": {0: Axis("batch", 1, 4096)}})
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from models.catalog.builders import Build, Files
-from models.checkpoint import fitting, load, read_state
 from models.export.onnx import Axis, Signature, agreement, export, verify
 from models.export.quantise import dynamic_int8
+from models.intake.checkpoint import fitting, load, read_state
 from models.text.minilm import MiniLM, MiniLMConfig
 
 _FREE = {0: Axis("batch", 1, 4096), 1: Axis("length", 1, 512)}

@@ -96,7 +96,7 @@ def _bf16(network: nn.Module, examples: Sequence[Sequence[Tensor]], signature: S
         raise ModelError("bf16 is measured with OpenVINO, which is not installed", "pip install 'sightline[openvino]'")
     cosine = agreement(network, examples, signature, exact, LEAST["bf16"], answer=_openvino(exact, signature))
     engine = Engine(name="openvino", precision="bf16")
-    return _chosen(exact, engine, "The fastest of the engines measured (benchmarks/networks.py)", cosine, examples)
+    return _chosen(exact, engine, "The fastest of the engines measured (speed/networks.py)", cosine, examples)
 
 
 def _openvino(file: Path, signature: Signature) -> Answer:

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import torch
 
 from models.backbones.focalnet import FocalNet, FocalNetConfig, FocalNetPyramid
-from models.checkpoint import CheckpointError, Shapes, State, fitting, load, read_state
 from models.focalnet.variants import DETECTION_VARIANTS, VARIANTS
+from models.intake.checkpoint import CheckpointError, Shapes, State, fitting, load, read_state
 
 Builder = Callable[[], torch.nn.Module]
 Scheme = Literal["release", "timm", "huggingface"]

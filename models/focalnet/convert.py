@@ -9,15 +9,15 @@ from typing import Any
 
 from models.catalog.card import Card, Measurement, TensorSpec
 from models.catalog.labels import label_set
-from models.checkpoint import CheckpointError
-from models.conversion import Job, Version, exported
 from models.encoders import encoder_files, encoder_of
 from models.export.accuracy import cost, first_outputs
 from models.export.precision import Chosen, answers
 from models.focalnet.checkpoint import first_thousand, read
 from models.focalnet.export import CLASSIFIER, serve_classifier
 from models.focalnet.variants import VARIANTS
-from models.repository import MODEL
+from models.intake.checkpoint import CheckpointError
+from models.intake.conversion import Job, Version, exported
+from models.repository.writer import MODEL
 
 LABELS = "labels.txt"
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from models.backbones.focalnet import FocalNet, FocalNetConfig, FocalNetPyramid
-from models.checkpoint import load
 from models.focalnet.checkpoint import canonical, fits
+from models.intake.checkpoint import load
 from models.parity import Comparison, Config, Fixture
 
 

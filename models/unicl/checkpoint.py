@@ -19,7 +19,7 @@ from typing import Literal
 
 import torch
 
-from models.checkpoint import CheckpointError, Shapes, State, fitting, load, read_state
+from models.intake.checkpoint import CheckpointError, Shapes, State, fitting, load, read_state
 from models.unicl.network import UniCL, UniCLConfig
 from models.unicl.variants import VARIANTS
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from models import catalog
 from models.catalog.card import Batching, ImagePreprocess, Measurement
-from models.conversion import Job, Version, exported
 from models.encoders import encoder_files, encoder_of
 from models.export.accuracy import Labelled, cost, first_outputs
 from models.export.onnx import Answer
 from models.export.precision import answers
-from models.repository import MODEL
+from models.intake.conversion import Job, Version, exported
+from models.repository.writer import MODEL
 from models.text.clip_bpe import clip_tokenizer_json
 from models.unicl.cards import Served, cards
 from models.unicl.checkpoint import read

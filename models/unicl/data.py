@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from models.errors import ModelError
-from models.presets import IMAGENET
+from models.intake.presets import IMAGENET
 from models.unicl.loss import CAPTION
 
 PAIRS = "pairs.jsonl"

@@ -8,7 +8,7 @@ from torch import Tensor
 from models.backbones.focalnet import FocalNet, FocalNetConfig
 from models.backbones.resnet import ResNet, ResNetConfig
 from models.backbones.swin import Swin, SwinConfig
-from models.checkpoint import load
+from models.intake.checkpoint import load
 from models.parity import Comparison, Config, Fixture, compare
 from models.text.clip_transformer import ClipTextConfig
 from models.unicl.checkpoint import fits

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from models.intake.sources.fetch import fetch
 from models.progress import Progress
-from models.sources.fetch import fetch
 from models.zero_shot import wordnet
 from models.zero_shot.nouns import NOUNS, SYNSETS
 from models.zero_shot.texts import BATCH, embed

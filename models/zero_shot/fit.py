@@ -3,7 +3,7 @@
 Predicting a classifier's weights from a description of the class: Elhoseiny et al. 2013 (arXiv 1401.0104), DeViSE and
 ConSE's successors; kernel ridge over two summed Gaussian kernels is the posterior mean of a Gaussian process. The
 classes below a label vote as in hierarchical classifiers (Deng et al. 2012, "Hedging your bets"). Which parts earn
-their place was measured by ``benchmarks/zero_shot.py``.
+their place was measured by ``speed/zero_shot.py``.
 """
 
 from __future__ import annotations

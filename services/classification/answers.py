@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.media.picture import Picture
+from services.media.image import Picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from models.catalog.card import Card
-from services.classification.images import unit
 from services.classification.protocol import Array, Scored
-from services.runtime.backend import Backend, Options, Tensor
+from services.encoding.cache import ArrayCache
+from services.encoding.images import unit
+from services.encoding.templates import fill
+from services.encoding.texts import TextEncoder
+from services.runtime.protocol import Backend, Options, Tensor
 from services.stages import Stages
-from services.text.cache import ArrayCache
-from services.text.encoder import TextEncoder
-from services.text.templates import fill
 
 _INLINE_TEXTS = 500
 """More texts are filled in and averaged in a thread."""

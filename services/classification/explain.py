@@ -16,10 +16,10 @@ from PIL import Image
 
 from models.catalog.card import Card
 from services.classification.answers import Explanation
-from services.classification.images import preprocessor
+from services.encoding.images import preprocessor
 from services.errors import Kind, Problem
-from services.media.picture import Picture
-from services.runtime.backend import Backend, Tensor
+from services.media.image import Picture
+from services.runtime.protocol import Backend, Tensor
 
 OUTPUT = "modulation"
 METHOD = "focal-modulation"

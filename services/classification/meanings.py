@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from models.catalog.card import Card
-from services.classification.images import unit
 from services.classification.lexicon import Lexicon
 from services.classification.protocol import Array, Scored
 from services.classification.scores import sigmoid
+from services.encoding.images import unit
 from services.runtime.problems import model_file_unreadable
 
 _GATHERED_AT_ONCE = 2_000_000

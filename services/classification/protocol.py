@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from services.runtime.backend import Options, Tensor
+from services.runtime.protocol import Options, Tensor
 from services.stages import Stages
 
 Array = NDArray[np.float32]

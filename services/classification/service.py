@@ -14,18 +14,18 @@ import orjson
 from models.catalog.card import Card
 from services.classification import explain
 from services.classification.answers import ClassifiedImage, ClassifyAnswer, ClassifyRequest
-from services.classification.images import run_images
-from services.classification.labels import check_labels, named_set, own_labels, positions
 from services.classification.scores import Array, best, sigmoid, softmax
 from services.classification.zero_shot import Scored, ZeroShot, does_not_classify, open_zero_shot
+from services.encoding.cache import ArrayCache
+from services.encoding.disk_cache import DiskCache
+from services.encoding.images import run_images
+from services.encoding.labels import check_labels, named_set, own_labels, positions
+from services.encoding.templates import named
 from services.errors import Kind, Problem
-from services.media.picture import Picture
-from services.runtime.backend import Backend, Options, Tensor
+from services.media.image import Picture
+from services.runtime.protocol import Backend, Options, Tensor
 from services.settings import Settings
 from services.stages import Stages
-from services.text.cache import ArrayCache
-from services.text.disk_cache import DiskCache
-from services.text.templates import named
 
 INLINE_SCORES = 50_000
 """Pictures times labels that are scored on the event loop; more go to a thread."""

@@ -3,7 +3,7 @@
 Knowledge beside the label text is K-LITE's idea (arXiv 2204.09222); here it is looked up in WordNet, as an embedding
 that was made beforehand, and goes through a head of its own. The classes that the image model was trained on are points
 of the space as well: they vote for labels that subsume them, and say when a picture shows something else. The arrays
-are made by ``models/unicl_photos/export.py``.
+are made by ``models/unicl/lite2/export.py``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from models.catalog.card import Card
 from services.classification.dual_encoder import text_rows
-from services.classification.images import unit
 from services.classification.meanings import Calibration, Evidence, Meanings, read_arrays
 from services.classification.protocol import Array, Scored
+from services.encoding.cache import ArrayCache
+from services.encoding.images import unit
+from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
-from services.runtime.backend import Backend, Options, Tensor
+from services.runtime.protocol import Backend, Options, Tensor
 from services.stages import Stages
-from services.text.cache import ArrayCache
-from services.text.encoder import TextEncoder
 
 _INLINE_LABELS = 32
 """More labels are looked up and placed in a thread."""

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from models.catalog.card import Card
 from services.classification.dual_encoder import text_rows
-from services.classification.images import unit
 from services.classification.meanings import Calibration, Evidence, Meanings, read_arrays
 from services.classification.protocol import Array, Scored
+from services.encoding.cache import ArrayCache
+from services.encoding.images import unit
+from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
-from services.runtime.backend import Backend, Options, Tensor
+from services.runtime.protocol import Backend, Options, Tensor
 from services.stages import Stages
-from services.text.cache import ArrayCache
-from services.text.encoder import TextEncoder
 
 _ROWS_AT_ONCE = 1024
 """Labels whose kernel is held at once: (1024, 1000) float32 is 4 MiB."""

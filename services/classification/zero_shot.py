@@ -14,9 +14,9 @@ from services.classification.dual_encoder import DualEncoder
 from services.classification.protocol import FeatureRows, Scored, ZeroShot
 from services.classification.shared_space import KnowingDualEncoder
 from services.classification.weight_prediction import WeightPrediction
+from services.encoding.cache import ArrayCache
 from services.errors import Kind, Problem
-from services.runtime.backend import Backend
-from services.text.cache import ArrayCache
+from services.runtime.protocol import Backend
 
 __all__ = ["KINDS", "FeatureRows", "Scored", "ZeroShot", "does_not_classify", "open_zero_shot"]
 

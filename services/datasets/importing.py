@@ -12,8 +12,8 @@ from services.datasets import formats, package
 from services.datasets.archive import ArchiveLimits, unpack
 from services.datasets.samples import Flaw, Parsed, Task, readable_classes
 from services.errors import Kind, Problem
+from services.media.image import read_picture
 from services.media.intake import Limits
-from services.media.picture import read_picture
 
 Progress = Callable[[int, int], None]
 

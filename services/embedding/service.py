@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog.card import Card
+from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
-from services.media.picture import Picture
+from services.media.image import Picture
 from services.media.preprocess import Preprocessor
-from services.runtime.backend import Backend, Options
+from services.runtime.protocol import Backend, Options
 from services.settings import Settings
 from services.stages import Stages
-from services.text.encoder import TextEncoder
 
 ONE_SPACE = ("dual-encoder", "knowing-dual-encoder")
 """The kinds of pipelines whose texts and pictures may be compared with each other."""

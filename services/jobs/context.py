@@ -5,7 +5,7 @@ A kind of job is a function ``run(ctx: JobContext[Parameters]) -> dict`` that re
 - It may be started again at any time, on another machine, after any of its lines. So it begins with
   ``ctx.load_checkpoint()`` and goes on from there; work since the last checkpoint is done again.
 - It calls ``ctx.step(n, total)`` between pieces of work, at least every few seconds: that reports progress and raises
-  :class:`~services.jobs.stopping.JobStopped` when the job was cancelled, the worker shuts down, or the job was
+  :class:`~services.jobs.stop_signals.JobStopped` when the job was cancelled, the worker shuts down, or the job was
   taken over. Never catch it without raising it again; clean up in ``finally``. Work in one long call that cannot be
   interrupted may look at ``ctx.cancelled`` from a callback instead.
 - ``ctx.checkpoint(state)`` commits how far it is, together with everything written to ``ctx.stream(...)`` so far.
@@ -48,9 +48,9 @@ from pydantic import BaseModel
 from services.errors import Kind, Problem
 from services.jobs import leases
 from services.jobs.leases import Lease
-from services.jobs.reporting import Reporter
+from services.jobs.progress import Reporter
 from services.jobs.services import JobServices
-from services.jobs.stopping import LeaseLost
+from services.jobs.stop_signals import LeaseLost
 from services.jobs.streams import OutputStream
 from services.settings import Settings
 from services.storage.artifacts import CHUNK, Draft

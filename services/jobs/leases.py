@@ -15,10 +15,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select, update
 
 from services.errors import Kind, Problem
-from services.jobs.ending import document, end
+from services.jobs.completion import document, end
 from services.jobs.events import Name, append
 from services.jobs.records import Job, State, job_of
-from services.jobs.stopping import LeaseLost
+from services.jobs.stop_signals import LeaseLost
 from services.storage.artifacts import ArtifactStore, Draft
 from services.storage.database import reading, writing
 from services.storage.tables import artifacts, jobs

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, fu
 from sqlalchemy.exc import IntegrityError
 
 from services.errors import Kind, Problem
-from services.jobs.ending import end
+from services.jobs.completion import end
 from services.jobs.events import append, begin
 from services.storage.artifacts import Artifact, ArtifactStore, artifact_of
 from services.storage.database import in_turn, reading, writing

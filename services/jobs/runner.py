@@ -13,15 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from services import tracing
 from services.errors import Kind, Problem
 from services.jobs import leases
+from services.jobs.completion import document
 from services.jobs.context import JobContext
-from services.jobs.ending import document
-from services.jobs.heart import Heart
+from services.jobs.heartbeat import Heartbeat
 from services.jobs.kind import JobKind
 from services.jobs.leases import Lease
 from services.jobs.owner import identity
-from services.jobs.reporting import Reporter, as_json
+from services.jobs.progress import Reporter, as_json
 from services.jobs.services import JobServices
-from services.jobs.stopping import JobCancelled, JobInterrupted, LeaseLost
+from services.jobs.stop_signals import JobCancelled, JobInterrupted, LeaseLost
 from services.storage.artifacts import FULL, Draft
 from services.storage.database import is_transient, persistently
 
@@ -50,7 +50,7 @@ def run_job(
     }
     with (
         tracing.job(services.tracing, lease.job.traceparent, f"job {lease.job.kind}", told) as trace,
-        Heart(services.settings, services.engine, services.artifacts, lease, reporter, shutdown=shutdown),
+        Heartbeat(services.settings, services.engine, services.artifacts, lease, reporter, shutdown=shutdown),
     ):
         outcome = trace.outcome = _Run(services, lease, reporter, trace.traceparent).go()
     log.info("job %s", outcome, extra={"job": job_id, "kind": lease.job.kind, "attempt": lease.job.attempt})

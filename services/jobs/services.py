@@ -8,8 +8,8 @@ from typing import Any, Self
 from sqlalchemy import Engine
 
 from services import tracing
+from services.job_kinds import registry
 from services.jobs.kind import JobKind
-from services.jobs.kinds import registry
 from services.jobs.records import JobStore
 from services.settings import Settings
 from services.storage.artifacts import ArtifactStore

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog.card import ImagePreprocess
-from services.media.picture import Picture
+from services.media.image import Picture
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -87,7 +87,7 @@ class Preprocessor:
     def _normalise(self, image: Image.Image, left: int, top: int, out: NDArray[np.float32]) -> None:
         """``((pixel / 255) - mean) / std`` of the window at ``left, top``; outside the image pixels are 0.
 
-        Whole-word arithmetic on RGBX is the fastest form in NumPy (measured by benchmarks/media.py): a table look-up
+        Whole-word arithmetic on RGBX is the fastest form in NumPy (measured by speed/media.py): a table look-up
         first widens its indices to 64 bits, and 8-bit channels at stride 3 cannot be vectorised.
         """
         size = self.size

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.errors import Kind, Problem
-from services.runtime.backend import Backend
-from services.runtime.onnx import OnnxBackend
+from services.runtime.onnx.backend import OnnxBackend
+from services.runtime.protocol import Backend
 from services.runtime.served import Observer
 from services.settings import Settings
 

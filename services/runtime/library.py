@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 from models.catalog.card import Card
 from services.errors import Problem
-from services.runtime.backend import UNLOADED
-from services.runtime.control import Control, Wish
+from services.runtime.desired_state import Control, DesiredState
 from services.runtime.loaded import LoadedModel, Version, Versions, components_of
-from services.runtime.policy import LATEST, VersionPolicy
 from services.runtime.problems import model_closing, model_invalid, model_not_found, state_unwritable, version_not_found
+from services.runtime.protocol import UNLOADED
 from services.runtime.repository import Repository
 from services.runtime.served import Served
+from services.runtime.version_policy import LATEST, VersionPolicy
 
 WATCH_SECONDS = 1.0
 """How often a process without requests looks what others have loaded."""
@@ -42,7 +42,7 @@ class Library:
         self.control.refresh()
         wishes = self.control.wishes
         for name in self._wanted(preload):
-            await self._carry_out(name, wishes.get(name, Wish(True, 0)))
+            await self._carry_out(name, wishes.get(name, DesiredState(True, 0)))
         for name, wish in wishes.items():
             if not wish.loaded:
                 self._take_out(self.model(name), wish)
@@ -115,7 +115,7 @@ class Library:
             await asyncio.wait(list(held.leaving))
         _log.info("unloaded %s", name)
 
-    async def _wish(self, name: str, *, loaded: bool, policy: VersionPolicy = LATEST) -> Wish:
+    async def _wish(self, name: str, *, loaded: bool, policy: VersionPolicy = LATEST) -> DesiredState:
         try:
             return await asyncio.to_thread(self.control.wish, name, loaded=loaded, policy=policy)
         except OSError as error:
@@ -186,7 +186,7 @@ class Library:
 
     # Taking in and out
 
-    def _install(self, held: LoadedModel, wish: Wish, opened: dict[str, Version]) -> None:
+    def _install(self, held: LoadedModel, wish: DesiredState, opened: dict[str, Version]) -> None:
         """Serve what was opened, unless somebody has asked for something else in the meantime."""
         if held.generation > wish.generation:
             self._retire(held, opened)
@@ -195,7 +195,7 @@ class Library:
         held.reason = ""
         self._swap(held, opened)
 
-    def _take_out(self, held: LoadedModel, wish: Wish) -> None:
+    def _take_out(self, held: LoadedModel, wish: DesiredState) -> None:
         if held.generation <= wish.generation:
             held.generation = wish.generation
             held.reason = UNLOADED
@@ -242,7 +242,7 @@ class Library:
         finally:
             held.loading = None
 
-    async def _carry_out(self, name: str, wish: Wish) -> None:
+    async def _carry_out(self, name: str, wish: DesiredState) -> None:
         """Load as ``wish`` says. A failure leaves what is served, and is not tried again and again."""
         if not wish.loaded:
             return
@@ -250,7 +250,7 @@ class Library:
         try:
             for component in self._components(name, wish.policy):
                 if not self.model(component).versions:
-                    await self._carry_out(component, self.control.wishes.get(component, Wish(True, 0)))
+                    await self._carry_out(component, self.control.wishes.get(component, DesiredState(True, 0)))
             self._install(held, wish, await self._open(name, held, wish.policy))
         except Exception as error:  # whatever a file makes an engine do: the other models are served
             held.generation = max(held.generation, wish.generation)

@@ -12,7 +12,7 @@ from services.runtime.served import Served
 
 
 @dataclass(frozen=True, slots=True)
-class Piped:
+class LoadedPipeline:
     """A loaded pipeline: no tensors of its own. It is ready when its components are."""
 
     folder: Path
@@ -27,7 +27,7 @@ class Piped:
         return self.card.pipeline.kind if self.card.pipeline is not None else ""
 
 
-Version = Served | Piped
+Version = Served | LoadedPipeline
 Versions = Mapping[str, Version]
 
 

@@ -16,11 +16,9 @@ from pathlib import Path
 
 from models.catalog.card import Card
 from services.errors import Problem
-from services.runtime.backend import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor
-from services.runtime.control import Control
+from services.runtime.desired_state import Control
 from services.runtime.library import Library
-from services.runtime.loaded import Piped, Version, components_of
-from services.runtime.policy import VersionPolicy
+from services.runtime.loaded import LoadedPipeline, Version, components_of
 from services.runtime.problems import (
     deadline_exceeded,
     model_is_pipeline,
@@ -29,15 +27,17 @@ from services.runtime.problems import (
     model_unreachable,
     version_not_found,
 )
+from services.runtime.protocol import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor
 from services.runtime.repository import Repository
 from services.runtime.served import NoObserver, Observer, Served
+from services.runtime.version_policy import VersionPolicy
 from services.settings import Settings
 
 DEFAULT_OPTIONS = Options()
 
 
 class RepositoryBackend(ABC):
-    """Most of :class:`services.runtime.backend.Backend`; used from one event loop."""
+    """Most of :class:`services.runtime.protocol.Backend`; used from one event loop."""
 
     def __init__(self, settings: Settings, observer: Observer | None) -> None:
         self._settings = settings
@@ -71,7 +71,7 @@ class RepositoryBackend(ABC):
             found = self._find(model, version)
             if found is None:
                 raise self._absence(model, version)
-        if isinstance(found, Piped):
+        if isinstance(found, LoadedPipeline):
             raise model_is_pipeline(model, found.kind)
         return await found.infer(inputs, outputs, options)
 
@@ -110,7 +110,7 @@ class RepositoryBackend(ABC):
     def statistics(self, model: str, version: str) -> Statistics:
         """Counters of a ready version; those of a pipeline stay zero."""
         found = self._ready(model, version)
-        if isinstance(found, Piped):
+        if isinstance(found, LoadedPipeline):
             return Statistics()
         return replace(found.statistics, pending=sum(found.depth.values()))
 
@@ -127,7 +127,7 @@ class RepositoryBackend(ABC):
         folder = self._repository.folder(card.name, card.version)
         self._repository.verify(card.name, card.version)
         if card.pipeline is not None:
-            return Piped(folder, card)
+            return LoadedPipeline(folder, card)
         return self._open_served(folder, card)
 
     # Looking up

@@ -14,11 +14,11 @@ import numpy as np
 
 from models.catalog.card import Card
 from services.errors import Problem
-from services.runtime.backend import Inference, Options, Statistics, Tensor
-from services.runtime.batcher import Batcher
+from services.runtime.batching.batcher import Batcher
+from services.runtime.batching.queue import Hooks, Limits, Piece, Ran
+from services.runtime.batching.service_time import ServiceTime
 from services.runtime.problems import engine_failed, model_closing, tensor_problem
-from services.runtime.queue import Hooks, Limits, Piece, Ran
-from services.runtime.service_time import ServiceTime
+from services.runtime.protocol import Inference, Options, Statistics, Tensor
 from services.runtime.tensors import Signature, chunks, elements, shapes_of
 
 Tensors = dict[str, Tensor]

@@ -10,8 +10,8 @@ import numpy as np
 
 from models.catalog.card import Card, DataType, TensorSpec
 from services.errors import Problem
-from services.runtime.backend import Tensor
 from services.runtime.problems import tensor_problem
+from services.runtime.protocol import Tensor
 
 DTYPES: dict[DataType, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),

@@ -148,7 +148,8 @@ def promote(
 @app.command()
 def suites(json: JsonOption = False) -> None:
     """The suites and their data sets, and the protocols, of this installation."""
-    from services.benchmark import protocols, registry
+    from services.evaluation import protocols
+    from services.evaluation.suites import registry
 
     found = [registry.suite(name) for name in registry.names()]
     if json:
@@ -173,7 +174,7 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check metrics, splits and the search against reference numbers; exit code 1 when a case differs."""
-    from services.benchmark.parity import verify as run_cases
+    from services.evaluation.parity import verify as run_cases
 
     cases = run_cases(fixtures)
     failing = [case for case in cases if not case.ok]
@@ -199,7 +200,7 @@ def boxes(
     json: JsonOption = False,
 ) -> None:
     """COCO AP of what a detector wrote down, as the detection suites are measured. Any detector will do."""
-    from services.benchmark.boxes import score_boxes
+    from services.evaluation.tasks.boxes import score_boxes
 
     scores = score_boxes(annotations, detections)
     if json:

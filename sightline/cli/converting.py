@@ -50,7 +50,7 @@ def convert(
     A file is read without running code of its own, and taken only when every weight fits.
     """
     from models.catalog.releases import release, releases
-    from models.convert import convert as convert_file
+    from models.intake.convert import convert as convert_file
 
     if name is None or file is None:
         chosen = {name: release(name)} if name else releases()
@@ -83,8 +83,8 @@ def read_labelled(folder: Path, settings: Settings) -> Labelled:
     from models.export.accuracy import Labelled
     from services.datasets.samples import IMAGE_SUFFIXES
     from services.errors import Problem
+    from services.media.image import read_picture
     from services.media.intake import Limits
-    from services.media.picture import read_picture
     from services.media.preprocess import Preprocessor
 
     files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)

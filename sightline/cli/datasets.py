@@ -100,7 +100,7 @@ def build(
     json: JsonOption = False,
 ) -> None:
     """Fetch, render and split a data set. The same pins give the same bytes; ATTRIBUTION.md says whose work it is."""
-    from models.pictographs.collect import collect
+    from models.unicl.pocket.collect import collect
 
     settings = settings_with(data_dir=data_dir)
     folder = into or settings.sets_dir / name.value

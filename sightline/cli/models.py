@@ -39,7 +39,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A model's nam
 def list_models(data_dir: DataDirOption = None, json: JsonOption = False) -> None:
     """Every model of the catalog, and every one that is installed."""
     from models.catalog.catalog import Catalog
-    from models.repository import installed
+    from models.repository.writer import installed
 
     there = installed(settings_with(data_dir=data_dir).models_dir)
     known: dict[str, Card] = {name: entry.card for name, entry in Catalog.read().entries.items()}
@@ -101,7 +101,7 @@ def pull(
     A server that runs on this data directory serves them at once.
     """
     from models.catalog.catalog import Catalog
-    from models.pull import pull as pull_model
+    from models.intake.pull import pull as pull_model
 
     settings = settings_with(data_dir=data_dir)
     catalog = Catalog.read()
@@ -153,7 +153,7 @@ def import_model(
     json: JsonOption = False,
 ) -> None:
     """Bring your own ONNX model: it is checked, run once, and served from then on, by a running server at once."""
-    from models.importing import About, import_onnx
+    from models.intake.importing import About, import_onnx
 
     settings = settings_with(data_dir=data_dir)
     root = settings.models_dir
@@ -175,7 +175,7 @@ def import_model(
 def info(name: NameArgument, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
     """A model's card: what it is, where it comes from, what it scores, what it is not for."""
     from models.catalog.catalog import Catalog
-    from models.repository import latest, read_card
+    from models.repository.writer import latest, read_card
 
     folder = latest(settings_with(data_dir=data_dir).models_dir, name)
     card = read_card(folder) if folder is not None else Catalog.read().entry(name).card
@@ -202,8 +202,8 @@ def verify(
         fixtures.verify(fixture, json=json)
         return
     from models.errors import ModelError
-    from models.pull import verify as verify_model
-    from models.repository import RepositoryError, installed, latest
+    from models.intake.pull import verify as verify_model
+    from models.repository.writer import RepositoryError, installed, latest
 
     root = settings_with(data_dir=data_dir).models_dir
     for name in names or []:
@@ -243,8 +243,8 @@ def remove(
     json: JsonOption = False,
 ) -> None:
     """Remove a model from this machine. A running server stops to serve it."""
-    from models.repository import latest
-    from models.repository import remove as remove_model
+    from models.repository.writer import latest
+    from models.repository.writer import remove as remove_model
 
     settings = settings_with(data_dir=data_dir)
     root = settings.models_dir

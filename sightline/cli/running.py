@@ -1,7 +1,7 @@
 """Keeps a server on the same data directory in step with what commands do to its repository.
 
-The server's processes follow ``services.runtime.control``: a model that comes is loaded, one that goes is unloaded
-first, within a second and without a restart.
+The server's processes follow ``services.runtime.desired_state``: a model that comes is loaded, one that goes is
+unloaded first, within a second and without a restart.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.runtime.control import Control, Wish
+    from services.runtime.desired_state import Control, DesiredState
     from services.settings import Settings
 
 
 def stamp(root: Path, name: str) -> int | None:
     """A number that another one takes the place of when the highest version of ``name`` is written or replaced."""
-    from models.repository import latest
+    from models.repository.writer import latest
 
     folder = latest(root, name)
     return None if folder is None else folder.stat().st_mtime_ns
@@ -48,13 +48,13 @@ def goes(settings: Settings, name: str) -> None:
 
 
 def _runs(settings: Settings) -> bool:
-    from sightline.rundir import read_server
+    from sightline.launcher.rundir import read_server
 
     return read_server(settings.run_dir) is not None
 
 
-def _wish_for(settings: Settings, name: str) -> tuple[Control, Wish | None]:
-    from services.runtime.control import Control
+def _wish_for(settings: Settings, name: str) -> tuple[Control, DesiredState | None]:
+    from services.runtime.desired_state import Control
 
     control = Control.of(settings)
     control.refresh()

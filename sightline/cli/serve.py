@@ -12,7 +12,7 @@ from sightline.cli.output import DataDirOption, console, settings_with
 
 if TYPE_CHECKING:
     from services.settings import Settings
-    from sightline.rundir import ServerInfo
+    from sightline.launcher.rundir import ServerInfo
 
 
 class LogFormat(StrEnum):
@@ -74,7 +74,7 @@ def serve(
         settings = settings.model_copy(update={"log_format": "console"})
 
     from gateway import logs
-    from sightline.launcher import Launcher
+    from sightline.launcher.launcher import Launcher
 
     logs.configure(settings.log_level, settings.log_format)
     Launcher(settings).run(lambda info: _announce(settings, info))

@@ -37,9 +37,9 @@ def worker(
     from gateway import logs
     from services.jobs import broker
     from services.storage import database
-    from sightline import companions
-    from sightline.processes import Supervisor
-    from sightline.rundir import read_server
+    from sightline.launcher import companions
+    from sightline.launcher.processes import Supervisor
+    from sightline.launcher.rundir import read_server
 
     logs.configure(settings.log_level, settings.log_format)
     known: dict[str, str] = {"redis_url": broker.url_of(settings)}

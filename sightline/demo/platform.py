@@ -17,7 +17,7 @@ from typing import IO
 
 from services.settings import Settings
 from sightline.demo.stage import Wrong
-from sightline.rundir import read_server
+from sightline.launcher.rundir import read_server
 
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0

@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 
 from models.catalog.card import Card
-from models.triton_config import is_batched
-from services.runtime.backend import Tensor
-from services.runtime.warmup import example
+from models.repository.triton_config import is_batched
+from services.runtime.onnx.warmup import example
+from services.runtime.protocol import Tensor
 
 LOAD_SECONDS = 600.0
 """A load answers when it is done."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog.card import Card
-from models.repository import CONFIG, MODEL, Installed, installed
-from models.triton_config import config_pbtxt
+from models.repository.triton_config import config_pbtxt
+from models.repository.writer import CONFIG, MODEL, Installed, installed
 from services.errors import Kind, Problem
-from services.runtime.session import open_session
+from services.runtime.onnx.session import open_session
 from services.settings import Settings
 
 

@@ -18,14 +18,14 @@ import numpy as np
 import triton_python_backend_utils as utils
 
 from models.catalog.card import Card
-from models.triton_config import THREADS
+from models.repository.triton_config import THREADS
 from services.errors import Kind, Problem
-from services.runtime.backend import Tensor
-from services.runtime.cores import threads_for
-from services.runtime.opening import GAIN, LARGE_BYTES, SMALL_SECONDS
-from services.runtime.session import Session, open_session
+from services.runtime.onnx.cores import threads_for
+from services.runtime.onnx.opening import GAIN, LARGE_BYTES, SMALL_SECONDS
+from services.runtime.onnx.session import Session, open_session
+from services.runtime.onnx.warmup import row_seconds
+from services.runtime.protocol import Tensor
 from services.runtime.tensors import Signature
-from services.runtime.warmup import row_seconds
 from services.settings import Settings
 
 

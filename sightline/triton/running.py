@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.repository import refresh_configs
+from models.repository.writer import refresh_configs
 from services.errors import Kind, Problem
 from services.settings import Settings, child_environment
-from sightline.processes import Process, Supervisor
-from sightline.rundir import held
+from sightline.launcher.processes import Process, Supervisor
+from sightline.launcher.rundir import held
 from sightline.triton import shared_memory
 from sightline.triton.installation import Installation, find
 from sightline.triton.server import Ports, Server, check_free, lives

@@ -16,7 +16,7 @@ from services.jobs.services import JobServices
 from services.settings import Settings
 from services.storage.database import reading
 from services.storage.tables import job_events, job_totals
-from sightline.rundir import read_server
+from sightline.launcher.rundir import read_server
 from tests.support.serving import Serving, alive, children, command, eventually, start
 
 ROLES = ("child", "worker", "broker", "keeper", "gateway", "launcher")

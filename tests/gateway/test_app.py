@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from gateway.app import create_app
-from gateway.keys import PUBLIC
+from gateway.middleware.keys import PUBLIC
 from services.errors import Problem
 from services.settings import Settings
 from services.storage.database import connect, upgrade

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from gateway import problems
 from gateway.context import Lifecycle
-from gateway.edge import Edge
 from gateway.logs import RequestLog
+from gateway.middleware.request import RequestMiddleware
 from gateway.problems import STATUS, parameter_name
 from gateway.telemetry import Telemetry
 from services.errors import Kind, Problem
@@ -54,7 +54,9 @@ def application(lifecycle: Lifecycle | None = None) -> FastAPI:
         return Response("good")
 
     log = RequestLog("error", "json")
-    app.add_middleware(Edge, deadline=30, lifecycle=lifecycle or Lifecycle(), telemetry=Telemetry(), log=log)
+    app.add_middleware(
+        RequestMiddleware, deadline=30, lifecycle=lifecycle or Lifecycle(), telemetry=Telemetry(), log=log
+    )
     return app
 
 

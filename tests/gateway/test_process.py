@@ -153,7 +153,7 @@ async def test_requests_in_flight_are_finished(settings: Settings, slow_reposito
         assert server.workers["w0"].wait(10) == 0
 
 
-def exchange(server: Server, data: bytes, seconds: float = 5.0) -> bytes:
+def request_context(server: Server, data: bytes, seconds: float = 5.0) -> bytes:
     """Send bytes, and read until the server closes or says nothing more for a while."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
         received = b""
@@ -174,15 +174,15 @@ def test_what_is_not_http_is_refused_in_the_usual_form(settings: Settings, tmp_p
             b"\x16\x03\x01\x02\x00\x01\x00",
             b"GET / HTTP/9.9\r\n\r\n",
         ):
-            answer = exchange(server, nonsense)
+            answer = request_context(server, nonsense)
             assert answer.startswith(b"HTTP/1.1 400 "), nonsense
             assert b"application/problem+json" in answer
         smuggled = (
             b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
         )
-        assert exchange(server, smuggled).startswith(b"HTTP/1.1 400 ")
+        assert request_context(server, smuggled).startswith(b"HTTP/1.1 400 ")
         endless = b"GET /healthz HTTP/1.1\r\n" + b"x-a: " + b"a" * 4000 + b"\r\n" + b"x-b: b\r\n" * 40_000
-        assert exchange(server, endless).startswith(b"HTTP/1.1 431 ")
+        assert request_context(server, endless).startswith(b"HTTP/1.1 431 ")
         assert httpx.get(f"{server.url}/healthz", timeout=5).status_code == 200
 
 
@@ -192,7 +192,7 @@ def test_the_body_of_a_declined_upgrade_is_not_the_next_request(settings: Settin
     offer = head + b"upgrade: h2c\r\ncontent-length: %d\r\n\r\n" % len(inner)
     last = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     with serving(settings, tmp_path) as server:
-        answer = exchange(server, offer + inner + last)
+        answer = request_context(server, offer + inner + last)
         assert answer.count(b"HTTP/1.1 ") == 2, answer
         assert b"json-malformed" in answer and answer.endswith(b'{"status":"ok"}')
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
@@ -204,7 +204,7 @@ def test_the_body_of_a_declined_upgrade_is_not_the_next_request(settings: Settin
                 received += piece
         assert received.count(b"HTTP/1.1 ") == 2 and b"json-malformed" in received, received
         chunked = head + b"upgrade: h2c\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
-        assert exchange(server, chunked + inner).count(b"HTTP/1.1 400") == 1
+        assert request_context(server, chunked + inner).count(b"HTTP/1.1 400") == 1
 
 
 def test_a_body_that_the_client_announces_is_refused_before_it_is_sent(settings: Settings, tmp_path: Path) -> None:

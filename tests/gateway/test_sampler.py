@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.sampler import Sampler
 from gateway.telemetry import Telemetry
-from services.runtime.onnx import OnnxBackend
+from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings
 from tests.support import tiny_models
 

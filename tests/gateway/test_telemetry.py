@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from gateway import logs, telemetry
-from gateway.exchange import Exchange
+from gateway.request.request_context import RequestContext
 from gateway.telemetry import Telemetry
 from services.errors import Kind, Problem
 from services.stages import Stages
@@ -21,13 +21,13 @@ WORKER = """
 import sys
 from pathlib import Path
 from gateway import telemetry
-from gateway.exchange import Exchange
+from gateway.request.request_context import RequestContext
 directory, worker, requests = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 telemetry.join_workers(directory, worker)
 made = telemetry.Telemetry(directory)
 for number in range(requests):
     made.began()
-    made.ended(Exchange({}, "r", 0.0, 1.0, model="m", task="classify"), 200, 0.003)
+    made.ended(RequestContext({}, "r", 0.0, 1.0, model="m", task="classify"), 200, 0.003)
 made.began()
 made.model_ready.labels("m", "1").set(1)
 print(made.scrape().decode(), flush=True)
@@ -87,8 +87,8 @@ def test_any_worker_answers_for_all_and_a_restarted_one_goes_on_counting(tmp_pat
     assert not list(tmp_path.glob("*.db"))
 
 
-def exchange(**fields: object) -> Exchange:
-    return Exchange({}, "req_1", 0.0, 1.0, **fields)  # type: ignore[arg-type]
+def request_context(**fields: object) -> RequestContext:
+    return RequestContext({}, "req_1", 0.0, 1.0, **fields)  # type: ignore[arg-type]
 
 
 def test_refusals_are_counted_by_a_few_reasons() -> None:
@@ -102,7 +102,7 @@ def test_refusals_are_counted_by_a_few_reasons() -> None:
         (Kind.NOT_FOUND, "model-not-found"),
     ]:
         made.began()
-        made.ended(exchange(problem=Problem(kind, code, "")), 400, 0.001)
+        made.ended(request_context(problem=Problem(kind, code, "")), 400, 0.001)
     text = made.scrape().decode()
     counted = dict(re.findall(r'sightline_rejected_total\{reason="(\w+)"\} (\S+)', text))
     assert counted == {"overload": "1.0", "quota": "1.0", "bad_image": "1.0", "too_large": "1.0", "deadline": "1.0"}
@@ -112,7 +112,7 @@ def test_refusals_are_counted_by_a_few_reasons() -> None:
 def test_an_answer_that_never_went_out_is_counted_as_the_client_leaving() -> None:
     made = Telemetry()
     made.began()
-    made.ended(exchange(), 0, 0.001)
+    made.ended(request_context(), 0, 0.001)
     assert value(made.scrape().decode(), "sightline_requests_total", model="none", task="none", code="499") == 1
 
 
@@ -142,7 +142,7 @@ def written(form: logs.Format, level: str, path: str = "/v1/classify") -> bytes:
 
     reader, writer = os.pipe()
     scope = {"method": "POST", "path": path}
-    done = exchange(model="m", stages=Stages(decode=0.0012), traceparent="00-aa-bb-01")
+    done = request_context(model="m", stages=Stages(decode=0.0012), traceparent="00-aa-bb-01")
     logs.RequestLog(level, form, writer).write(scope, done, 200, 0.0034)
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:

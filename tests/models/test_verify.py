@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import MismatchedCheckpoint
+from models.intake.checkpoint import MismatchedCheckpoint
 from models.verify import KINDS, UnknownFixture, main, verify_fixture
 
 PARITY = Path(__file__).parents[1] / "parity"

@@ -17,7 +17,7 @@ from services import tracing
 from services.errors import Problem
 from services.jobs.runner import run_job
 from services.jobs.services import JobServices
-from services.runtime.backend import Inference
+from services.runtime.protocol import Inference
 from services.settings import Settings
 from services.stages import Stages
 from services.tracing import TimedStages

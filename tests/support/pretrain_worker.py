@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from services.adaptation import pretrain
 from services.jobs.runner import run_job
 from services.jobs.services import JobServices
+from services.pretraining import run as pretrain
 from services.settings import Settings
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.adaptation import fitting
-from services.adaptation.head import Epoch
-from services.adaptation.search import Trial
+from services.finetuning import fitting
+from services.finetuning.head import Epoch
+from services.finetuning.search.grid import Trial
 from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.settings import Settings

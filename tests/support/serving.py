@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sightline.rundir import ServerInfo, read_server
+from sightline.launcher.rundir import ServerInfo, read_server
 
 ROOT = Path(__file__).parents[2]
 

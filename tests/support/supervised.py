@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from services.errors import Problem
-from sightline.processes import Process, Supervisor
+from sightline.launcher.processes import Process, Supervisor
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from models.backbones.vit import VitConfig
 from models.catalog.card import Card, ImagePreprocess, Licence, TensorSpec
 from models.encoders import Backbone, EncoderConfig, ImageEncoder, encoder_files
 from models.export.onnx import Axis, Signature, export
-from models.repository import read_card, write_version
+from models.repository.writer import read_card, write_version
 
 SIDE = 32
 

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.catalog.card import Batching, Card, ImagePreprocess, Licence, TensorSpec, TextPreprocess
-from models.triton_config import config_pbtxt
+from models.repository.triton_config import config_pbtxt
 
 LABELS = ("cat", "dog", "fish", "apple", "car")
 IMAGE_SIZE = 32

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.unicl_photos.network import PhotoUniCL
-from models.unicl_photos.space import Array, Space, unit
-from models.unicl_photos.train import Recipe, fit
+from models.unicl.lite2.network import PhotoUniCL
+from models.unicl.lite2.space import Array, Space, unit
+from models.unicl.lite2.train import Recipe, fit
 from models.zero_shot.nouns import Hierarchy
 from tests.support import tiny_nouns
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
-from models.pictographs.build import TEST_PHOTOS, TRAIN_PHOTOS
+from models.unicl.pocket.build import TEST_PHOTOS, TRAIN_PHOTOS
 
 NAMES = {
     "1F34E": ("red apple", "Food & Drink"),

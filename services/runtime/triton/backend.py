@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.catalog.card import Card
-from services.runtime.backend import Statistics
+from services.runtime.protocol import Statistics
 from services.runtime.repository_backend import RepositoryBackend
 from services.runtime.served import Observer, Served
 from services.runtime.triton import memory, statistics
@@ -21,7 +21,7 @@ from services.settings import Settings
 
 
 class TritonBackend(RepositoryBackend):
-    """Implements :class:`services.runtime.backend.Backend`; used from one event loop."""
+    """Implements :class:`services.runtime.protocol.Backend`; used from one event loop."""
 
     def __init__(self, settings: Settings, *, observer: Observer | None = None) -> None:
         super().__init__(settings, observer)

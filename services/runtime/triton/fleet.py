@@ -11,7 +11,6 @@ from pathlib import Path
 
 from models.catalog.card import Card
 from services.errors import Problem
-from services.runtime.backend import Tensor
 from services.runtime.problems import (
     deadline_exceeded,
     engine_failed,
@@ -19,9 +18,10 @@ from services.runtime.problems import (
     model_invalid,
     model_unreachable,
 )
+from services.runtime.protocol import Tensor
 from services.runtime.triton.channel import Failure
+from services.runtime.triton.health import Mender
 from services.runtime.triton.loading import Loader
-from services.runtime.triton.mending import Mender
 from services.runtime.triton.replica import Key, Replica
 from services.runtime.triton.uses import Uses
 from services.runtime.triton.wire import Wire

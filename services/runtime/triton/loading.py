@@ -24,7 +24,7 @@ from google.protobuf.text_format import Parse
 from tritonclient.grpc import model_config_pb2
 
 from models.catalog.card import Card
-from models.triton_config import config_pbtxt
+from models.repository.triton_config import config_pbtxt
 from services.errors import Problem
 from services.runtime.triton.channel import Channel, Failure
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from models.catalog.card import Card
 from services.errors import Kind, Problem
-from services.runtime.backend import Inference, Options, Statistics, Tensor
+from services.runtime.batching.queue import Ran
 from services.runtime.problems import deadline_exceeded, model_unreachable
-from services.runtime.queue import Ran
+from services.runtime.protocol import Inference, Options, Statistics, Tensor
 from services.runtime.served import Observer, Served, Tensors, Work, split, wanted
 from services.runtime.triton.fleet import Fleet
 from services.runtime.triton.wire import Wire

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.runtime.backend import Tensor
+from services.runtime.protocol import Tensor
 from services.runtime.triton.channel import Channel, Failure
 from services.runtime.triton.memory import Region, SharedMemory, is_local
 from services.runtime.triton.wire import Wire

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from services.runtime.backend import Statistics
+from services.runtime.protocol import Statistics
 from services.runtime.triton.channel import Failure
 from services.runtime.triton.fleet import Fleet
 from services.runtime.triton.remote import Remote

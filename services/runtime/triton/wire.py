@@ -13,8 +13,8 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from models.catalog.card import Card, TensorSpec
-from services.runtime.backend import Tensor
 from services.runtime.problems import engine_failed
+from services.runtime.protocol import Tensor
 from services.runtime.tensors import DTYPES, Signature
 
 

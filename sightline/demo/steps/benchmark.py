@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.benchmark.protocols import protocol
+from services.evaluation.protocols import protocol
 from services.settings import Settings
 from sightline.client import Client
 from sightline.client.benchmarks import Standing

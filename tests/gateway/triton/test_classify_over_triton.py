@@ -1,3 +1,3 @@
 """``/v1/classify`` over Triton."""
 
-from tests.gateway.routes.test_classify import *  # noqa: F403 - the same tests
+from tests.gateway.tasks.test_classify import *  # noqa: F403 - the same tests

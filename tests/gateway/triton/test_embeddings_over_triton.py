@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gateway.routes.test_embeddings import *  # noqa: F403 - the same tests
+from tests.gateway.tasks.test_embeddings import *  # noqa: F403 - the same tests
 from tests.support.server import Server, serving
 from tests.support.triton_suite import Shared
 

@@ -2,7 +2,7 @@
 
 import httpx
 
-from tests.gateway.routes.test_models import *  # noqa: F403 - the same tests
+from tests.gateway.resources.test_models import *  # noqa: F403 - the same tests
 from tests.support.triton_suite import Shared
 
 

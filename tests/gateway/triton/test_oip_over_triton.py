@@ -7,8 +7,8 @@ import pytest
 import pytest_asyncio
 
 from gateway.app import create_app
-from tests.gateway.routes.test_oip import *  # noqa: F403 - the same tests
-from tests.gateway.routes.test_oip import INFER, binary
+from tests.gateway.oip.test_routes import *  # noqa: F403 - the same tests
+from tests.gateway.oip.test_routes import INFER, binary
 from tests.support import asgi
 from tests.support.triton_suite import Shared
 

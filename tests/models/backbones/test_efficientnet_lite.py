@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from models.backbones.efficientnet_lite import CONFIGS, EfficientNetLite, SamePadConv2d, build
 from models.catalog.labels import label_set
-from models.checkpoint import MismatchedCheckpoint, fitting, load
+from models.intake.checkpoint import MismatchedCheckpoint, fitting, load
 
 
 def _network(name: str) -> EfficientNetLite:
@@ -81,7 +81,7 @@ def test_pulled_network_recognises_real_photos(default_models: Path, photo: str,
     from PIL import Image
     from skimage import data
 
-    from models.repository import read_card
+    from models.repository.writer import read_card
 
     folder = default_models / "efficientnet-lite2" / "1"
     spec = read_card(folder).image

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.backbones.focalnet import FocalNet, FocalNetConfig
-from models.checkpoint import CheckpointError, MismatchedCheckpoint
 from models.focalnet.checkpoint import NEVER_TRAINED, canonical, first_thousand, fits, read
 from models.focalnet.variants import DETECTION_VARIANTS, VARIANTS
+from models.intake.checkpoint import CheckpointError, MismatchedCheckpoint
 from models.parity import Fixture
 
 PARITY = Path(__file__).parents[2] / "parity"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.backbones.swin import SwinConfig
-from models.checkpoint import CheckpointError, MismatchedCheckpoint
+from models.intake.checkpoint import CheckpointError, MismatchedCheckpoint
 from models.text.clip_transformer import ClipTextConfig
 from models.unicl.checkpoint import fits, read, scheme_of
 from models.unicl.network import UniCL, UniCLConfig

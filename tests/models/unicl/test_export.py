@@ -1,6 +1,6 @@
 """Exported towers: exact at batch sizes, picture sizes and text lengths that were not traced.
 
-Swin and the causal text tower are exported and compared in tests/models/test_convert.py.
+Swin and the causal text tower are exported and compared in tests/models/intake/test_convert.py.
 """
 
 from __future__ import annotations

@@ -9,16 +9,16 @@ from PIL import Image
 from models.catalog.card import Pipeline, TextPreprocess
 from services.classification import Classification, ClassifyRequest, dual_encoder
 from services.classification import service as service_module
-from services.classification.images import unit
 from services.classification.scores import best
+from services.encoding.images import unit
+from services.encoding.templates import named
+from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
-from services.media.picture import Picture
+from services.media.image import Picture
 from services.media.preprocess import Preprocessor
-from services.runtime.backend import Options
-from services.runtime.onnx import OnnxBackend
+from services.runtime.onnx.backend import OnnxBackend
+from services.runtime.protocol import Options
 from services.stages import Stages
-from services.text.encoder import TextEncoder
-from services.text.templates import named
 from tests.support import tiny_models
 
 

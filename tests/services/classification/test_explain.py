@@ -10,10 +10,10 @@ from models.catalog.card import ImagePreprocess, Pipeline, TextPreprocess
 from services.classification import Classification, ClassifyRequest
 from services.classification.explain import METHOD
 from services.errors import Problem
-from services.media.picture import Picture
+from services.media.image import Picture
 from services.media.preprocess import Preprocessor
-from services.runtime.backend import Options
-from services.runtime.onnx import OnnxBackend
+from services.runtime.onnx.backend import OnnxBackend
+from services.runtime.protocol import Options
 from services.stages import Stages
 from tests.support import tiny_models
 

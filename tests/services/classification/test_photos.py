@@ -6,10 +6,10 @@ import pytest
 import skimage
 
 from services.classification import Classification, ClassifyRequest
+from services.media.image import read_picture
 from services.media.intake import Limits
-from services.media.picture import read_picture
-from services.runtime.backend import Options
-from services.runtime.onnx import OnnxBackend
+from services.runtime.onnx.backend import OnnxBackend
+from services.runtime.protocol import Options
 from services.settings import Settings
 from services.stages import Stages
 

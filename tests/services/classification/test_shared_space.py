@@ -9,17 +9,17 @@ from PIL import Image
 from safetensors.numpy import save
 
 from models.catalog.card import Pipeline
-from models.unicl_photos.export import arrays
+from models.unicl.lite2.export import arrays
 from models.zero_shot.nouns import Hierarchy
 from services.classification import Classification, ClassifyRequest
-from services.classification.images import unit
 from services.classification.shared_space import SharedSpace
 from services.classification.zero_shot import FeatureRows, open_zero_shot
 from services.embedding import Embedding
+from services.encoding.images import unit
 from services.errors import Problem
-from services.media.picture import Picture
-from services.runtime.backend import Options
-from services.runtime.onnx import OnnxBackend
+from services.media.image import Picture
+from services.runtime.onnx.backend import OnnxBackend
+from services.runtime.protocol import Options
 from services.stages import Stages
 from tests.support import tiny_models, tiny_nouns, tiny_photos
 

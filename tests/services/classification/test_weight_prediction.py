@@ -10,15 +10,15 @@ from safetensors.numpy import save
 from models.catalog.card import Pipeline
 from services.classification import Classification, ClassifyRequest, meanings
 from services.classification import weight_prediction as module
-from services.classification.images import unit
 from services.classification.weight_prediction import Predictor
 from services.classification.zero_shot import FeatureRows, open_zero_shot
+from services.encoding.images import unit
+from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
-from services.media.picture import Picture
-from services.runtime.backend import Options
-from services.runtime.onnx import OnnxBackend
+from services.media.image import Picture
+from services.runtime.onnx.backend import OnnxBackend
+from services.runtime.protocol import Options
 from services.stages import Stages
-from services.text.encoder import TextEncoder
 from tests.support import tiny_models, tiny_nouns
 
 FEATURES, TEXTS = 10, 16

@@ -8,9 +8,9 @@ from models.catalog.card import Pipeline
 from services.embedding import Embedding
 from services.embedding.service import _cut
 from services.errors import Problem
-from services.media.picture import Picture
-from services.runtime.backend import Options
-from services.runtime.onnx import OnnxBackend
+from services.media.image import Picture
+from services.runtime.onnx.backend import OnnxBackend
+from services.runtime.protocol import Options
 from services.stages import Stages
 from tests.support import tiny_models
 

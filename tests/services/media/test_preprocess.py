@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from models.catalog.card import ImagePreprocess
+from services.media.image import Picture, read_picture
 from services.media.intake import Limits
-from services.media.picture import Picture, read_picture
 from services.media.preprocess import Preprocessor
 from tests.support import pictures as make
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.errors import Kind, Problem
-from services.runtime.policy import LATEST, VersionPolicy
 from services.runtime.repository import Repository
+from services.runtime.version_policy import LATEST, VersionPolicy
 from tests.support import tiny_models
 
 

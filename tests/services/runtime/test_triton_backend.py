@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from services.errors import Kind, Problem
-from services.runtime.backend import Options, Tensor
 from services.runtime.choosing import open_backend
+from services.runtime.protocol import Options, Tensor
 from services.runtime.repository import Repository
 from services.runtime.served import NoObserver
-from services.runtime.triton import mending, replica
+from services.runtime.triton import health as mending
+from services.runtime.triton import replica
 from services.runtime.triton.backend import TritonBackend
 from services.runtime.triton.channel import Channel
 from services.runtime.triton.loading import Loader

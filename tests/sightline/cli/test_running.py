@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from services.runtime.control import Control
-from services.runtime.policy import VersionPolicy
+from services.runtime.desired_state import Control
+from services.runtime.version_policy import VersionPolicy
 from services.settings import Settings
 from sightline.cli import running
 from tests.support import tiny_models

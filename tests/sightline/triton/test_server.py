@@ -16,8 +16,8 @@ import tritonclient.grpc as client
 from tritonclient.utils import InferenceServerException
 
 from models.catalog.card import Card
-from services.runtime.backend import Tensor
-from services.runtime.session import open_session
+from services.runtime.onnx.session import open_session
+from services.runtime.protocol import Tensor
 from services.settings import Settings
 from sightline.triton.api import Api
 from tests.support import tiny_models

@@ -1,0 +1,1 @@
+"""One request: what it carries, how its body and its images are read."""

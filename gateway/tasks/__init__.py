@@ -1,0 +1,1 @@
+"""One file a task: what it answers, with its body beside it."""

@@ -1,0 +1,123 @@
+"""``python -m models.intake.convert NAME FILE``: a downloaded checkpoint of a publication to models that are served.
+
+The file is read once, matched in full, exported, verified at several batch sizes and written with a card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from models.catalog.card import Card
+from models.catalog.labels import read_labels
+from models.catalog.releases import release, releases
+from models.errors import ModelError
+from models.export.accuracy import Labelled
+from models.export.precision import PRECISIONS, Precision
+from models.focalnet.checkpoint import canonical as focalnet_canonical
+from models.focalnet.checkpoint import fits as fits_focalnet
+from models.focalnet.convert import convert as convert_focalnet
+from models.focalnet.variants import VARIANTS
+from models.intake.checkpoint import CheckpointError, MismatchedCheckpoint, State, read_state, weight_shapes
+from models.intake.conversion import Job, Version
+from models.progress import Progress, silent
+from models.repository.locking import locked
+from models.repository.writer import write_version
+from models.unicl.checkpoint import canonical as unicl_names
+from models.unicl.checkpoint import fits as fits_unicl
+from models.unicl.convert import convert as convert_unicl
+
+FAMILIES: Mapping[str, Callable[[Job], Iterator[Version]]] = {"focalnet": convert_focalnet, "unicl": convert_unicl}
+
+
+def convert(
+    name: str,
+    file: Path,
+    repository: Path,
+    progress: Progress = silent,
+    labels: Path | None = None,
+    precision: Precision | None = None,
+    pictures: Labelled | None = None,
+) -> list[Card]:
+    """Make models of ``file``, the checkpoint of release ``name``; their cards, the one to ask for last.
+
+    ``labels`` (21,842 lines) keeps a 22K head whole; without it, it is cut to ImageNet-1K. ``precision`` absent is the
+    fastest that the network bears here; what it costs on ``pictures`` stands on the card. Raises :class:`ModelError`;
+    then the repository has none of them, or those that were there before.
+    """
+    entry = release(name)
+    if not file.is_file():
+        raise ModelError(f"{file} is not there", entry.remedy)
+    repository.mkdir(parents=True, exist_ok=True)
+    with locked(repository / f".{name}.pull"):
+        scratch = repository / f".{name}.convert"
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a conversion that was killed
+        scratch.mkdir()
+        try:
+            names = read_labels(labels) if labels else ()
+            job = Job(name, entry, file, scratch, progress, names, precision, pictures)
+            try:
+                versions = list(FAMILIES[entry.family](job))
+            except MismatchedCheckpoint as error:
+                error.remedy = what_it_is(file) or error.remedy
+                raise
+            return [
+                Card.read(write_version(repository, version.card, version.files, replace=True)) for version in versions
+            ]
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def what_it_is(file: Path) -> str:
+    """Of which releases a readable file has the names and shapes, whatever their family; nothing where of none."""
+    state = read_state(file)
+    fits: list[str] = []
+    for names, fit in ((_focalnet_names, fits_focalnet), (unicl_names, fits_unicl)):
+        with contextlib.suppress(CheckpointError):  # a mixture of namings is of no family
+            fits += fit(weight_shapes(names(state)))
+    if not fits:
+        return ""
+    whole = {f"{name} with {config.num_classes} classes": name for name, config in VARIANTS.items()}
+    variants = {whole.get(fit, fit) for fit in fits}
+    likely = [name for name, entry in releases().items() if entry.variant in variants]
+    what = f"It is {', or '.join(fits)}"
+    return f"{what}: convert it as {' or '.join(likely)}." if likely else f"{what}, which no release is."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert, or list what can be converted; 1 when the file is refused."""
+    parser = argparse.ArgumentParser(prog="python -m models.intake.convert", description=__doc__)
+    parser.add_argument("name", nargs="?", help="a published checkpoint; without one, all are listed")
+    parser.add_argument("file", nargs="?", type=Path, help="its file, downloaded")
+    parser.add_argument("--repository", type=Path, default=Path(".sightline/models"))
+    parser.add_argument("--labels", type=Path, help="names of all classes of a 22K head, one a line")
+    parser.add_argument("--precision", choices=PRECISIONS, help="absent: bf16 where the network bears it, else fp32")
+    options = parser.parse_args(arguments)
+    try:
+        if options.name is None or options.file is None:
+            chosen = {options.name: release(options.name)} if options.name else releases()
+            for name, entry in chosen.items():
+                print(f"{name}: {entry.title}\n  {entry.remedy}")
+            return 0
+        for card in convert(options.name, options.file, options.repository, _print, options.labels, options.precision):
+            print(f"{card.name}: {card.title}")
+    except ModelError as error:
+        print(f"{error}\n{error.remedy}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _focalnet_names(state: State) -> State:
+    return focalnet_canonical(state).state
+
+
+def _print(stage: str, done: int, total: int) -> None:
+    print(f"{stage} {done}/{total}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""A user's own ONNX model into the repository: checked, run at two batch sizes, described by a card, written whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.catalog.card import MODEL_NAME, Batching, Card, ImagePreprocess, Licence, Provenance, Task
+from models.catalog.catalog import Catalog
+from models.catalog.labels import read_labels
+from models.errors import ModelError
+from models.intake.presets import preset
+from models.progress import Progress, silent
+from models.repository.locking import locked
+from models.repository.writer import MODEL, next_version, sha256, write_version
+
+if TYPE_CHECKING:
+    from models.intake.trial import Trial
+
+MAX_BYTES = 4 << 30
+LABELS = "labels.txt"
+TASKS: tuple[Task, ...] = ("classify", "embed-image", "tensor")
+
+
+@dataclass(frozen=True)
+class About:
+    """What its owner says of the model, for the card. ``sizes`` gives free axes by name a size to be tried with."""
+
+    title: str = ""
+    description: str = ""
+    licence: str = "LicenseRef-not-stated"
+    attribution: str = ""
+    output: str | None = None
+    max_batch_size: int = 16
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+def import_onnx(
+    path: Path,
+    name: str,
+    task: Task,
+    repository: Path,
+    *,
+    labels: Path | None = None,
+    preprocess: str | ImagePreprocess | None = None,
+    about: About | None = None,
+    max_bytes: int = MAX_BYTES,
+    progress: Progress = silent,
+) -> Card:
+    """Import an ONNX file, or a model folder in Triton's layout, as the next version of ``name``.
+
+    ``classify`` needs ``labels`` (a text file, one a line) and ``preprocess``; ``embed-image`` needs ``preprocess``;
+    ``tensor`` models are served as they are. Raises :class:`ModelError` that says what is wrong with the file and how
+    to export it; then the repository is as it was.
+    """
+    about = about or About()
+    _check_request(name, task, labels, preprocess)
+    image = preset(preprocess) if isinstance(preprocess, str) else preprocess
+    names = read_labels(labels) if labels else ()
+    # Here and not above: pulling and listing must work where the package `onnx` is not installed.
+    from models.intake.onnx_file import read_onnx
+    from models.intake.trial import try_out
+
+    progress("check", 0, 3)
+    source = _locate(path)
+    file = read_onnx(source, max_bytes)
+    clash = {MODEL, LABELS, "card.json"} & file.external.keys()
+    if clash:
+        raise ModelError(f"external data may not be called {', '.join(sorted(clash))}", "save it under another name")
+    repository.mkdir(parents=True, exist_ok=True)
+    with locked(repository / f".{name}.pull"):
+        scratch = repository / f".{name}.import"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            progress("run", 1, 3)
+            trial = try_out(file, task, scratch, image, len(names), about.output, about.sizes)
+            card = _card(name, next_version(repository, name), task, image, trial, source, about)
+            files: dict[str, Path | bytes] = {location: scratch / location for location in file.external}
+            files[MODEL] = trial.path
+            if task == "classify":
+                files[LABELS] = ("\n".join(names) + "\n").encode()
+            progress("write", 2, 3)
+            folder = write_version(repository, card, files)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    progress("write", 3, 3)
+    return Card.read(folder)
+
+
+def _check_request(name: str, task: Task, labels: Path | None, preprocess: str | ImagePreprocess | None) -> None:
+    if importlib.util.find_spec("onnx") is None:
+        raise ModelError(
+            "importing a model needs the package onnx", "run `make setup`, or `pip install 'sightline[train]'`"
+        )
+    if not MODEL_NAME.fullmatch(name):
+        raise ModelError(f"model name {name!r} is not allowed", f"a name matches {MODEL_NAME.pattern}")
+    if name in Catalog.read().entries:
+        raise ModelError(f"the catalog has a model {name!r} of its own", "import yours under another name")
+    if task not in TASKS:
+        raise ModelError(f"models for {task!r} cannot be imported", f"tasks are {', '.join(TASKS)}")
+    if task == "classify" and labels is None:
+        raise ModelError(
+            "a classifier needs its labels", "give a text file with one label a line, in the outputs' order"
+        )
+    if task != "classify" and labels is not None:
+        raise ModelError(f"labels mean nothing for {task!r}", "leave them out, or import with task classify")
+    if task == "tensor" and preprocess is not None:
+        raise ModelError("a tensor model takes tensors, not pictures", "leave the preprocessing out")
+    if task != "tensor" and preprocess is None:
+        raise ModelError(
+            f"a model for {task!r} needs its preprocessing", "for example imagenet-224, clip-224 or unit-224"
+        )
+
+
+def _locate(path: Path) -> Path:
+    """The ONNX file itself, or that of the highest version in a folder of Triton's layout."""
+    if not path.is_dir():
+        return path
+    if (path / MODEL).is_file():
+        return path / MODEL
+    versions = [entry for entry in path.iterdir() if entry.name.isascii() and entry.name.isdigit() and entry.is_dir()]
+    for version in sorted(versions, key=lambda entry: int(entry.name), reverse=True):
+        if (version / MODEL).is_file():
+            return version / MODEL
+    raise ModelError(f"{path} has no {MODEL}", f"give an ONNX file, or a folder that holds <version>/{MODEL}")
+
+
+def _card(
+    name: str, version: str, task: Task, image: ImagePreprocess | None, trial: Trial, source: Path, about: About
+) -> Card:
+    if image is not None:
+        image = image.model_copy(update={"input": trial.inputs[0].name})
+    specs = (*trial.inputs, *trial.outputs)
+    batched = all(spec.shape[:1] == (-1,) for spec in specs)
+    return Card(
+        name=name,
+        version=version,
+        task=task,
+        family="imported",
+        title=about.title or name,
+        description=about.description or f"Imported from {source.name}.",
+        inputs=trial.inputs,
+        outputs=trial.outputs,
+        image=image,
+        label_set=LABELS if task == "classify" else None,
+        logits=trial.output if task == "classify" else None,
+        embedding=trial.output if task == "embed-image" else None,
+        batching=Batching(max_batch_size=about.max_batch_size if batched else 1),
+        licence=Licence(spdx=about.licence, attribution=about.attribution),
+        provenance=(Provenance(source=f"import:{source.name}", sha256=sha256(source), note=trial.note),),
+        limits=("Imported; its quality was not measured here.",),
+    )

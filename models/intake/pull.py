@@ -1,0 +1,124 @@
+"""From a name in the catalog to a served model: fetch, convert, export, verify, write. Never half a model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from models.catalog.builders import BUILDERS, Build
+from models.catalog.card import Card
+from models.catalog.catalog import FOLDER, Catalog, Entry
+from models.errors import ModelError
+from models.intake.sources.fetch import fetch
+from models.intake.sources.lock import Source
+from models.progress import Progress, silent
+from models.repository.locking import locked
+from models.repository.writer import RepositoryError, latest, read_card, verify_version, write_version
+
+LICENCES = FOLDER / "licences"
+
+
+def pull(
+    name: str,
+    repository: Path,
+    cache: Path,
+    progress: Progress = silent,
+    *,
+    catalog: Catalog | None = None,
+    force: bool = False,
+) -> Card:
+    """The card of ``name``, which is in the repository afterwards with everything that it requires.
+
+    A version that is there, undamaged and as the catalog describes it is left alone (unless ``force``). Raises
+    :class:`ModelError`, with the repository as it was.
+    """
+    catalog = catalog or Catalog.read()
+    entry = catalog.entry(name)
+    for need in catalog.requirements(name):
+        _pull_one(catalog.entry(need), repository, cache, progress, catalog, False)
+    return _pull_one(entry, repository, cache, progress, catalog, force)
+
+
+def verify(repository: Path, name: str) -> Card:
+    """Hash every file of the latest version of ``name`` against its card.
+
+    Raises :class:`RepositoryError` that names what is missing or damaged.
+    """
+    folder = latest(repository, name)
+    if folder is None:
+        raise RepositoryError(f"no model {name!r} in {repository}", f"`sightline models pull {name}`")
+    return verify_version(folder)
+
+
+def _pull_one(entry: Entry, repository: Path, cache: Path, progress: Progress, catalog: Catalog, force: bool) -> Card:
+    name = entry.card.name
+    repository.mkdir(parents=True, exist_ok=True)
+    # Held through the whole pull: who comes second waits, and then finds the work done.
+    with locked(repository / f".{name}.pull"):
+        there = None if force else _intact(entry, repository)
+        if there is not None:
+            return there
+        function = BUILDERS[entry.build].load()
+        sources = {source: fetch(source, cache, progress, dict(catalog.sources)) for source in entry.sources}
+        scratch = repository / f".{name}.export"
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a pull that was killed
+        scratch.mkdir()
+        try:
+            job = Build(entry.card, entry.options, sources, repository, scratch, progress)
+            files = {**_notices(entry, sources, catalog), **function(job)}
+            _check_complete(entry.card, files.keys())
+            folder = write_version(repository, entry.card, files, replace=True)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return Card.read(folder)
+
+
+def _intact(entry: Entry, repository: Path) -> Card | None:
+    """The installed card where it is what the catalog would write and no file is damaged."""
+    card = entry.card
+    folder = repository / card.name / card.version
+    if not folder.is_dir():
+        return None
+    try:
+        there = read_card(folder)
+    except RepositoryError:
+        return None
+    if there.provenance and all(origin.source.startswith("import:") for origin in there.provenance):
+        raise RepositoryError(
+            f"{card.name!r} in {repository} is a model that you imported, not the catalog's",
+            f"`sightline models remove {card.name}` first, or import yours under another name",
+        )
+    if there.model_copy(update={"files": {}}) != card:
+        return None
+    try:
+        return verify_version(folder)
+    except RepositoryError:
+        return None
+
+
+def _notices(entry: Entry, sources: dict[str, Path], catalog: Catalog) -> dict[str, Path | bytes]:
+    """Licence texts and upstream notices, which stay beside the weights."""
+    notices: dict[str, Path | bytes] = {}
+    for source_id, folder in sources.items():
+        source: Source = catalog.sources[source_id]
+        for member in source.members:
+            if member.is_notice:
+                unique = member.name if member.name not in notices else f"{member.name}.{source_id}"
+                notices[unique] = folder / member.name
+    text = LICENCES / f"{entry.card.licence.spdx}.txt"
+    if text.is_file():
+        notices[f"LICENSE.{text.name}"] = text
+    return notices
+
+
+def _check_complete(card: Card, files: Collection[str]) -> None:
+    """A card promises files; a version without them would fail only when it is served."""
+    promised = {
+        "licence.file": card.licence.file,
+        "text.tokenizer": card.text.tokenizer if card.text else None,
+        "pipeline.data": card.pipeline.data if card.pipeline else None,
+    }
+    for field, file in promised.items():
+        if file is not None and file not in files:
+            raise ModelError(f"card.{field} of {card.name} names {file}, which its builder does not give")

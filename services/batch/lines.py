@@ -1,0 +1,113 @@
+"""The lines of a batch: read from where the last attempt stopped, one at a time, however long the file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import orjson
+
+from services.batch.kind import ENDPOINT
+from services.datasets.package import Package
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line as it was read: its number from 1, its bytes, and where the next begins."""
+
+    number: int
+    data: bytes
+    end: int
+    too_long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A line that can be sent."""
+
+    custom_id: str | None
+    url: str
+    body: bytes
+
+
+class LineError(Exception):
+    """What is wrong with a line; it fails alone. ``custom_id`` as far as it could be read."""
+
+    def __init__(self, code: str, message: str, custom_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.custom_id = custom_id
+
+
+def of_file(source: BinaryIO, start: int, number: int, limit: int) -> Iterator[Line]:
+    """The lines of ``source`` from byte ``start`` on, where line ``number`` begins. Blank lines are skipped.
+
+    A line of more than ``limit`` bytes is passed over without being held.
+    """
+    source.seek(start)
+    end = start
+    while data := source.readline(limit + 1):
+        end += len(data)
+        too_long = len(data) > limit and not data.endswith(b"\n")
+        if too_long:
+            data = data[:256]
+            while (rest := source.readline(_BLOCK)) and not rest.endswith(b"\n"):
+                end += len(rest)
+            end += len(rest)
+        if too_long or data.strip():
+            yield Line(number, data, end, too_long)
+        number += 1
+
+
+def of_list(lines: list[dict[str, Any]], start: int) -> Iterator[Line]:
+    """Lines that were sent with the job; ``end`` counts lines, not bytes."""
+    for index in range(start, len(lines)):
+        yield Line(index + 1, orjson.dumps(lines[index]), index + 1)
+
+
+def of_package(package: Package, start: int) -> Iterator[Line]:
+    """A line for every picture of a data set, from number ``start`` on: its path is the ``custom_id``."""
+    for index, stored in enumerate(package.samples[start:], start):
+        image = base64.b64encode(package.read(stored)).decode("ascii")
+        data = orjson.dumps({"custom_id": stored.sample.path, "body": {"image": image}})
+        yield Line(index + 1, data, index + 1)
+
+
+def count(source: BinaryIO) -> int:
+    """How many lines ``source`` has, blank ones not counted if they are empty."""
+    total, last = 0, b"\n"
+    while block := source.read(_BLOCK):
+        total += block.count(b"\n") - block.count(b"\n\n") - (last == b"\n" and block[:1] == b"\n")
+        last = block[-1:]
+    return total + (last != b"\n")
+
+
+def parse(line: Line, endpoint: str | None, defaults: Mapping[str, Any]) -> Call:
+    """What a line asks for. Raises :class:`LineError`."""
+    if line.too_long:
+        raise LineError("line-too-long", f"Line {line.number} is longer than a request body may be.")
+    try:
+        read = orjson.loads(line.data)
+    except orjson.JSONDecodeError as error:
+        raise LineError("line-malformed", f"Line {line.number} is not JSON: {error}.") from None
+    if not isinstance(read, dict):
+        raise LineError("line-malformed", f"Line {line.number} is not a JSON object.")
+    custom_id = read.get("custom_id")
+    if custom_id is not None and (not isinstance(custom_id, str) or len(custom_id) > 512):
+        raise LineError("line-invalid", f"custom_id of line {line.number} is not a string of at most 512 characters.")
+    if str(read.get("method", "POST")).upper() != "POST":
+        raise LineError("line-invalid", f"method of line {line.number} is not POST.", custom_id)
+    url, body = read.get("url", endpoint), read.get("body", {})
+    if not isinstance(url, str) or not ENDPOINT.match(url):
+        raise LineError(
+            "line-invalid", f"url of line {line.number} is not the path of an endpoint such as /v1/classify.", custom_id
+        )
+    if not isinstance(body, dict):
+        raise LineError("line-invalid", f"body of line {line.number} is not a JSON object.", custom_id)
+    if body.get("stream"):
+        raise LineError("line-invalid", f"Line {line.number} asks for a stream.", custom_id)
+    return Call(custom_id, url, orjson.dumps({**defaults, **body}))

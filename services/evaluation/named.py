@@ -1,0 +1,62 @@
+"""The models behind the names that a job gives. The gateway asks before a job is accepted: no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.catalog.card import Card
+from models.repository.writer import installed
+from services.errors import Kind, Problem
+from services.finetuning.class_rows import language_models
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The models behind the name that a job gave; ``language`` is an open-vocabulary model over ``encoder``."""
+
+    name: str
+    encoder: str
+    language: str | None
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.encoder, self.language)))
+
+
+def resolve(models_dir: Path, name: str) -> Names:
+    """What a name in a job means. Raises ``model-not-found`` or ``model-embeds-no-image``."""
+    cards = {found.name: found.card for found in installed(models_dir) if found.card is not None}
+    card = cards.get(name)
+    if card is None:
+        raise Problem(
+            Kind.NOT_FOUND,
+            "model-not-found",
+            "Model does not exist",
+            f"No model {name[:64]!r} is installed.",
+            remedy="`sightline models list` shows what is installed, `sightline models pull` brings more.",
+        )
+    language: Card | None = card
+    if card.pipeline is None:
+        language = next(iter(language_models(list(cards.values()), name)), None)
+    encoder = name if card.pipeline is None else card.pipeline.image_model or name
+    base = cards.get(encoder)
+    if base is None or base.image is None or base.embedding is None:
+        raise Problem(
+            Kind.INVALID,
+            "model-embeds-no-image",
+            "The model is no image encoder",
+            f"Model {encoder!r} takes no image or puts out no features.",
+            remedy="Choose a model whose card names an image preprocessing and an embedding.",
+        )
+    return Names(name, encoder, None if language is None else language.name)
+
+
+def parts(models_dir: Path, names: Names) -> tuple[str, ...]:
+    """Every model that must be loaded to measure ``names``."""
+    cards = {found.name: found.card for found in installed(models_dir) if found.card is not None}
+    needed = [*names.all]
+    language = cards.get(names.language or "")
+    if language is not None and language.pipeline is not None:
+        needed += filter(None, (language.pipeline.image_model, language.pipeline.text_model))
+    return tuple(dict.fromkeys(needed))

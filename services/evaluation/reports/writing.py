@@ -1,0 +1,145 @@
+"""What a benchmark job leaves: one JSON with everything, a table, plots, and ELEVATER's zips where asked for."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+from models.catalog.card import Card
+from models.repository.writer import installed
+from services.evaluation.named import Names
+from services.evaluation.parameters import BenchmarkParameters
+from services.evaluation.plan import Unit, shots_name
+from services.evaluation.reports import plots, submission
+from services.evaluation.reports.results import Record, as_csv, cells
+from services.evaluation.suites.registry import SuiteSet
+from services.jobs.context import JobContext
+
+FORMAT = 1
+_PACKAGES = ("sightline", "numpy", "torch", "scikit-learn", "onnxruntime")
+
+
+def probabilities_name(position: int) -> str:
+    """The artifact with the probabilities of the unit at ``position`` of the plan."""
+    return f"probabilities-{position:05d}.safetensors"
+
+
+class Report:
+    """The outputs of one job; ``suite`` as leaderboards call it."""
+
+    def __init__(
+        self,
+        ctx: JobContext[BenchmarkParameters],
+        suite: str,
+        specs: Mapping[str, SuiteSet],
+        plan: Sequence[Unit],
+        names: Mapping[str, Names],
+    ) -> None:
+        self._ctx = ctx
+        self._suite = suite
+        self._specs = specs
+        self._plan = plan
+        self._names = names
+
+    def write(self, records: Sequence[Record], seconds: float, hashes: Mapping[str, str]) -> dict[str, Any]:
+        """Publish everything; gives back the job's result. ``hashes`` are of the data sets that were opened."""
+        ctx, table = self._ctx, cells(records)
+        document = {
+            "format": FORMAT,
+            "job": ctx.job_id,
+            "suite": self._suite,
+            "mode": ctx.parameters.mode,
+            "parameters": ctx.parameters.model_dump(mode="json"),
+            "protocols": {one.name: one.model_dump(mode="json") for one in ctx.parameters.resolved()},
+            "versions": versions(),
+            "models": {name: self._model(own) for name, own in self._names.items()},
+            "datasets": {name: _described(spec) | {"sha256": hashes.get(name)} for name, spec in self._specs.items()},
+            "cells": [asdict(cell) for cell in table],
+            "units": [record.document() for record in records],
+            "seconds": seconds,
+        }
+        self._put("results.json", "application/json", orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        self._put("results.csv", "text/csv", as_csv(records).encode())
+        for name, picture in plots.draw(table).items():
+            self._put(name, "image/png", picture)
+        if ctx.parameters.predictions:
+            self._submissions(records)
+        failed = [record for record in records if record.score is None]
+        return {
+            "suite": self._suite,
+            "mode": ctx.parameters.mode,
+            "datasets": list(self._specs),
+            "averaged": [name for name, spec in self._specs.items() if spec.in_average],
+            "test_limit": ctx.parameters.test_limit,
+            "cells": [asdict(cell) for cell in table],
+            "units": len(records),
+            "failed": len(failed),
+            "errors": [{"unit": record.key, **(record.error or {})} for record in failed[:50]],
+            "seconds": seconds,
+        }
+
+    def _put(self, name: str, media_type: str, content: bytes) -> None:
+        with self._ctx.artifact(name, media_type) as out:
+            out.write(content)
+
+    def _model(self, names: Names) -> dict[str, Any]:
+        found = {}
+        for name in names.all:
+            card, _ = self._card(name)
+            found[name] = {"version": card.version, "title": card.title, "files": dict(card.files)}
+        return {"encoder": names.encoder, "language": names.language, "parts": found}
+
+    def _card(self, name: str) -> tuple[Card, Path]:
+        own = [(found.card, found.folder) for found in installed(self._ctx.settings.models_dir) if found.name == name]
+        card, folder = own[-1]
+        assert card is not None
+        return card, folder
+
+    def _submissions(self, records: Sequence[Record]) -> None:
+        kept = {made.name: made for made in self._ctx.services.artifacts.of_job(self._ctx.job_id)}
+        groups: dict[tuple[str, str, int | None], list[tuple[Record, NDArray[np.float32]]]] = {}
+        for position, record in enumerate(records):
+            made = kept.get(probabilities_name(position))
+            if record.score is None or made is None:
+                continue
+            probs = load(b"".join(self._ctx.services.artifacts.read(made)))["probabilities"]
+            groups.setdefault((record.model, record.protocol, record.shots), []).append((record, probs))
+        for (model, protocol, shots), runs in groups.items():
+            name = re.sub(r"[^A-Za-z0-9._-]", "-", f"submission-{model}-{protocol}-{shots_name(shots)}")[:120]
+            self._put(f"{name}.zip", "application/zip", submission.pack(model, self._sizes(model), runs))
+
+    def _sizes(self, model: str) -> submission.Sizes:
+        names = self._names[model]
+        encoder, folder = self._card(names.encoder)
+        visual, texts = submission.parameters_of(folder / "model.onnx"), 0
+        if names.language is not None:
+            pipeline = self._card(names.language)[0].pipeline
+            if pipeline is not None and pipeline.text_model is not None:
+                texts = submission.parameters_of(self._card(pipeline.text_model)[1] / "model.onnx")
+        features = next(spec.shape[-1] for spec in encoder.outputs if spec.name == encoder.embedding)
+        return submission.Sizes(visual, visual + texts, features)
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _described(spec: SuiteSet) -> dict[str, Any]:
+    return {"task": spec.task, "metric": spec.metric, "classes": len(spec.classes), "templates": list(spec.templates)}

@@ -1,0 +1,1 @@
+"""One file a task: what is measured of it, and by which conventions."""

@@ -1,0 +1,138 @@
+"""The ``finetune`` kind: a data set and an encoder in, a servable model version out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from models.catalog.card import MODEL_NAME, Card
+from models.repository.writer import installed
+from services.datasets.opening import dataset_store
+from services.errors import Kind, Problem
+from services.finetuning.strategies import names
+from services.jobs.kind import Handler, JobKind
+from services.jobs.services import JobServices
+
+FAMILY = "finetuned"
+"""The family on the cards of models that this kind makes; no other model may be given a new version by it."""
+
+
+def _known_method(name: str) -> str:
+    if name not in names():
+        raise ValueError(f"use one of {', '.join(names())}")
+    return name
+
+
+class FinetuneParameters(BaseModel):
+    """What is trained on what, and what the result is called."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"dataset": "pets", "model": "efficientnet-lite2", "name": "my-pets"}]},
+    )
+
+    dataset: str = Field(description="Id or name of one of your data sets", max_length=200)
+    model: str = Field("efficientnet-lite2", description="The image encoder that is adapted", max_length=64)
+    method: Annotated[str, AfterValidator(_known_method)] = Field(
+        "linear_probe", description="How it is adapted", json_schema_extra={"enum": list(names())}
+    )
+    options: dict[Annotated[str, StringConstraints(max_length=64)], bool | int | float | str] = Field(
+        default_factory=dict, max_length=16, description='What the method takes, e.g. `{"rank": 8}` for `lora`'
+    )
+    name: Annotated[str, StringConstraints(pattern=f"^{MODEL_NAME.pattern}$")] = Field(
+        description="The new model; a name of yours that exists gets a new version"
+    )
+    init: Literal["language", "random"] = Field("language", description="What the head starts from")
+    templates: list[Annotated[str, StringConstraints(max_length=1000)]] = Field(
+        ["a photo of a {}."], min_length=1, max_length=128, description="For `language`: texts of a class"
+    )
+    shots: int | None = Field(None, ge=1, le=100_000, description="Images of every class to train on; all when absent")
+    learning_rate: float | None = Field(None, gt=0, le=10, description="Searched when absent")
+    weight_decay: float | None = Field(None, ge=0, le=1e6, description="Searched when absent")
+    search: Literal["reference", "optuna"] | None = Field(
+        None, description="How the two are searched; absent: ELEVATER's own for a whole `linear_probe`, else `optuna`"
+    )
+    trials: int | None = Field(None, ge=1, le=1000, description="At most so many trials of the search")
+    minutes: float | None = Field(None, gt=0, le=100_000, description="Time for search and training; all when absent")
+    search_epochs: int = Field(10, ge=1, le=1000, description="Epochs of a trial")
+    epochs: int = Field(50, ge=1, le=10_000, description="At most; fewer when validation stops improving")
+    batch_size: int = Field(64, ge=2, le=4096, description="Images at once; halved where memory runs out")
+    encoder_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="The encoder's learning rate as a share of the head's; the method's own if absent",
+    )
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="`sgd` has momentum 0.9, as in ELEVATER")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+
+
+def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> None:
+    """Refuse at once what can never work: a set of another key, a task that does not fit, a name that is taken."""
+    try:
+        dataset = dataset_store(services.settings, services.engine, services.artifacts).get(owner, parameters.dataset)
+    except Problem as problem:
+        raise problem.at("/parameters/dataset") from None
+    if dataset.task not in ("classification", "multilabel"):
+        raise Problem(
+            Kind.INVALID,
+            "dataset-task",
+            "The data set has no class labels",
+            f"{dataset.name!r} is a {dataset.task} set; adaptation needs classification or multilabel.",
+            pointer="/parameters/dataset",
+        )
+    if len(dataset.classes) < 2:
+        raise Problem(
+            Kind.INVALID,
+            "dataset-classes",
+            "The data set has too few classes",
+            f"{dataset.name!r} has {len(dataset.classes)}; at least two are needed.",
+            pointer="/parameters/dataset",
+        )
+    check_name(services, owner, parameters.name)
+    if (parameters.learning_rate is None) != (parameters.weight_decay is None):
+        raise Problem(
+            Kind.INVALID,
+            "hyper-parameters",
+            "Give both hyper-parameters or none",
+            "learning_rate and weight_decay are searched together.",
+            pointer="/parameters/learning_rate",
+        )
+
+
+def check_name(services: JobServices, owner: str, name: str) -> None:
+    """Refuse a name whose versions are not all fine-tunings of ``owner``. Raises ``model-name-taken``."""
+    cards = [found.card for found in installed(services.settings.models_dir) if found.name == name]
+    if any(card is None or card.family != FAMILY or owner_of(maker_note(card)) != owner for card in cards):
+        raise Problem(
+            Kind.CONFLICT,
+            "model-name-taken",
+            "The model name is taken",
+            f"A model {name!r} exists that no fine-tuning of yours has made.",
+            pointer="/parameters/name",
+            remedy="Choose another name.",
+        )
+
+
+def note_of(owner: str, job_id: str) -> str:
+    """What the card's provenance says of who made a model, read back by :func:`owner_of`."""
+    return f"made by job {job_id} for {owner}"
+
+
+def maker_note(card: Card) -> str:
+    """The note that :func:`note_of` wrote on ``card``; empty where there is none."""
+    return card.provenance[0].note if card.provenance else ""
+
+
+def owner_of(note: str) -> str:
+    return note.rpartition(" for ")[2]
+
+
+def _load() -> Handler[FinetuneParameters]:
+    from services.finetuning.run import run
+
+    return run
+
+
+KIND = JobKind("finetune", "finetune", FinetuneParameters, _load, check)

@@ -1,0 +1,274 @@
+"""Does a pre-training job: tokenizer, training with checkpoints, scores, export, three versions, live at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.catalog.card import Card, ImagePreprocess
+from models.repository.locking import locked
+from models.repository.writer import MODEL, installed, next_version, write_version
+from models.text.bpe_training import train_bpe, vocabulary_size
+from models.unicl.cards import cards, tower_names
+from models.unicl.checkpoint import read
+from models.unicl.data import CropAndFlip
+from models.unicl.network import UniCL, UniCLConfig
+from models.unicl.sizes import SIZES
+from models.unicl.tokens import from_file
+from models.unicl.train import CHECKPOINT, WEIGHTS, Recipe, Step, TrainingError, train
+from services.datasets.opening import dataset_store
+from services.datasets.package import Package
+from services.datasets.samples import Split
+from services.datasets.store import Dataset
+from services.errors import Kind, Problem
+from services.finetuning.kind import maker_note, note_of
+from services.finetuning.run_state import RunState
+from services.jobs.context import JobContext
+from services.media.intake import Limits
+from services.media.preprocess import Preprocessor
+from services.pretraining.cards import Trained, served
+from services.pretraining.export import Exported, export_towers
+from services.pretraining.kind import PretrainParameters, check_name
+from services.pretraining.pairs import Pairs, captions_of, with_texts
+from services.pretraining.zero_shot_score import Score, Towers, scores
+from services.runtime.onnx.backend import OnnxBackend
+from services.runtime.onnx.cores import physical_cores
+
+CHECKPOINT_SECONDS = 30.0
+METRIC_EVENTS = 500
+"""Steps whose loss is told as an event; the log has them all."""
+TOKENIZER, LOG = "tokenizer.json", "log.jsonl"
+
+
+def run(ctx: JobContext[PretrainParameters]) -> Mapping[str, Any]:
+    """See :class:`services.pretraining.kind.PretrainParameters`."""
+    # Matrices of the smallest network are faster on one thread.
+    torch.set_num_threads(1 if ctx.parameters.network == "nano" else physical_cores())
+    return _Pretrain(ctx).go()
+
+
+class _Pretrain:
+    def __init__(self, ctx: JobContext[PretrainParameters]) -> None:
+        self._ctx = ctx
+        self._parameters = ctx.parameters
+        self._datasets = dataset_store(ctx.settings, ctx.services.engine, ctx.services.artifacts)
+        self._limits = Limits.of(ctx.settings)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._out = ctx.scratch / "run"
+        self._state = RunState(ctx, self._out, (CHECKPOINT, TOKENIZER))
+        self._image = ImagePreprocess(size=ctx.parameters.image_size)
+
+    def go(self) -> dict[str, Any]:
+        ctx = self._ctx
+        dataset = self._datasets.get(ctx.owner, self._parameters.dataset)
+        made = self._made_before(self._parameters.name)
+        if made is None:
+            with self._datasets.open(dataset, ctx.settings.cache_dir / "datasets") as package:
+                model = self._train(package)
+                found = self._scores(model, package, self._device)
+                model = model.cpu()
+                side, precision = self._parameters.image_size, self._parameters.precision
+                exported = export_towers(model, ctx.scratch, side, precision, lambda told: ctx.step(message=told))
+                served_found = {} if exported.exact else self._scores(exported.towers, package, torch.device("cpu"))
+            made = self._publish(model, dataset, found, served_found, exported)
+        # Another attempt may have died between writing the version and this line: loading twice does no harm.
+        asyncio.run(self._load())
+        with ctx.artifact("report.json", "application/json") as out:
+            report = {"parameters": self._parameters.model_dump(), "card": made.model_dump(mode="json")}
+            out.write(json.dumps(report, indent=1).encode())
+        return {
+            "model": made.name,
+            "version": made.version,
+            "dataset": dataset.id,
+            "scores": {f"{one.dataset.rpartition(' ')[2]} {one.metric}": one.value for one in made.measured},
+            "note": made.description,
+        }
+
+    # Training
+
+    def _train(self, package: Package) -> UniCL:
+        parameters, ctx = self._parameters, self._ctx
+        samples = with_texts(package.split("train"))
+        if len(samples) < parameters.batch_size:
+            raise Problem(
+                Kind.INVALID,
+                "too-few-images",
+                "There are fewer training images than a batch has",
+                f"{len(samples):,} training images have a label or a caption; batch_size is {parameters.batch_size:,}.",
+                pointer="/parameters/batch_size",
+                remedy="Ask for smaller batches, or add images.",
+            )
+        told_apart = {text for stored in samples for text in (*captions_of(stored), *stored.sample.labels)}
+        if len(told_apart) < 2:
+            raise Problem(
+                Kind.INVALID,
+                "dataset-classes",
+                "The data set has too few classes",
+                "All training images have the same label or caption; there is nothing to tell apart.",
+                pointer="/parameters/dataset",
+                remedy="Add training images of other classes, or with other captions.",
+            )
+        self._state.restore()
+        tokenizer = self._out / TOKENIZER
+        if not tokenizer.exists():
+            ctx.step(message="making the tokenizer")
+            texts = [caption for stored in samples for caption in captions_of(stored)]
+            texts += [template.replace("{}", name) for name in package.classes for template in parameters.templates]
+            tokenizer.write_text(train_bpe(texts, parameters.vocabulary), "utf-8")
+        config = self._config()
+        data = Pairs(
+            package,
+            samples,
+            CropAndFlip(parameters.image_size),
+            parameters.templates,
+            parameters.seed,
+            parameters.image_size * 3 // 2,
+            self._limits,
+        )
+        torch.manual_seed(parameters.seed)
+        self._steps(UniCL(config), data)
+        return read(self._out / WEIGHTS, config).to(self._device)
+
+    def _config(self) -> UniCLConfig:
+        size = vocabulary_size((self._out / TOKENIZER).read_text("utf-8"))
+        return SIZES[self._parameters.network].config(size)
+
+    def _steps(self, network: UniCL, data: Pairs) -> None:
+        parameters, ctx = self._parameters, self._ctx
+        recipe = Recipe(
+            steps=parameters.steps,
+            batch_size=parameters.batch_size,
+            learning_rate=parameters.learning_rate,
+            least_rate=parameters.learning_rate / 100,
+            warmup=max(1, min(500, parameters.steps // 10)),
+            weight_decay=parameters.weight_decay,
+            bfloat16=self._device.type == "cuda",
+            seed=parameters.seed,
+        )
+        config = network.config.text
+        tokenise = from_file(self._out / TOKENIZER, config.context_length, config.vocab_size)
+        log = ctx.stream(LOG)
+        saved, told, every = time.monotonic(), -1, max(1, parameters.steps // METRIC_EVENTS)
+
+        def due(step: int) -> bool:
+            return step < parameters.steps and time.monotonic() - saved >= CHECKPOINT_SECONDS
+
+        try:
+            for step in train(network, data, tokenise, recipe, self._out, self._device, due):
+                log.write(json.dumps(asdict(step)).encode() + b"\n")
+                if self._state.changed:
+                    self._state.keep()
+                    saved = time.monotonic()
+                metrics = _metrics(step) if step.step // every > told else None
+                told = max(told, step.step // every)
+                ctx.step(step.step + 1, parameters.steps, message="training", metrics=metrics)
+        except TrainingError as error:
+            raise Problem(
+                Kind.INVALID,
+                "training-diverged",
+                "The training cannot go on",
+                f"{error}.",
+                pointer="/parameters/learning_rate",
+                remedy="Use a smaller learning rate.",
+            ) from error
+        self._state.keep()
+
+    def _scores(self, towers: Towers, package: Package, device: torch.device) -> dict[str, list[Score]]:
+        config = self._config().text
+        tokenise = from_file(self._out / TOKENIZER, config.context_length, config.vocab_size)
+        prepare = Preprocessor(self._image)
+        self._ctx.step(message="scoring pictures that it was not trained on")
+        splits: tuple[tuple[str, Split], ...] = (("validation", "val"), ("test", "test"))
+        return {
+            name: scores(
+                towers,
+                tokenise,
+                package,
+                with_texts(package.split(split)),
+                self._parameters.templates,
+                prepare,
+                self._limits,
+                device,
+                lambda: self._ctx.step(),
+            )
+            for name, split in splits
+        }
+
+    # Publishing
+
+    def _made_before(self, name: str) -> Card | None:
+        """The version of ``name`` that an earlier attempt at this very job wrote."""
+        note = note_of(self._ctx.owner, self._ctx.job_id)
+        for found in installed(self._ctx.settings.models_dir):
+            if found.name == name and found.card and maker_note(found.card) == note:
+                return found.card
+        return None
+
+    def _publish(
+        self,
+        model: UniCL,
+        dataset: Dataset,
+        found: Mapping[str, list[Score]],
+        served_scores: Mapping[str, list[Score]],
+        exported: Exported,
+    ) -> Card:
+        """Write both towers, then what joins them; its version is the last of the three to appear."""
+        ctx, name = self._ctx, self._parameters.name
+        trained = Trained(
+            ctx.job_id,
+            ctx.owner,
+            self._parameters,
+            dataset,
+            ctx.services.artifacts.by_id(dataset.artifact_id).sha256,
+            self._image,
+            float(model.logit_scale.detach().exp()),
+            found,
+            served_scores,
+            exported,
+        )
+        files: tuple[dict[str, Path | bytes], ...] = (
+            {MODEL: exported.image.file, **exported.encoder},
+            {MODEL: exported.text.file, TOKENIZER: self._out / TOKENIZER},
+            {},
+        )
+        root = ctx.settings.models_dir
+        # Since the job was submitted another may have taken the name.
+        with locked(root / f".{name}.pretrain.lock"):
+            check_name(ctx.services, ctx.owner, name)
+            made = [self._versioned(card) for card in cards(model.config, served(trained))]
+            ctx.confirm()
+            for card, content in zip(made, files, strict=True):
+                write_version(root, card, content, replace=True)
+        return made[-1]
+
+    def _versioned(self, card: Card) -> Card:
+        """With the number of the version that an attempt which died had written, or the next one."""
+        before = self._made_before(card.name)
+        version = before.version if before else next_version(self._ctx.settings.models_dir, card.name)
+        return card.model_copy(update={"version": version})
+
+    async def _load(self) -> None:
+        """Serve it: both towers, then what joins them. The gateway's processes follow."""
+        backend = OnnxBackend(self._ctx.settings.model_copy(update={"preload": ()}))
+        await backend.start()
+        try:
+            for name in (*tower_names(self._parameters.name), self._parameters.name):
+                await backend.load(name)
+        finally:
+            await backend.close()
+
+
+def _metrics(step: Step) -> dict[str, float]:
+    return {
+        "loss": step.loss,
+        "learning_rate": step.rate,
+        "temperature": step.temperature,
+        "images_per_second": round(step.images_per_second, 1),
+    }

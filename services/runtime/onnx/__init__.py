@@ -1,0 +1,1 @@
+"""The embedded backend: models run in this process by ONNX Runtime or OpenVINO."""

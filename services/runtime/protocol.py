@@ -1,0 +1,156 @@
+"""The protocol that every engine speaks, and the values that cross it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.catalog.card import Card
+from services.runtime.version_policy import VersionPolicy
+
+Tensor = NDArray[Any]
+State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+
+UNLOADED = "unloaded on request"
+"""The ``reason`` of a version that nobody wants served: no fault."""
+
+NOT_WANTED = "not loaded"
+"""That of one that nobody asked to load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one inference is to be treated. ``priority`` 0 is the most urgent, FIFO inside one.
+
+    ``deadline`` is on the clock of ``time.perf_counter()``: work that cannot start before it is refused.
+    ``traceparent`` names the trace that an engine of another process may go on with.
+    """
+
+    priority: int = 1
+    deadline: float | None = None
+    traceparent: str = ""
+
+    @staticmethod
+    def within(seconds: float, priority: int = 1) -> Options:
+        return Options(priority=priority, deadline=time.perf_counter() + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """The answer of one inference; times in seconds, ``batch_size`` the rows that ran together."""
+
+    outputs: dict[str, Tensor]
+    version: str
+    queue_seconds: float = 0.0
+    infer_seconds: float = 0.0
+    batch_size: int = 0
+
+
+@dataclass(slots=True)
+class ModelStatus:
+    """One version of a model as the runtime sees it."""
+
+    name: str
+    version: str
+    state: State
+    reason: str = ""
+    runtime: str = ""
+    providers: tuple[str, ...] = ()
+    card: Card | None = None
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counters since load, as Triton's statistics extension has them; times in nanoseconds.
+
+    ``pending`` is no counter: the items that wait for a batch now.
+    """
+
+    inference_count: int = 0
+    execution_count: int = 0
+    success_count: int = 0
+    success_ns: int = 0
+    fail_count: int = 0
+    fail_ns: int = 0
+    queue_ns: int = 0
+    infer_ns: int = 0
+    input_ns: int = 0
+    output_ns: int = 0
+    last_inference_ms: int = 0
+    batch_counts: dict[int, int] = field(default_factory=dict)
+    batch_ns: dict[int, int] = field(default_factory=dict)
+    pending: int = 0
+
+
+class Backend(Protocol):
+    """Runs models of a repository. ``version`` ``None`` is the latest that is ready.
+
+    Every method raises :class:`services.errors.Problem`: ``model-not-found``, ``model-not-ready``, ``queue-full``,
+    ``deadline-exceeded``, ``tensor-*`` (wrong name, shape or type).
+    """
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, Tensor],
+        *,
+        version: str | None = None,
+        outputs: Sequence[str] | None = None,
+        options: Options = Options(),
+    ) -> Inference:
+        """Arrays of shape ``(B, ...)`` by input name to arrays ``(B, ...)`` by output name."""
+        ...
+
+    async def load(self, model: str, policy: VersionPolicy | None = None) -> None:
+        """Load, or reload, the versions of ``policy``: as it was before when absent, the latest at first.
+
+        A failed load keeps the old.
+        """
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Stop serving; requests in flight finish first."""
+        ...
+
+    async def settled(self, model: str, *, deadline: float | None = None) -> None:
+        """Return once no load is on its way that another process has finished: before an answer about ``model``."""
+        ...
+
+    def card(self, model: str, version: str | None = None) -> Card:
+        """The card of a ready model."""
+        ...
+
+    def folder(self, model: str, version: str | None = None) -> Path:
+        """The version folder of a ready model, for the files that services read themselves (tokenizer, labels)."""
+        ...
+
+    def ready(self, model: str, version: str | None = None) -> bool: ...
+
+    def takes_work(self) -> bool:
+        """Whether there is anything that could run a model: false while servers that do so are away."""
+        ...
+
+    def index(self) -> list[ModelStatus]:
+        """Every version in the repository, loaded or not."""
+        ...
+
+    def statistics(self, model: str, version: str) -> Statistics: ...
+
+    async def counted(self, model: str | None = None) -> None:
+        """Return once :meth:`statistics` of a model, or of all, are of this moment: others may be counting."""
+        ...
+
+
+def as_float32(array: Tensor) -> NDArray[np.float32]:
+    """``array`` as contiguous float32, without a copy when it is so already."""
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Starts the platform on one machine: processes, sockets, the run directory."""

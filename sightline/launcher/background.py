@@ -1,0 +1,33 @@
+"""``python -m sightline.launcher.background worker|keeper``: one process of the platform that answers no requests."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from gateway import logs
+from services.jobs.kind import QUEUES
+from services.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sightline.launcher.background", description=__doc__)
+    roles = parser.add_subparsers(dest="role", required=True)
+    worker = roles.add_parser("worker", help="run the jobs of one queue")
+    worker.add_argument("--queue", choices=QUEUES, required=True)
+    worker.add_argument("--concurrency", type=int)
+    roles.add_parser("keeper", help="dispatch jobs, take them from the dead, deliver webhooks, tidy up")
+    options = parser.parse_args(arguments)
+    settings = Settings()
+    logs.configure(settings.log_level, settings.log_format)
+    if options.role == "keeper":
+        from services.jobs import maintenance as keeper
+
+        return keeper.serve(settings)
+    from services.jobs.worker import Worker
+
+    return Worker(settings, options.queue, options.concurrency or settings.worker_concurrency).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

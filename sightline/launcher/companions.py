@@ -1,0 +1,53 @@
+"""What the platform is made of besides gateways: the broker, the keeper of jobs, a worker for each queue."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from services.jobs import broker
+from services.settings import Settings, child_environment
+from sightline.launcher.processes import Process
+
+BROKER_STAGE = 0
+JOBS_STAGE = 20
+"""After the gateways, which jobs call; so jobs also stop first."""
+
+_STOP_MARGIN = 5.0
+
+
+def private_broker(settings: Settings) -> tuple[Settings, list[Process]]:
+    """The platform's own broker, unless another is named; and the settings with the address of whichever it is."""
+    if settings.redis_url is not None:
+        return settings, []
+    made = broker.private(settings)
+    process = Process(
+        name="broker",
+        argv=made.argv,
+        environment=child_environment(settings, defaults={}, fixed={}),
+        stage=BROKER_STAGE,
+        ready=made.ready,
+    )
+    return settings.model_copy(update={"redis_url": made.url}), [process]
+
+
+def keeper(settings: Settings) -> Process:
+    """Dispatches jobs and takes them from the dead."""
+    return _background(settings, "keeper", ["keeper"], grace=settings.drain_seconds)
+
+
+def workers(settings: Settings, queues: Sequence[str], concurrency: int | None = None) -> list[Process]:
+    """One worker for each of ``queues``; told to stop, they hand their jobs back."""
+    more = [] if concurrency is None else ["--concurrency", str(concurrency)]
+    grace = settings.drain_seconds + _STOP_MARGIN
+    return [_background(settings, f"worker-{q}", ["worker", "--queue", q, *more], grace=grace) for q in queues]
+
+
+def _background(settings: Settings, name: str, arguments: Sequence[str], *, grace: float) -> Process:
+    return Process(
+        name=name,
+        argv=(sys.executable, "-m", "sightline.launcher.background", *arguments),
+        environment=child_environment(settings, defaults={}, fixed={}),
+        stage=JOBS_STAGE,
+        grace=grace,
+    )
