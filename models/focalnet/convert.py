@@ -17,7 +17,7 @@ from models.focalnet.export import CLASSIFIER, serve_classifier
 from models.focalnet.variants import VARIANTS
 from models.intake.checkpoint import CheckpointError
 from models.intake.conversion import Job, Version, exported
-from models.repository.writer import MODEL
+from models.repository.reading import MODEL
 
 LABELS = "labels.txt"
 

@@ -16,7 +16,7 @@ from models.export.accuracy import Labelled, cost, first_outputs
 from models.export.onnx import Answer
 from models.export.precision import answers
 from models.intake.conversion import Job, Version, exported
-from models.repository.writer import MODEL
+from models.repository.reading import MODEL
 from models.text.clip_bpe import clip_tokenizer_json
 from models.unicl.cards import Served, cards
 from models.unicl.checkpoint import read
