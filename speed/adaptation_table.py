@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import torch
 
-from models.repository.writer import MODEL
+from models.repository.reading import MODEL
 from services.datasets.package import Package, Stored
 from services.errors import Problem
 from services.evaluation.named import Names, parts, resolve

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from models.catalog.card import MODEL_NAME, Card
-from models.repository.writer import installed
+from models.repository.reading import installed
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.finetuning.strategies import names

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.catalog.card import Card
 from models.encoders import ImageEncoder
-from models.repository.writer import installed
+from models.repository.reading import installed
 from services.datasets.opening import dataset_store
 from services.datasets.package import Package
 from services.datasets.splits import SplitError

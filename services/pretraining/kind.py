@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from models.catalog.card import Card
-from models.repository.writer import installed
+from models.repository.reading import installed
 from services.datasets.opening import dataset_store
 from services.encoding.templates import fill
 from services.errors import Kind, Problem

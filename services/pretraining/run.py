@@ -14,7 +14,8 @@ import torch
 
 from models.catalog.card import Card, ImagePreprocess
 from models.repository.locking import locked
-from models.repository.writer import MODEL, installed, next_version, write_version
+from models.repository.reading import MODEL, installed, next_version
+from models.repository.writer import write_version
 from models.text.bpe_training import train_bpe, vocabulary_size
 from models.unicl.cards import cards, tower_names
 from models.unicl.checkpoint import read

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load
 
 from models.catalog.card import Pipeline, TextPreprocess
-from models.repository.writer import verify_version
+from models.repository.hashing import verify_version
 from services.datasets.opening import dataset_store
 from services.evaluation.promotion_kind import PromoteParameters
 from services.evaluation.tasks.zero_shot import softmax

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from models.catalog.card import Pipeline, TextPreprocess
-from models.repository.writer import installed, verify_version
+from models.repository.hashing import verify_version
+from models.repository.reading import installed
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.finetuning.kind import FinetuneParameters

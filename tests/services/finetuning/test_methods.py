@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from models.repository.writer import read_card, verify_version
+from models.repository.hashing import verify_version
+from models.repository.reading import read_card
 from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem

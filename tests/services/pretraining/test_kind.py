@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from models.catalog.card import Card, Engine
 from models.export.onnx import ExportError
 from models.export.precision import Chosen
-from models.repository.writer import installed, verify_version
+from models.repository.hashing import verify_version
+from models.repository.reading import installed
 from models.unicl import train
 from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
