@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from speed.against.answers import differences, kind_of
+from speed.against.lines import code_lines
 from speed.against.questions import Pictures, Question, questions
 from speed.against.surface import missing
 from speed.walk import Walk, room, walk
@@ -76,3 +77,20 @@ def test_every_question_has_a_name_of_its_own() -> None:
 
     names = [one.what for one in questions(Pictures(photos()), jobs=True)]
     assert len(names) > 200 and len(set(names)) == len(names)
+
+
+def test_only_lines_with_code_are_counted() -> None:
+    source = "\n".join(
+        [
+            '"""Doc,',
+            "",
+            'of three."""',
+            "# a comment",
+            "X = 1  # one",
+            '"""About X."""',
+            "def f():",
+            '    return """a',
+            'b"""',
+        ]
+    )
+    assert code_lines(source) == 4
