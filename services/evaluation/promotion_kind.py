@@ -14,7 +14,7 @@ from models.catalog.card import MODEL_NAME
 from services.errors import Problem
 from services.evaluation.reports.winner import Choice, winner_of
 from services.finetuning.kind import FAMILY
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 from services.ownership import check_names
 
@@ -47,10 +47,4 @@ def check(services: JobServices, owner: str, parameters: PromoteParameters) -> N
     check_names(services.settings.models_dir, owner, [parameters.name], family=FAMILY)
 
 
-def _load() -> Handler[PromoteParameters]:
-    from services.evaluation.promotion import run
-
-    return run
-
-
-KIND = JobKind("promote", "finetune", PromoteParameters, _load, check)
+KIND = JobKind("promote", "finetune", PromoteParameters, check=check)

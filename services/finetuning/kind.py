@@ -11,7 +11,7 @@ from models.repository.reading import latest
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.finetuning.strategies import names
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 from services.ownership import Owners, Viewer, check_names
 from services.runtime.problems import model_not_found
@@ -115,10 +115,4 @@ def check_base(services: JobServices, owner: str, model: str) -> None:
         raise problem.at("/parameters/model") from None
 
 
-def _load() -> Handler[FinetuneParameters]:
-    from services.finetuning.run import run
-
-    return run
-
-
-KIND = JobKind("finetune", "finetune", FinetuneParameters, _load, check)
+KIND = JobKind("finetune", "finetune", FinetuneParameters, check=check)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from services.datasets.opening import dataset_store
 from services.encoding.templates import fill
 from services.errors import Kind, Problem
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 from services.ownership import check_names
 
@@ -106,10 +106,4 @@ def names_of(name: str) -> tuple[str, ...]:
     return (name, *(f"{name}-{tower}" for tower in TOWERS))
 
 
-def _load() -> Handler[PretrainParameters]:
-    from services.pretraining.run import run
-
-    return run
-
-
-KIND = JobKind("pretrain", "finetune", PretrainParameters, _load, check)
+KIND = JobKind("pretrain", "finetune", PretrainParameters, check=check)

@@ -29,7 +29,6 @@ from services.datasets.package import Package
 from services.datasets.samples import Split
 from services.datasets.store import Dataset
 from services.errors import Kind, Problem
-from services.finetuning.run_state import RunState
 from services.jobs.context import JobContext
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor
@@ -38,6 +37,7 @@ from services.pretraining.cards import Trained, served
 from services.pretraining.export import Exported, export_towers
 from services.pretraining.kind import FAMILY, PretrainParameters, names_of
 from services.pretraining.pairs import Pairs, captions_of, with_texts
+from services.pretraining.run_state import RunState
 from services.pretraining.zero_shot_score import Score, Towers, scores
 from services.runtime.onnx.backend import OnnxBackend
 from services.runtime.onnx.cores import physical_cores
