@@ -154,7 +154,7 @@ def _surround(app: FastAPI, context: Context) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     await context.start()
-    sampling = asyncio.create_task(sampler.run(context.backend, context.telemetry))
+    sampling = asyncio.create_task(sampler.run(context.backend, context.telemetry, context.admission))
     try:
         yield
     finally:

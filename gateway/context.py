@@ -22,6 +22,7 @@ from gateway.request.images import ImageReader
 from gateway.request.references import References, SentImages
 from gateway.request.request_context import RequestContext
 from gateway.resources.job_stream import JobStream
+from gateway.stream import OpenStreams
 from gateway.telemetry import Telemetry
 from services import tracing
 from services.errors import Kind, Problem
@@ -77,6 +78,7 @@ class Context:
     jobs: JobServices
     job_kinds: Mapping[str, JobKind[Any]]
     job_stream: JobStream
+    streams: OpenStreams
     imports: ThreadPoolExecutor
     """For data sets, which take minutes: in the common pool they would keep out all other requests."""
     resolver: SystemResolver
@@ -159,6 +161,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         jobs=jobs,
         job_kinds=registry(settings.job_modules),
         job_stream=JobStream(database, lambda: lifecycle.draining),
+        streams=OpenStreams(),
         imports=ThreadPoolExecutor(2, thread_name_prefix="import"),
         resolver=SystemResolver(threads=2),
         tracing=tracing.start(settings, "sightline-gateway"),

@@ -38,6 +38,15 @@ class Place:
     ) -> None:
         self._admission.units -= self._units
 
+    def moved(self) -> Place:
+        """A place with what this one holds, which holds nothing any more: for work that goes on after this block.
+
+        It is entered already; its ``__exit__`` gives it back.
+        """
+        place = Place(self._admission)
+        place._units, self._units = self._units, 0
+        return place
+
     def grow(self, units: int) -> None:
         """Count as ``units`` from now on; raises ``overloaded`` when others in flight leave no room for them.
 

@@ -6,6 +6,7 @@ result becomes the answer. A client that leaves ends all of it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from gateway.request.disconnect import while_connected
 from gateway.request.form import form_of
 from gateway.request.parsing import Sent, read_request
 from gateway.request.request_context import RequestContext
+from gateway.stream import DONE, EVENT_SCHEMA, Events, EventStream
 from services.errors import Kind, Problem
 from services.media.image import Picture
 from services.runtime.protocol import Backend, Options
@@ -92,7 +94,8 @@ class Task(Generic[B, S, R]):
     A request then passes: ``default_model``, the model where the request names none; ``check``, what its fields must
     be together; ``cost``, how many ordinary requests it counts as, before an image is decoded; ``run``, which answers
     within ``deadline`` seconds of the first byte; and ``document``, the answer as JSON (NumPy arrays are written as
-    arrays of numbers).
+    arrays of numbers). A task that can also answer in parts has ``stream``, a generator of events for requests whose
+    field ``stream`` is true; see :mod:`gateway.stream`.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Task(Generic[B, S, R]):
     default_model: Callable[[Sent[B], Settings], str]
     run: Callable[[S, TaskCall[B]], Awaitable[R]]
     document: Callable[[R, B], object]
+    stream: Callable[[S, TaskCall[B]], Events] | None = None
     check: Callable[[Sent[B]], None] = lambda sent: None
     cost: Callable[[B, Size], int] = ordinary_cost
     deadline: Callable[[Settings], float] = ordinary_deadline
@@ -134,6 +138,8 @@ class Endpoint(Generic[B, S, R]):
 
         with admission.admit() as place:
             sent = await read_request(request, self._form, settings.max_images, admission.turn)
+            if self.task.stream is not None and getattr(sent.body, "stream", False):
+                return await while_connected(request.receive, self._streamed(request, request_context, sent, place))
             result = await while_connected(request.receive, self._work(request_context, sent, place))
 
         begin = time.perf_counter()
@@ -142,26 +148,53 @@ class Endpoint(Generic[B, S, R]):
         return Response(content, media_type="application/json")
 
     async def _work(self, request_context: RequestContext, sent: Sent[B], place: Place) -> R:
-        task, context, body = self.task, self._context, sent.body
-        default = task.default_model(sent, context.settings)
-        version = getattr(body, "version", None) if self._has_version else None
-        model = context.known_model(request_context, body.model or default, version)
-        task.check(sent)
-
+        task, body = self.task, sent.body
+        model = self._model(request_context, sent)
         if not sent.images and not sent.others:
             place.grow(task.cost(body, Size(0, 0)))
             return await task.run(
                 self._service, TaskCall(body, model, (), {}, request_context.options(), request_context.stages)
             )
+        async with self._images(request_context, sent, place) as images:
+            return await task.run(self._service, _call(request_context, sent, model, images))
+
+    async def _streamed(
+        self, request: Request, request_context: RequestContext, sent: Sent[B], place: Place
+    ) -> EventStream:
+        """The answer in parts, once its first part is there; it holds the place until its end."""
+        key_id = "" if request_context.caller is None else request_context.caller.key_id
+        with contextlib.ExitStack() as held:
+            held.enter_context(self._context.streams.one_of(key_id))
+            moved = held.push(place.moved())
+            events = self._events(request_context, sent, moved)
+            return await EventStream(events, request.scope, end=DONE, held=held.pop_all()).begin()
+
+    async def _events(self, request_context: RequestContext, sent: Sent[B], place: Place) -> Events:
+        assert self.task.stream is not None
+        model = self._model(request_context, sent)
+        async with self._images(request_context, sent, place) as images:
+            call = _call(request_context, sent, model, images)
+            async with contextlib.aclosing(self.task.stream(self._service, call)) as events:
+                async for event in events:
+                    yield event
+
+    def _model(self, request_context: RequestContext, sent: Sent[B]) -> str:
+        """The model that answers, once it is known and the fields fit together."""
+        name = self.task.default_model(sent, self._context.settings)
+        version = getattr(sent.body, "version", None) if self._has_version else None
+        model = self._context.known_model(request_context, sent.body.model or name, version)
+        self.task.check(sent)
+        return model
+
+    def _images(
+        self, request_context: RequestContext, sent: Sent[B], place: Place
+    ) -> contextlib.AbstractAsyncContextManager[list[Picture]]:
+        """All images of a request, decoded once its size is admitted."""
 
         def admit(pixels: int) -> None:
-            place.grow(task.cost(body, Size(len(sent.images) + len(sent.others), pixels)))
+            place.grow(self.task.cost(sent.body, Size(len(sent.images) + len(sent.others), pixels)))
 
-        async with context.read_images(request_context, [*sent.images, *sent.others], admit) as images:
-            count = len(sent.images)
-            others = {pointer: image for (pointer, _), image in zip(sent.others, images[count:], strict=True)}
-            call = TaskCall(body, model, images[:count], others, request_context.options(), request_context.stages)
-            return await task.run(self._service, call)
+        return self._context.read_images(request_context, [*sent.images, *sent.others], admit)
 
     def describe(self, router: APIRouter) -> None:
         """Add the route to a router of FastAPI's, for the document."""
@@ -172,6 +205,9 @@ class Endpoint(Generic[B, S, R]):
             refusals += openapi.WITH_QUERY
             names = [name for name in form.in_query if name not in task.not_in_query]
             extra["parameters"] = openapi.query_fields(task.body, names)
+        streamed: dict[int | str, dict[str, Any]] = {}
+        if task.stream is not None:
+            streamed[200] = {"content": {"text/event-stream": {"schema": EVENT_SCHEMA}}}
         router.add_api_route(
             task.path,
             self.serve,
@@ -181,9 +217,15 @@ class Endpoint(Generic[B, S, R]):
             summary=task.summary,
             description=task.description,
             response_model=task.answer,
-            responses=openapi.refusals(*refusals),
+            responses=openapi.refusals(*refusals) | streamed,
             openapi_extra=extra,
         )
+
+
+def _call(request_context: RequestContext, sent: Sent[B], model: str, images: list[Picture]) -> TaskCall[B]:
+    count = len(sent.images)
+    others = {pointer: image for (pointer, _), image in zip(sent.others, images[count:], strict=True)}
+    return TaskCall(sent.body, model, images[:count], others, request_context.options(), request_context.stages)
 
 
 def need_images(sent: Sent[Any]) -> None:

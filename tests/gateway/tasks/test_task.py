@@ -19,10 +19,12 @@ from pydantic import Field
 
 from gateway.app import create_app
 from gateway.request.body import MAX_IMAGES, Answer, Body, ImageText, ModelName, PlainText, TaskBody
+from gateway.stream import Event, Events
 from gateway.tasks.task import Size, Task, TaskCall, ordinary_cost
+from services.errors import Kind, Problem
 from services.runtime.protocol import Backend
 from services.settings import Settings
-from tests.support.asgi import client
+from tests.support.asgi import call, client
 from tests.support.pictures import encoded, photo
 
 MEASURE = "/v1/measure"
@@ -245,3 +247,103 @@ async def test_a_task_without_images_reads_json_only(settings: Settings, reposit
         operation = (await http.get("/openapi.json")).json()["paths"]["/v1/say"]["post"]
         assert set(operation["requestBody"]["content"]) == {"application/json"}
         assert not operation.get("parameters")
+
+
+class CountBody(TaskBody):
+    """How far to count."""
+
+    image: ImageText | None = Field(None, description="An image")
+    upto: Annotated[int, Field(ge=0, le=100)] = Field(3, description="The last number")
+    stream: bool | None = Field(None, description="One number at a time")
+
+
+class Counting:
+    """Counts, at once or one by one; fails at 13."""
+
+    def __init__(self, backend: Backend, settings: Settings) -> None:
+        self.told = asyncio.Event()
+        self.ended = 0
+
+    async def run(self, call: TaskCall[CountBody]) -> list[int]:
+        return list(range(call.body.upto))
+
+    async def stream(self, call: TaskCall[CountBody]) -> Events:
+        try:
+            if not call.body.upto:
+                raise Problem(Kind.INVALID, "nothing", "Nothing to count", "There is no number.", pointer="/upto")
+            for number in range(call.body.upto):
+                if number == 13:
+                    raise Problem(Kind.UNAVAILABLE, "unlucky", "Thirteen", "It does not count that far.")
+                yield Event({"number": number, "width": call.images[0].width if call.images else 0})
+                if call.body.upto == 99:
+                    self.told.set()
+                    await asyncio.sleep(60)
+        finally:
+            self.ended += 1
+
+
+class TestStreams:
+    @pytest.fixture
+    def counting(self) -> list[Counting]:
+        return []
+
+    @pytest.fixture
+    def app(self, settings: Settings, repository: Path, counting: list[Counting]) -> FastAPI:
+        def serve(backend: Backend, settings: Settings) -> Counting:
+            counting.append(Counting(backend, settings))
+            return counting[-1]
+
+        task: Task[CountBody, Counting, list[int]] = Task(
+            name="count",
+            path="/v1/count",
+            tag="Counting",
+            summary="Count",
+            description="To a number.",
+            body=CountBody,
+            answer=Measured,
+            examples={},
+            service=serve,
+            default_model=lambda sent, settings: "tiny-text",
+            run=Counting.run,
+            stream=Counting.stream,
+            document=lambda found, body: {"numbers": found},
+            cost=lambda body, size: 3,
+        )
+        return create_app(settings.model_copy(update={"max_inflight": 4}), tasks=[task])
+
+    async def test_the_same_request_is_answered_whole_or_in_parts(self, http: httpx.AsyncClient) -> None:
+        assert (await http.post("/v1/count", json={"upto": 2})).json() == {"numbers": [0, 1]}
+        parts = await http.post("/v1/count", json={"upto": 2, "image": text(8), "stream": True})
+        assert parts.headers["content-type"].startswith("text/event-stream")
+        assert parts.text == ('data: {"number":0,"width":8}\n\ndata: {"number":1,"width":8}\n\ndata: [DONE]\n\n')
+        metrics = (await http.get("/metrics")).text
+        assert 'sightline_requests_total{code="200",model="tiny-text",task="count"} 2.0' in metrics
+
+    async def test_a_refusal_before_the_first_part_has_its_status(self, http: httpx.AsyncClient) -> None:
+        answer = await http.post("/v1/count", json={"upto": 0, "stream": True})
+        assert (answer.status_code, answer.json()["pointer"]) == (422, "/upto")
+        unknown = await http.post("/v1/count", json={"model": "none", "stream": True})
+        assert (unknown.status_code, unknown.json()["pointer"]) == (404, "/model")
+
+    async def test_a_failure_half_way_is_told_in_the_stream(self, app: FastAPI, http: httpx.AsyncClient) -> None:
+        answer = await http.post("/v1/count", json={"upto": 50, "stream": True})
+        assert answer.status_code == 200
+        assert answer.text.count("\n\n") == 14 and "[DONE]" not in answer.text
+        problem = json.loads(answer.text.split("event: error\ndata: ")[1])
+        assert (problem["status"], problem["error"]["code"]) == (503, "unlucky")
+        assert app.state.context.admission.units == 0
+
+    async def test_a_stream_keeps_its_place_until_its_end(
+        self, app: FastAPI, http: httpx.AsyncClient, counting: list[Counting]
+    ) -> None:
+        body = json.dumps({"upto": 99, "stream": True}).encode()
+        headers = {"content-type": "application/json", "content-length": str(len(body))}
+        admission, gone = app.state.context.admission, asyncio.Event()
+        watching = asyncio.create_task(call(app, path="/v1/count", headers=headers, chunks=[body], until=gone))
+        await asyncio.wait_for(counting[-1].told.wait(), 5)
+        assert admission.units == 3
+        gone.set()
+        answered = await asyncio.wait_for(watching, 5)
+        assert answered.status == 200 and b'"number":0' in answered.body
+        assert (admission.units, counting[-1].ended) == (0, 1)
+        assert not app.state.context.streams._open
