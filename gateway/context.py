@@ -28,6 +28,8 @@ from services import tracing
 from services.classification import Classification
 from services.embedding import Embedding
 from services.errors import Kind, Problem
+from services.job_kinds import registry
+from services.jobs.kind import JobKind
 from services.jobs.metrics import JobMetrics
 from services.jobs.services import JobServices
 from services.media.image import Picture
@@ -76,6 +78,7 @@ class Context:
     log: RequestLog
     lifecycle: Lifecycle
     jobs: JobServices
+    job_kinds: Mapping[str, JobKind[Any]]
     job_stream: JobStream
     imports: ThreadPoolExecutor
     """For data sets, which take minutes: in the common pool they would keep out all other requests."""
@@ -159,6 +162,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         log=RequestLog(settings.log_level, settings.log_format),
         lifecycle=lifecycle,
         jobs=jobs,
+        job_kinds=registry(settings.job_modules),
         job_stream=JobStream(database, lambda: lifecycle.draining),
         imports=ThreadPoolExecutor(2, thread_name_prefix="import"),
         resolver=SystemResolver(threads=2),

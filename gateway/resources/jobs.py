@@ -62,7 +62,8 @@ async def submit(request: Request) -> Response:
     key = job_orders.idempotency_key(request)
     body = await job_orders.read_as(request, JobBody)
     services = context.jobs
-    order = await asyncio.to_thread(job_orders.order, services, body, key, RequestContext.of(request.scope).traceparent)
+    traceparent = RequestContext.of(request.scope).traceparent
+    order = await asyncio.to_thread(job_orders.order, context.job_kinds, body, key, traceparent)
     # What a job needed may be gone by the time its submission is repeated: the key comes before the checks.
     if (known := await asyncio.to_thread(services.jobs.known, caller.key_id, order.record)) is not None:
         return await _replayed(context, known)

@@ -13,8 +13,10 @@ from models.errors import ModelError
 from models.intake.sources.fetch import fetch
 from models.intake.sources.lock import Source
 from models.progress import Progress, silent
+from models.repository.hashing import verify_version
 from models.repository.locking import locked
-from models.repository.writer import RepositoryError, latest, read_card, verify_version, write_version
+from models.repository.reading import RepositoryError, latest, read_card
+from models.repository.writer import write_version
 
 LICENCES = FOLDER / "licences"
 

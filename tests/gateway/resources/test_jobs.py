@@ -17,7 +17,6 @@ from sqlalchemy import insert
 
 from gateway.app import create_app
 from gateway.context import Context
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.settings import Settings
 from services.storage.database import writing
@@ -25,6 +24,7 @@ from services.storage.ids import new_id
 from services.storage.keys import KeyStore
 from services.storage.tables import jobs
 from tests.support.asgi import call, client
+from tests.support.jobs import run_job
 
 
 @pytest.fixture

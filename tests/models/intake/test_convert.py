@@ -22,7 +22,7 @@ from models.export.precision import Chosen, has_openvino
 from models.focalnet import variants as focalnet_variants
 from models.intake.checkpoint import CheckpointError
 from models.intake.convert import FAMILIES, convert, main
-from models.repository.writer import sha256, verify_version
+from models.repository.hashing import sha256, verify_version
 from models.text.clip_transformer import ClipTextConfig
 from models.unicl import variants as unicl_variants
 from models.unicl.network import UniCL, UniCLConfig
