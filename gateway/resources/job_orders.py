@@ -11,8 +11,7 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from gateway.middleware.body_guard import read_body
-from gateway.request.parsing import parse_json, unsupported_type
+from gateway.request.parsing import parse_json, read_body, unsupported_type
 from gateway.request.request_context import RequestContext
 from gateway.resources.schemas.jobs import JobBody
 from services.errors import Kind, Problem

@@ -11,25 +11,23 @@ import argparse
 import base64
 import io
 import json
-import os
 import shutil
-import signal
 import sqlite3
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 from PIL import Image
+
+from speed.against.checkout import Checkout
 
 HERE = Path(__file__).resolve().parent
 COLOURS = {"red cat": (220, 40, 40), "green car": (40, 200, 60), "old dog": (70, 70, 210)}
@@ -40,55 +38,12 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 """A part of the names of this machine's processes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Old:
-    """A checkout of the version before."""
-
-    root: Path
-
-    def command(self, *arguments: str) -> list[str]:
-        return [str(self.root / ".venv/bin/python"), *arguments]
-
-    def environment(self, **more: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SIGHTLINE_", "PYTHON"))}
-        return {**kept, "PYTHONPATH": str(self.root), **more}
-
-    def run(self, *arguments: str) -> str:
-        """What a command printed. Raises :class:`subprocess.CalledProcessError`."""
-        done = subprocess.run(
-            self.command(*arguments), cwd=self.root, env=self.environment(), check=True, stdout=subprocess.PIPE
-        )
-        return done.stdout.decode()
-
-    @contextmanager
-    def serving(self, data: Path, log: Path, **environment: str) -> Iterator[str]:
-        """The address of a platform on ``data``; told to stop at the end, so that it hands back what it works on."""
-        argv = self.command("-m", "sightline", "serve", "--port", "0", "--data-dir", str(data))
-        with log.open("ab") as out:
-            process = subprocess.Popen(argv, cwd=self.root, env=self.environment(**environment), stdout=out, stderr=out)
-        try:
-            yield _address(data, process, log)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
-def _address(data: Path, process: subprocess.Popen[bytes], log: Path) -> str:
-    end = time.monotonic() + 180
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            return str(json.loads((data / "run/server.json").read_text())["url"])
-        except (OSError, ValueError):
-            time.sleep(0.05)
-    raise SystemExit(f"the version before does not serve:\n{log.read_text()[-3000:]}")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.before.make", description=__doc__)
     parser.add_argument("old", type=Path, help="checkout of the version before, with .venv")
     parser.add_argument("folder", type=Path, nargs="?", default=HERE)
     options = parser.parse_args()
-    old = Old(options.old.resolve())
+    old = Checkout(options.old.resolve())
     with tempfile.TemporaryDirectory(prefix="before-") as scratch:
         data, log = Path(scratch) / "data", Path(scratch) / "log"
         told = fill(old, data, log)
@@ -109,7 +64,7 @@ def write_answers(told: dict[str, Any], target: Path) -> None:
 # What the directory holds
 
 
-def fill(old: Old, data: Path, log: Path) -> dict[str, Any]:
+def fill(old: Checkout, data: Path, log: Path) -> dict[str, Any]:
     """Make everything; the secrets of the keys, and the ids of what was made."""
     old.run(str(HERE / "old_models.py"), "models", str(data / "models"))
     keys = {
@@ -119,13 +74,13 @@ def fill(old: Old, data: Path, log: Path) -> dict[str, Any]:
     }
     told: dict[str, Any] = {"keys": {name: key["secret"] for name, key in keys.items()}}
     told["owners"] = {name: key["id"] for name, key in keys.items()}
-    with old.serving(data, log) as url, _as(url, keys["user"]["secret"]) as http:
+    with old.serving(data, log) as at, _as(at.url, keys["user"]["secret"]) as http:
         told["dataset"] = _ok(
             http.post("/v1/datasets", params={"name": "colours"}, content=colours(), headers=_type("application/zip"))
         )["id"]
         told["jobs"] = jobs = run_jobs(http)
         old.run(str(HERE / "old_models.py"), "pair", str(data / "models"), keys["user"]["id"], jobs["finetune"])
-        with _as(url, keys["admin"]["secret"]) as admin:
+        with _as(at.url, keys["admin"]["secret"]) as admin:
             for name in ("my-pair-image", "my-pair-text", "my-pair"):
                 _ok(admin.post(f"/v1/models/{name}/load"))
             _ok(admin.post("/v1/models/tiny-text/unload"))
@@ -133,7 +88,7 @@ def fill(old: Old, data: Path, log: Path) -> dict[str, Any]:
         lines = [_line("/v1/embeddings", model="tiny-tower", input=f"a photo of cat {n}") for n in range(LONG)]
         jobs["interrupted"] = interrupted = _submit(http, "batch", input=lines, concurrency=1, checkpoint_lines=10)
         _follow(http, interrupted, until=lambda job: (job["progress"]["step"] or 0) >= 30)
-    with old.serving(data, log, SIGHTLINE_JOBS="false") as url, _as(url, keys["user"]["secret"]) as http:
+    with old.serving(data, log, SIGHTLINE_JOBS="false") as at, _as(at.url, keys["user"]["secret"]) as http:
         assert _ok(http.get(f"/v1/jobs/{interrupted}"))["state"] == "queued"
         lines = [_line("/v1/classify", model="tiny-classifier", image=picture(0))]
         jobs["cancelled"] = _submit(http, "batch", input=lines)
@@ -184,7 +139,7 @@ def _line(url: str, **body: object) -> dict[str, object]:
     return {"method": "POST", "url": url, "body": body}
 
 
-def _key(old: Old, data: Path, name: str, *scopes: str) -> dict[str, Any]:
+def _key(old: Checkout, data: Path, name: str, *scopes: str) -> dict[str, Any]:
     scope = [word for one in scopes for word in ("--scope", one)]
     arguments = ("-m", "sightline", "keys", "create", "--name", name, *scope, "--data-dir", str(data), "--json")
     made: dict[str, Any] = json.loads(old.run(*arguments))
@@ -287,13 +242,13 @@ def questions(told: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield post("/v1/classify", key="nobody", model="tiny-classifier", image=picture(1))
 
 
-def answers(old: Old, data: Path, log: Path, told: dict[str, Any]) -> list[dict[str, Any]]:
+def answers(old: Checkout, data: Path, log: Path, told: dict[str, Any]) -> list[dict[str, Any]]:
     """The questions with what the version before says. Asked twice: the second time class rows come from the disk."""
-    with old.serving(data, log, SIGHTLINE_JOBS="false") as url:
+    with old.serving(data, log, SIGHTLINE_JOBS="false") as at:
         for question in questions(told):
-            ask(url, told, question)
-    with old.serving(data, log, SIGHTLINE_JOBS="false") as url:
-        return [question | ask(url, told, question) for question in questions(told)]
+            ask(at.url, told, question)
+    with old.serving(data, log, SIGHTLINE_JOBS="false") as at:
+        return [question | ask(at.url, told, question) for question in questions(told)]
 
 
 def ask(url: str, told: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from gateway.app import create_app
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.settings import Settings
 from services.storage.keys import KeyStore
 from tests.before.make import colours
 from tests.support.asgi import client
+from tests.support.jobs import run_job
 from tests.support.server import serving
 from tests.support.serving import eventually
 

@@ -415,7 +415,7 @@ async def test_a_stream_tells_everything_until_the_end_and_goes_on_where_it_stop
 async def test_a_silent_stream_gives_signs_of_life(
     app: FastAPI, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.resources.job_stream._ALIVE_SECONDS", 1.0)
+    monkeypatch.setattr("gateway.stream.AWAKE_SECONDS", 1.0)
     job = (await http.post("/v1/jobs", json=body())).json()
     watching = asyncio.create_task(http.get(f"/v1/jobs/{job['id']}/events"))
     await asyncio.sleep(2.5)
