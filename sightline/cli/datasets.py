@@ -14,7 +14,8 @@ from sightline.cli.options import KeyOption, UrlOption, connect
 from sightline.cli.output import DataDirOption, JsonOption, console, print_json, progress_bars, settings_with, table
 
 if TYPE_CHECKING:
-    from sightline.client import Account, Dataset
+    from sightline.client import Dataset
+    from sightline.client.datasets import Account
 
 SHOWN = 20
 SPLITS = ("train", "val", "test")
