@@ -16,7 +16,7 @@ from services.evaluation.plan import Unit
 from services.evaluation.reports.results import Record
 from services.evaluation.suites.knowledge import ClassKnowledge
 from services.evaluation.suites.preparing import Material
-from services.finetuning.recipe import Hooks
+from services.finetuning.training.recipe import Hooks
 from services.runtime.protocol import Backend
 from services.settings import Settings
 

@@ -21,13 +21,13 @@ from models.repository.locking import locked
 from models.repository.reading import MODEL, next_version
 from models.repository.writer import write_version
 from services.datasets.store import Dataset
-from services.finetuning.adapted import Adapted, save_adapter, served
 from services.finetuning.data.splits import Splits
-from services.finetuning.encoders import describe_adapted
-from services.finetuning.head import Head
+from services.finetuning.encoders.adapted import Adapted, save_adapter, served
+from services.finetuning.encoders.opening import describe_adapted
 from services.finetuning.kind import FAMILY, FinetuneParameters, check_name, note_of
-from services.finetuning.recipe import Fitted, Recipe
 from services.finetuning.strategies.base import strategy
+from services.finetuning.training.head import Head
+from services.finetuning.training.recipe import Fitted, Recipe
 from services.jobs.context import JobContext
 
 ADAPTER = "adapter.safetensors"
