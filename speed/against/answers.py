@@ -78,7 +78,7 @@ class Side:
         return text
 
 
-def compare(old: Checkout, new: Checkout, models: Path, photos: Path, folder: Path, *, jobs: bool) -> int:
+def compare(old: Checkout, new: Checkout, models: Path, photos: Path, folder: Path, *, jobs: bool, triton: bool) -> int:
     """Print what differs, and a count; how many answers are other than before. ``folder`` is for the servers' data.
 
     The old checkout runs twice: where it contradicts itself, the new one cannot be told from it.
@@ -88,10 +88,11 @@ def compare(old: Checkout, new: Checkout, models: Path, photos: Path, folder: Pa
     environment = {"SIGHTLINE_JOBS": "true" if jobs else "false"}
     with ExitStack() as stack:
         sides = []
-        for name, checkout in (("old", old), ("new", new), ("old again", old)):
+        for name, checkout in (("old", old), ("new", new), ("old-again", old)):
             data, keys = unpacked(folder / name)
             link_models(models, data / "models")
-            serving = stack.enter_context(checkout.serving(data, folder / f"{name}.log", **environment))
+            servers = stack.enter_context(checkout.triton(data, folder / f"{name}.triton")) if triton else {}
+            serving = stack.enter_context(checkout.serving(data, folder / f"{name}.log", **environment, **servers))
             sides.append(Side(serving.url, keys))
         for question in questions(Pictures(photos), jobs=jobs):
             before, after, again = (side.ask(question) for side in sides)
