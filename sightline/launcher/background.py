@@ -1,4 +1,4 @@
-"""``python -m sightline.launcher.background worker|maintenance``: a process of the platform that answers no requests."""
+"""``python -m sightline.launcher.background worker|maintenance``: a process that answers no requests."""
 
 from __future__ import annotations
 
