@@ -35,7 +35,7 @@ from services.media.intake import Limits
 from services.media.remote import RemoteImages
 from services.net.guard import SystemResolver
 from services.runtime.choosing import open_backend
-from services.runtime.protocol import Backend
+from services.runtime.protocol import Backend, ModelHandle
 from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
@@ -85,17 +85,19 @@ class Context:
     embedding: Embedding
     tracing: Tracing | None
 
-    def known_model(self, request_context: RequestContext, fields: Mapping[str, Any], default: str) -> str:
-        """The model that a request names, or ``default``; from here on the request counts as that model's.
+    async def resolve(self, request_context: RequestContext, fields: Mapping[str, Any], default: str) -> ModelHandle:
+        """What serves the model that a request names, or ``default``; from here on the request counts as that model's.
 
+        Looked up once; the request works with it to its end, so hold it open: ``with await context.resolve(...)``.
         Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
         """
-        name: str = fields.get("model", default)
+        name, version = fields.get("model", default), fields.get("version")
         try:
-            request_context.model = self.backend.card(name, fields.get("version")).name
+            model = await self.backend.resolve(name, version, deadline=request_context.deadline)
         except Problem as problem:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
-        return name
+        request_context.model = model.card.name
+        return model
 
     def read_pictures(
         self, request_context: RequestContext, images: Images
@@ -164,7 +166,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         resolver=SystemResolver(threads=2),
         forms=Forms.of(settings),
         classification=Classification(backend, settings),
-        embedding=Embedding(backend, settings),
+        embedding=Embedding(),
         tracing=tracing.start(settings, "sightline-gateway"),
     )
 

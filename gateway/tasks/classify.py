@@ -21,6 +21,7 @@ from gateway.request.request_context import RequestContext
 from gateway.tasks.classify_body import Classification, ClassifyBody
 from services.classification import ClassifiedImage, ClassifyAnswer, ClassifyRequest
 from services.errors import Kind, Problem
+from services.runtime.protocol import ModelHandle
 
 router = APIRouter(tags=["Classification"])
 
@@ -71,10 +72,9 @@ async def classify(request: Request) -> Response:
     settings = context.settings
     with context.admission as admission:
         sent = await read_images(request, context.forms.classify, settings.max_images, admission.turn)
-        fields = sent.fields
-        model = context.known_model(request_context, fields, settings.default_classifier)
-        _check(sent)
-        answer = await while_connected(request.receive, _answer(context, request_context, sent, model))
+        with await context.resolve(request_context, sent.fields, settings.default_classifier) as model:
+            _check(sent)
+            answer = await while_connected(request.receive, _answer(context, request_context, sent, model))
     begin = time.perf_counter()
     content = orjson.dumps(_document(answer))
     request_context.stages.encode += time.perf_counter() - begin
@@ -133,13 +133,11 @@ def _check(sent: Sent) -> None:
         )
 
 
-async def _answer(context: Context, request_context: RequestContext, sent: Sent, model: str) -> ClassifyAnswer:
+async def _answer(context: Context, request_context: RequestContext, sent: Sent, model: ModelHandle) -> ClassifyAnswer:
     fields = sent.fields
     async with context.read_pictures(request_context, sent.images) as pictures:
         asked = ClassifyRequest(
             pictures,
-            model=model,
-            version=fields.get("version"),
             labels=fields.get("labels"),
             label_set=fields.get("label_set"),
             templates=fields.get("templates"),
@@ -149,7 +147,7 @@ async def _answer(context: Context, request_context: RequestContext, sent: Sent,
             threshold=fields.get("threshold"),
             explain=fields.get("explain", False),
         )
-        return await context.classification.classify(asked, request_context.options(), request_context.stages)
+        return await context.classification.classify(model, asked, request_context.options(), request_context.stages)
 
 
 def _document(answer: ClassifyAnswer) -> dict[str, Any]:

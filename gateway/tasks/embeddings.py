@@ -73,10 +73,10 @@ async def _embedded(context: Context, request_context: RequestContext, sent: Sen
             remedy="Send two requests.",
         )
     if texts is not None:
-        model = context.known_model(request_context, fields, settings.default_text_encoder)
-        return await context.embedding.texts(
-            model, texts, dimensions, request_context.options(), request_context.stages
-        )
+        with await context.resolve(request_context, fields, settings.default_text_encoder) as model:
+            return await context.embedding.texts(
+                model, texts, dimensions, request_context.options(), request_context.stages
+            )
     if not sent.images:
         raise Problem(
             Kind.INVALID,
@@ -86,11 +86,11 @@ async def _embedded(context: Context, request_context: RequestContext, sent: Sen
             pointer="/input",
             remedy="Send `input`, `image` or `images`.",
         )
-    model = context.known_model(request_context, fields, settings.default_classifier)
-    async with context.read_pictures(request_context, sent.images) as pictures:
-        return await context.embedding.images(
-            model, pictures, dimensions, request_context.options(), request_context.stages
-        )
+    with await context.resolve(request_context, fields, settings.default_classifier) as model:
+        async with context.read_pictures(request_context, sent.images) as pictures:
+            return await context.embedding.images(
+                model, pictures, dimensions, request_context.options(), request_context.stages
+            )
 
 
 def _document(embedded: Embedded, encoding: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from models.catalog.builders import BUILDERS, Build
-from models.catalog.card import Card
+from models.catalog.card import Card, PartName
 from models.catalog.catalog import FOLDER, Catalog, Entry
 from models.errors import ModelError
 from models.intake.sources.fetch import fetch
@@ -89,12 +89,25 @@ def _intact(entry: Entry, repository: Path) -> Card | None:
             f"{card.name!r} in {repository} is a model that you imported, not the catalog's",
             f"`sightline models remove {card.name}` first, or import yours under another name",
         )
-    if there.model_copy(update={"files": {}}) != card:
+    without_pins = {"files": {}, "pipeline": card.pipeline if _same_but_for_pins(there, card) else there.pipeline}
+    if there.model_copy(update=without_pins) != card:
         return None
     try:
-        return verify_version(folder)
+        verify_version(folder)
     except RepositoryError:
         return None
+    if there.pipeline != card.pipeline:  # written before parts were pinned: its files are right as they are
+        files: dict[str, Path | bytes] = {path: (folder / path).read_bytes() for path in there.files}
+        write_version(repository, card, files, replace=True)
+    return Card.read(folder)
+
+
+def _same_but_for_pins(there: Card, card: Card) -> bool:
+    """Whether a pipeline names the same parts, without the versions that the catalog pins."""
+    if there.pipeline is None or card.pipeline is None:
+        return False
+    unpinned = {role: PartName(part.name) for role, part in card.pipeline.parts.items()}
+    return there.pipeline == card.pipeline.model_copy(update={"parts": unpinned})
 
 
 def _notices(entry: Entry, sources: dict[str, Path], catalog: Catalog) -> dict[str, Path | bytes]:

@@ -87,18 +87,18 @@ class _Benchmark:
             self._say(f"preparing {dataset}")
             with self._sources.material(dataset) as material, material.open() as package:
                 self._state.hashes[dataset] = material.sha256
-                subject = Subject(backend, names, ctx.settings)
-                bench = Workbench(
-                    subject,
-                    material,
-                    package,
-                    self._parameters,
-                    group,
-                    lambda: self._sources.knowledge(dataset),
-                    ctx.scratch / f"{names.name}-{dataset}",
-                )
-                for unit in group:
-                    await self._unit(bench, unit)
+                async with Subject.open(backend, names, ctx.settings) as subject:
+                    bench = Workbench(
+                        subject,
+                        material,
+                        package,
+                        self._parameters,
+                        group,
+                        lambda: self._sources.knowledge(dataset),
+                        ctx.scratch / f"{names.name}-{dataset}",
+                    )
+                    for unit in group:
+                        await self._unit(bench, unit)
         except Problem as problem:
             if problem.kind is Kind.UNAVAILABLE:
                 raise

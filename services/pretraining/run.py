@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from models.catalog.card import Card, ImagePreprocess
+from models.catalog.document import document
 from models.repository.locking import locked
 from models.repository.writer import MODEL, installed, next_version, write_version
 from models.text.bpe_training import train_bpe, vocabulary_size
-from models.unicl.cards import cards, tower_names
+from models.unicl.cards import cards, pinned, tower_names
 from models.unicl.checkpoint import read
 from models.unicl.data import CropAndFlip
 from models.unicl.network import UniCL, UniCLConfig
@@ -81,7 +82,7 @@ class _Pretrain:
         # Another attempt may have died between writing the version and this line: loading twice does no harm.
         asyncio.run(self._load())
         with ctx.artifact("report.json", "application/json") as out:
-            report = {"parameters": self._parameters.model_dump(), "card": made.model_dump(mode="json")}
+            report = {"parameters": self._parameters.model_dump(), "card": document(made)}
             out.write(json.dumps(report, indent=1).encode())
         return {
             "model": made.name,
@@ -242,7 +243,8 @@ class _Pretrain:
         # Since the job was submitted another may have taken the name.
         with locked(root / f".{name}.pretrain.lock"):
             check_name(ctx.services, ctx.owner, name)
-            made = [self._versioned(card) for card in cards(model.config, served(trained))]
+            image, text, pair = (self._versioned(card) for card in cards(model.config, served(trained)))
+            made = [image, text, pinned(pair, image, text)]
             ctx.confirm()
             for card, content in zip(made, files, strict=True):
                 write_version(root, card, content, replace=True)

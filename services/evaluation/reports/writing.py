@@ -124,8 +124,8 @@ class Report:
         visual, texts = submission.parameters_of(folder / "model.onnx"), 0
         if names.language is not None:
             pipeline = self._card(names.language)[0].pipeline
-            if pipeline is not None and pipeline.text_model is not None:
-                texts = submission.parameters_of(self._card(pipeline.text_model)[1] / "model.onnx")
+            if pipeline is not None and pipeline.part("text"):
+                texts = submission.parameters_of(self._card(pipeline.part("text"))[1] / "model.onnx")
         features = next(spec.shape[-1] for spec in encoder.outputs if spec.name == encoder.embedding)
         return submission.Sizes(visual, visual + texts, features)
 
