@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import torch
 
-from models.repository.writer import MODEL
+from models.repository.reading import MODEL
 from services.datasets.package import Package, Stored
 from services.errors import Problem
 from services.evaluation.named import Names, parts, resolve
@@ -37,7 +37,7 @@ from services.evaluation.subjects import Array, Subject, Watch
 from services.evaluation.suites.preparing import Material
 from services.finetuning.images import Pictures
 from services.finetuning.recipe import Hooks, Recipe, features_of
-from services.finetuning.strategies import strategy
+from services.finetuning.strategies.base import strategy
 from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings
 from speed.adaptation_sets import FIXED, NAMES, PROTOCOLS, SETS, LabelledSet, labelled_set

@@ -15,8 +15,10 @@ from models.catalog.labels import read_labels
 from models.errors import ModelError
 from models.intake.presets import preset
 from models.progress import Progress, silent
+from models.repository.hashing import sha256
 from models.repository.locking import locked
-from models.repository.writer import MODEL, next_version, sha256, write_version
+from models.repository.reading import MODEL, next_version
+from models.repository.writer import write_version
 
 if TYPE_CHECKING:
     from models.intake.trial import Trial

@@ -13,8 +13,10 @@ from models.errors import ModelError
 from models.intake.sources.fetch import fetch
 from models.intake.sources.lock import Source
 from models.progress import Progress, silent
+from models.repository.hashing import verify_version
 from models.repository.locking import locked
-from models.repository.writer import RepositoryError, latest, read_card, verify_version, write_version
+from models.repository.reading import RepositoryError, latest, read_card
+from models.repository.writer import write_version
 
 LICENCES = FOLDER / "licences"
 
@@ -89,8 +91,7 @@ def _intact(entry: Entry, repository: Path) -> Card | None:
             f"{card.name!r} in {repository} is a model that you imported, not the catalog's",
             f"`sightline models remove {card.name}` first, or import yours under another name",
         )
-    without_pins = {"files": {}, "pipeline": card.pipeline if _same_but_for_pins(there, card) else there.pipeline}
-    if there.model_copy(update=without_pins) != card:
+    if there.model_copy(update={"files": {}}) not in (card, _without_pins(card)):
         return None
     try:
         verify_version(folder)
@@ -102,12 +103,12 @@ def _intact(entry: Entry, repository: Path) -> Card | None:
     return Card.read(folder)
 
 
-def _same_but_for_pins(there: Card, card: Card) -> bool:
-    """Whether a pipeline names the same parts, without the versions that the catalog pins."""
-    if there.pipeline is None or card.pipeline is None:
-        return False
-    unpinned = {role: PartName(part.name) for role, part in card.pipeline.parts.items()}
-    return there.pipeline == card.pipeline.model_copy(update={"parts": unpinned})
+def _without_pins(card: Card) -> Card:
+    """``card`` as it was written when a pipeline named its parts without their versions."""
+    if card.pipeline is None:
+        return card
+    parts = {role: PartName(part.name) for role, part in card.pipeline.parts.items()}
+    return card.model_copy(update={"pipeline": card.pipeline.model_copy(update={"parts": parts})})
 
 
 def _notices(entry: Entry, sources: dict[str, Path], catalog: Catalog) -> dict[str, Path | bytes]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog.card import Card
-from models.repository.writer import installed
+from models.repository.reading import installed
 from services.errors import Kind, Problem
 from services.finetuning.class_rows import language_models
 from services.runtime.loaded import components_of

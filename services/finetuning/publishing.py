@@ -18,7 +18,8 @@ from models.catalog.card import Card, Licence, Measurement, Provenance, TensorSp
 from models.export.head import append_linear_head
 from models.export.onnx import Axis, Signature, export, verify
 from models.repository.locking import locked
-from models.repository.writer import MODEL, next_version, write_version
+from models.repository.reading import MODEL, next_version
+from models.repository.writer import write_version
 from services.datasets.store import Dataset
 from services.finetuning.adapted import Adapted, save_adapter, served
 from services.finetuning.data.splits import Splits
@@ -26,7 +27,7 @@ from services.finetuning.encoders import describe_adapted
 from services.finetuning.head import Head
 from services.finetuning.kind import FAMILY, FinetuneParameters, check_name, note_of
 from services.finetuning.recipe import Fitted, Recipe
-from services.finetuning.strategies import strategy
+from services.finetuning.strategies.base import strategy
 from services.jobs.context import JobContext
 
 ADAPTER = "adapter.safetensors"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.catalog.card import Card
 from models.catalog.document import document
 from models.encoders import ImageEncoder
-from models.repository.writer import installed
+from models.repository.reading import installed
 from services.datasets.opening import dataset_store
 from services.datasets.package import Package
 from services.datasets.splits import SplitError
@@ -34,9 +34,9 @@ from services.finetuning.following import Follower
 from services.finetuning.kind import FinetuneParameters, maker_note, note_of
 from services.finetuning.publishing import ADAPTER, Outcome, figures_of, publish
 from services.finetuning.recipe import Fitted, Recipe
-from services.finetuning.search.grid import REFERENCE_TRIALS, open_search
-from services.finetuning.strategies import strategy
-from services.finetuning.strategies.base import checked
+from services.finetuning.search.choosing import open_search
+from services.finetuning.search.grid import REFERENCE_TRIALS
+from services.finetuning.strategies.base import checked, strategy
 from services.jobs.context import JobContext
 from services.media.intake import Limits
 from services.runtime.loaded import components_of

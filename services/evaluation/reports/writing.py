@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from models.catalog.card import Card
-from models.repository.writer import installed
+from models.repository.reading import installed
 from services.evaluation.named import Names
 from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import Unit, shots_name

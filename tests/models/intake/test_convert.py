@@ -22,7 +22,7 @@ from models.export.precision import Chosen, has_openvino
 from models.focalnet import variants as focalnet_variants
 from models.intake.checkpoint import CheckpointError
 from models.intake.convert import FAMILIES, convert, main
-from models.repository.writer import sha256, verify_version
+from models.repository.hashing import sha256, verify_version
 from models.text.clip_transformer import ClipTextConfig
 from models.unicl import variants as unicl_variants
 from models.unicl.network import UniCL, UniCLConfig
@@ -146,7 +146,7 @@ def test_unicl_file_becomes_two_towers_and_one_model(tmp_path: Path, monkeypatch
     right = float((said == torch.tensor(PICTURES.truth)).float().mean())
     assert both.measured[-1].value == pytest.approx(right, abs=1e-4)
     assert both.pipeline is not None
-    assert (both.pipeline.image_model, both.pipeline.text_model) == (image.name, text.name)
+    assert both.pipeline.parts == {"image": (image.name, image.version), "text": (text.name, text.version)}
     assert both.pipeline.parameters["scale"] == pytest.approx(np.e)
     assert both.pipeline.parameters["templates"][0] == "itap of a {}."
     pictures = torch.randn(5, 3, 224, 224)

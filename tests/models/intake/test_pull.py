@@ -19,7 +19,8 @@ from models.intake.pull import pull, verify
 from models.intake.sources.errors import HashMismatch
 from models.intake.sources.lock import HttpsSource
 from models.progress import silent
-from models.repository.writer import RepositoryError, installed, write_version
+from models.repository.reading import RepositoryError, installed
+from models.repository.writer import write_version
 from tests.support.file_server import FileServer, file_server
 
 WEIGHTS = b"weights" * 1000
