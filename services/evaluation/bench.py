@@ -32,7 +32,8 @@ Predictions = Mapping[str, NDArray[Any]]
 class Setting:
     """One model on one data set.
 
-    ``model`` stays open, with all that is put into ``opened``. ``units`` are all that will be run. ``knowledge`` brings what is known of the classes, when a protocol asks for it.
+    ``model`` stays open, with all that is put into ``opened``. ``units`` are all that will be run. ``knowledge`` brings
+    what is known of the classes, when a protocol asks for it.
     ``scratch`` is a folder of the attempt, which need not exist yet.
     """
 
