@@ -19,7 +19,7 @@ from models.repository.reading import read_card
 from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
-from services.finetuning.encoders import open_encoder
+from services.finetuning.encoders.opening import open_encoder
 from services.finetuning.kind import FinetuneParameters
 from services.jobs import events as job_events
 from services.jobs.records import Order
@@ -169,7 +169,8 @@ def test_an_adapter_that_stays_apart_is_exported_with_the_encoder(services, data
 
 
 def test_a_search_that_is_killed_loses_at_most_the_trial_it_was_in(services, dataset, monkeypatch):
-    from services.finetuning import fitting, publishing
+    from services.finetuning import publishing
+    from services.finetuning.training import fitting
 
     real, tried = fitting._Fit._best_epoch, []
 

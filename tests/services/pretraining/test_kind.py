@@ -26,7 +26,7 @@ from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
 from services.embedding import Embedding
 from services.errors import Problem
-from services.finetuning.encoders import open_encoder
+from services.finetuning.encoders.opening import open_encoder
 from services.jobs.reaper import Reaper
 from services.jobs.records import Order
 from services.jobs.services import JobServices

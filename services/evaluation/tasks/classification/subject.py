@@ -21,7 +21,7 @@ from services.evaluation.suites.knowledge import ClassKnowledge, pieces, pieces_
 from services.evaluation.suites.preparing import Material
 from services.evaluation.tasks.classification.zero_shot import softmax, unit, zero_shot_probabilities
 from services.finetuning.data.features import FeatureExtractor
-from services.finetuning.encoders import open_encoder
+from services.finetuning.encoders.opening import open_encoder
 from services.media.image import read_picture
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor
