@@ -17,7 +17,7 @@ from PIL import Image
 
 from gateway.app import create_app
 from models.catalog.card import ImagePreprocess, Pipeline, TextPreprocess
-from services.runtime.desired_state import Control
+from services.runtime.desired_state import DesiredStates
 from services.settings import Settings
 from tests.support import tiny_models
 from tests.support.asgi import call, client
@@ -76,9 +76,9 @@ async def test_the_model_is_looked_up_once_a_request(
     pipeline = Pipeline(kind="dual-encoder", parts={"image": "seeing@1", "text": "words@1"})
     tiny_models.write(repository, tiny_models.card("pair", task="zero-shot-classify", pipeline=pipeline), {})
     looks = 0
-    refresh = Control.refresh
+    refresh = DesiredStates.refresh
 
-    def counted(self: Control) -> bool:
+    def counted(self: DesiredStates) -> bool:
         nonlocal looks
         looks += 1
         return refresh(self)
@@ -86,7 +86,7 @@ async def test_the_model_is_looked_up_once_a_request(
     async with client(create_app(settings)) as http:
         body = {"model": "pair", "image": text(jpeg()), "labels": ["red cat", "car"], "explain": explain}
         assert (await http.post(CLASSIFY, json=body)).status_code == 200
-        monkeypatch.setattr(Control, "refresh", counted)
+        monkeypatch.setattr(DesiredStates, "refresh", counted)
         for labels in (["red cat", "car"], ["old dog"]):
             looks = 0
             answer = await http.post(CLASSIFY, json=body | {"labels": labels})
