@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from models.catalog.builders import BUILDERS, Build
 from models.catalog.card import Card
 from models.catalog.catalog import FOLDER, Catalog, Entry
+from models.catalog.lock import Source
 from models.errors import ModelError
+from models.families import builder
+from models.family import Build
 from models.intake.sources.fetch import fetch
-from models.intake.sources.lock import Source
 from models.progress import Progress, silent
 from models.repository.hashing import verify_version
 from models.repository.locking import locked
@@ -61,14 +62,14 @@ def _pull_one(entry: Entry, repository: Path, cache: Path, progress: Progress, c
         there = None if force else _intact(entry, repository)
         if there is not None:
             return there
-        function = BUILDERS[entry.build].load()
+        build = builder(entry).build
         sources = {source: fetch(source, cache, progress, dict(catalog.sources)) for source in entry.sources}
         scratch = repository / f".{name}.export"
         shutil.rmtree(scratch, ignore_errors=True)  # left by a pull that was killed
         scratch.mkdir()
         try:
             job = Build(entry.card, entry.options, sources, repository, scratch, progress)
-            files = {**_notices(entry, sources, catalog), **function(job)}
+            files = {**_notices(entry, sources, catalog), **build(job)}
             _check_complete(entry.card, files.keys())
             folder = write_version(repository, entry.card, files, replace=True)
         finally:
