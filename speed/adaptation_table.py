@@ -37,7 +37,7 @@ from services.evaluation.subjects import Array, Subject, Watch
 from services.evaluation.suites.preparing import Material
 from services.finetuning.images import Pictures
 from services.finetuning.recipe import Hooks, Recipe, features_of
-from services.finetuning.strategies import strategy
+from services.finetuning.strategies.base import strategy
 from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings
 from speed.adaptation_sets import FIXED, NAMES, PROTOCOLS, SETS, LabelledSet, labelled_set

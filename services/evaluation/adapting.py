@@ -20,7 +20,6 @@ from torch import Tensor
 
 from models.encoders import ImageEncoder
 from services.datasets.splits import validation_split
-from services.evaluation.tasks.classification import MetricError
 from services.finetuning import adapted
 from services.finetuning.adapted import Adapted
 from services.finetuning.data.examples import Examples, scorer, tensors
@@ -29,6 +28,7 @@ from services.finetuning.head import Epoch, Head, Probe, probabilities, train_pr
 from services.finetuning.memory import is_out_of_memory
 from services.finetuning.recipe import Hooks, Recipe, device_of, placed
 from services.finetuning.search.grid import Best, Trial, reference_search, run
+from services.metrics.classification import MetricError
 
 Array = NDArray[np.float32]
 Model = Head | Adapted

@@ -12,9 +12,8 @@ from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import units
 from services.evaluation.protocols import Protocol, protocol
 from services.evaluation.suites import registry
-from services.evaluation.suites.preparing import own_spec
 from services.finetuning.strategies import names as strategies
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 
 MOST_UNITS = 20_000
@@ -162,7 +161,7 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
             remedy="Upload it again with a folder or list called test.",
         )
     try:
-        spec = own_spec(dataset, parameters.metric, tuple(parameters.templates))
+        spec = registry.own_spec(dataset, parameters.metric, tuple(parameters.templates))
     except ValidationError:
         why = registry.misfit(parameters.metric or "accuracy", dataset.task, len(dataset.classes))
         raise Problem(
@@ -188,10 +187,4 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
     return (spec.name,)
 
 
-def _load() -> Handler[BenchmarkParameters]:
-    from services.evaluation.run import run
-
-    return run
-
-
-KIND = JobKind("benchmark", "benchmark", BenchmarkParameters, _load, check)
+KIND = JobKind("benchmark", "benchmark", BenchmarkParameters, check=check)

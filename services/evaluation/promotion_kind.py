@@ -14,7 +14,7 @@ from models.catalog.card import MODEL_NAME
 from services.errors import Problem
 from services.evaluation.reports.winner import Choice, winner_of
 from services.finetuning.kind import check_name
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 
 
@@ -46,10 +46,4 @@ def check(services: JobServices, owner: str, parameters: PromoteParameters) -> N
     check_name(services, owner, parameters.name)
 
 
-def _load() -> Handler[PromoteParameters]:
-    from services.evaluation.promotion import run
-
-    return run
-
-
-KIND = JobKind("promote", "finetune", PromoteParameters, _load, check)
+KIND = JobKind("promote", "finetune", PromoteParameters, check=check)

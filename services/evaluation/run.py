@@ -33,7 +33,7 @@ from services.finetuning.following import TELL
 from services.finetuning.head import Epoch
 from services.finetuning.recipe import Hooks
 from services.finetuning.search.grid import Trial
-from services.finetuning.strategies import strategy
+from services.finetuning.strategies.base import strategy
 from services.jobs.context import JobContext
 from services.runtime.onnx.backend import OnnxBackend
 

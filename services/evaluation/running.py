@@ -23,13 +23,13 @@ from services.evaluation.reports.uncertainty import standard_error
 from services.evaluation.subjects import Array, Subject, Watch
 from services.evaluation.suites.draws import Draw, Draws, too_few
 from services.evaluation.suites.preparing import Material
-from services.evaluation.tasks.classification import METRICS, MetricError
 from services.finetuning.data.examples import Examples, one_hot
 from services.finetuning.data.normalisation import fitted_rows
 from services.finetuning.images import Pictures
 from services.finetuning.memory import is_out_of_memory
 from services.finetuning.recipe import SEARCH_EPOCHS, Hooks, Recipe
-from services.finetuning.strategies import strategy
+from services.finetuning.strategies.base import strategy
+from services.metrics.classification import METRICS, MetricError
 
 Knower = Callable[[], Mapping[str, ClassKnowledge]]
 """Brings what is known of the classes of a data set, when a protocol asks for it."""

@@ -11,7 +11,7 @@ from models.repository.reading import installed
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.finetuning.strategies import names
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 
 FAMILY = "finetuned"
@@ -129,10 +129,4 @@ def owner_of(note: str) -> str:
     return note.rpartition(" for ")[2]
 
 
-def _load() -> Handler[FinetuneParameters]:
-    from services.finetuning.run import run
-
-    return run
-
-
-KIND = JobKind("finetune", "finetune", FinetuneParameters, _load, check)
+KIND = JobKind("finetune", "finetune", FinetuneParameters, check=check)

@@ -27,7 +27,7 @@ from services.finetuning.encoders import describe_adapted
 from services.finetuning.head import Head
 from services.finetuning.kind import FAMILY, FinetuneParameters, check_name, note_of
 from services.finetuning.recipe import Fitted, Recipe
-from services.finetuning.strategies import strategy
+from services.finetuning.strategies.base import strategy
 from services.jobs.context import JobContext
 
 ADAPTER = "adapter.safetensors"

@@ -33,9 +33,9 @@ from services.finetuning.following import Follower
 from services.finetuning.kind import FinetuneParameters, maker_note, note_of
 from services.finetuning.publishing import ADAPTER, Outcome, figures_of, publish
 from services.finetuning.recipe import Fitted, Recipe
-from services.finetuning.search.grid import REFERENCE_TRIALS, open_search
-from services.finetuning.strategies import strategy
-from services.finetuning.strategies.base import checked
+from services.finetuning.search.choosing import open_search
+from services.finetuning.search.grid import REFERENCE_TRIALS
+from services.finetuning.strategies.base import checked, strategy
 from services.jobs.context import JobContext
 from services.media.intake import Limits
 from services.runtime.onnx.backend import OnnxBackend

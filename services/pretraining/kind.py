@@ -12,7 +12,7 @@ from services.datasets.opening import dataset_store
 from services.encoding.templates import fill
 from services.errors import Kind, Problem
 from services.finetuning.kind import maker_note, owner_of
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 
 FAMILY = "pretrained"
@@ -123,10 +123,4 @@ def made_for(card: Card, owner: str) -> bool:
     return card.family == FAMILY and owner_of(maker_note(card)) == owner
 
 
-def _load() -> Handler[PretrainParameters]:
-    from services.pretraining.run import run
-
-    return run
-
-
-KIND = JobKind("pretrain", "finetune", PretrainParameters, _load, check)
+KIND = JobKind("pretrain", "finetune", PretrainParameters, check=check)

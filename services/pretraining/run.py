@@ -30,7 +30,6 @@ from services.datasets.samples import Split
 from services.datasets.store import Dataset
 from services.errors import Kind, Problem
 from services.finetuning.kind import maker_note, note_of
-from services.finetuning.run_state import RunState
 from services.jobs.context import JobContext
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor
@@ -38,6 +37,7 @@ from services.pretraining.cards import Trained, served
 from services.pretraining.export import Exported, export_towers
 from services.pretraining.kind import PretrainParameters, check_name
 from services.pretraining.pairs import Pairs, captions_of, with_texts
+from services.pretraining.run_state import RunState
 from services.pretraining.zero_shot_score import Score, Towers, scores
 from services.runtime.onnx.backend import OnnxBackend
 from services.runtime.onnx.cores import physical_cores

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.infer import KeyOption, UrlOption
+from sightline.cli.options import KeyOption, UrlOption, connect
 from sightline.cli.output import DataDirOption, JsonOption, console, print_json, progress_bars, settings_with, table
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def upload(
     json: JsonOption = False,
 ) -> None:
     """Import a labelled set: one folder a class below train, val and test; COCO; CSV or JSONL; or ELEVATER's lists."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         made = client.datasets.upload(content, name, strict=strict)
     if json:
         print_json(asdict(made))
@@ -55,9 +53,7 @@ def upload(
 @app.command("list")
 def list_sets(url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Your data sets, newest first."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         found = list(client.datasets.list())
     if json:
         print_json([asdict(one) for one in found])
@@ -74,9 +70,7 @@ def remove(
     key: KeyOption = None,
 ) -> None:
     """Remove a data set of yours. Models that were trained on it stay."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         client.datasets.delete(name)
 
 

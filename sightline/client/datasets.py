@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
-import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urlencode
+from typing import Any
 
 import httpx
-import orjson
 
-from sightline.client.calls import Call
-from sightline.client.connection import pause_after_refusal, unreachable
 from sightline.client.errors import SightlineError
-from sightline.client.retries import Retries
+from sightline.client.halves import N, call, stream
+from sightline.client.resource import Resource, json_of, nothing, read_answer, segment
 
-T = TypeVar("T")
-
-_CHUNK = 1 << 18
 _TARS = (".tar", ".tgz", ".gz", ".bz2", ".xz")
 
 
@@ -42,117 +34,49 @@ class Dataset:
     problem_count: int
 
 
-class Send(Protocol):
-    """How the blocking client sends a call."""
+class Datasets(Resource[N]):
+    """Labelled image sets on the platform. Every method raises :class:`APIError` or :class:`Unreachable`.
 
-    def __call__(self, call: Call[T]) -> T: ...
+    >>> with Client() as client:
+    ...     made = client.datasets.upload("squares", "squares")
+    ...     client.datasets.delete(made.id)
+    >>> made.classes, made.counts["train"]
+    (('blue', 'red'), 4)
+    """
 
-
-class SendAsync(Protocol):
-    """How the asynchronous client sends one."""
-
-    async def __call__(self, call: Call[T]) -> T: ...
-
-
-class Datasets:
-    """Labelled image sets on the platform. Every method raises :class:`APIError` or :class:`Unreachable`."""
-
-    def __init__(self, http: httpx.Client, retries: Retries, send: Send) -> None:
-        self._http, self._retries, self._send = http, retries, send
-
-    def upload(self, content: Path | str, name: str, *, strict: bool = False) -> Dataset:
-        """Import a zip, a tar or a folder as the set ``name``; ``strict`` refuses the whole of it for one flaw."""
-        attempt = 0
-        with _archive(Path(content)) as file:
-            while True:
-                attempt += 1
-                try:
-                    response = self._http.post(
-                        _upload_path(name, strict), content=_chunks(file), headers=_headers(file), timeout=None
-                    )
-                except httpx.TransportError as error:  # it may have arrived: sending it twice would be refused
-                    raise unreachable(error) from error
-                if response.is_success:
-                    return _one(response)
-                time.sleep(pause_after_refusal(response, self._retries, attempt))
-
-    def get(self, name: str) -> Dataset:
-        """A set by its id or name."""
-        return self._send(_get(name))
-
-    def list(self) -> Iterator[Dataset]:
-        """Sets, newest first; further pages are fetched as they are reached."""
-        after: str | None = None
-        while True:
-            found, after = self._send(_page(after))
-            yield from found
-            if after is None:
-                return
-
-    def delete(self, name: str) -> None:
-        """Remove a set by its id or name. Models that were trained on it stay."""
-        self._send(_delete(name))
-
-
-class AsyncDatasets:
-    """The same for :class:`AsyncClient`."""
-
-    def __init__(self, http: httpx.AsyncClient, retries: Retries, send: SendAsync) -> None:
-        self._http, self._retries, self._send = http, retries, send
-
+    @call
     async def upload(self, content: Path | str, name: str, *, strict: bool = False) -> Dataset:
         """Import a zip, a tar or a folder as the set ``name``; ``strict`` refuses the whole of it for one flaw."""
-        attempt = 0
         with _archive(Path(content)) as file:
-            while True:
-                attempt += 1
-                try:
-                    response = await self._http.post(
-                        _upload_path(name, strict), content=_async_chunks(file), headers=_headers(file), timeout=None
-                    )
-                except httpx.TransportError as error:
-                    raise unreachable(error) from error
-                if response.is_success:
-                    return _one(response)
-                await asyncio.sleep(pause_after_refusal(response, self._retries, attempt))
+            response = await self._send(
+                "POST",
+                "/v1/datasets",
+                content=file,
+                headers=_headers(file),
+                resend=False,  # it may have arrived: sending it twice would be refused
+                params={"name": name, "strict": "true" if strict else "false"},
+                timeout=None,
+            )
+        return read_answer(response, _one)
 
+    @call
     async def get(self, name: str) -> Dataset:
         """A set by its id or name."""
-        return await self._send(_get(name))
+        return await self._ask("GET", f"/v1/datasets/{segment(name)}", _one)
 
-    async def list(self) -> AsyncIterator[Dataset]:
+    @stream
+    def list(self) -> AsyncIterator[Dataset]:
         """Sets, newest first; further pages are fetched as they are reached."""
-        after: str | None = None
-        while True:
-            found, after = await self._send(_page(after))
-            for one in found:
-                yield one
-            if after is None:
-                return
+        return self._pages("/v1/datasets", _dataset)
 
+    @call
     async def delete(self, name: str) -> None:
         """Remove a set by its id or name. Models that were trained on it stay."""
-        await self._send(_delete(name))
-
-
-def _get(name: str) -> Call[Dataset]:
-    return Call("GET", f"/v1/datasets/{quote(name, safe='')}", _one)
-
-
-def _delete(name: str) -> Call[None]:
-    return Call("DELETE", f"/v1/datasets/{quote(name, safe='')}", lambda response: None)
-
-
-def _page(after: str | None) -> Call[tuple[list[Dataset], str | None]]:
-    def read(response: httpx.Response) -> tuple[list[Dataset], str | None]:
-        body = orjson.loads(response.content)
-        return [_dataset(one) for one in body["data"]], body["last_id"] if body["has_more"] else None
-
-    return Call("GET", "/v1/datasets?" + urlencode({"limit": 100} | ({"after": after} if after else {})), read)
+        await self._ask("DELETE", f"/v1/datasets/{segment(name)}", nothing)
 
 
 def _one(response: httpx.Response) -> Dataset:
-    return _dataset(orjson.loads(response.content))
+    return _dataset(json_of(response))
 
 
 def _dataset(body: Mapping[str, Any]) -> Dataset:
@@ -171,10 +95,6 @@ def _dataset(body: Mapping[str, Any]) -> Dataset:
 def _told(flaw: Mapping[str, Any]) -> str:
     line = "" if flaw["line"] is None else f", line {flaw['line']}"
     return f"{flaw['file']}{line}: {flaw['message']}"
-
-
-def _upload_path(name: str, strict: bool) -> str:
-    return "/v1/datasets?" + urlencode({"name": name, "strict": "true" if strict else "false"})
 
 
 def _headers(file: Path) -> dict[str, str]:
@@ -198,15 +118,3 @@ def _archive(content: Path) -> Iterator[Path]:
                 for name in sorted(files):
                     bundle.write(Path(root) / name, str((Path(root) / name).relative_to(content)))
         yield packed
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-async def _async_chunks(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK):
-            yield chunk

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from gateway import logs
-from services.jobs.kind import QUEUES
+from services.jobs.queues import QUEUES
 from services.settings import Settings
 
 
@@ -24,9 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
         from services.jobs import maintenance as keeper
 
         return keeper.serve(settings)
+    from services.job_runners import runnable
     from services.jobs.worker import Worker
 
-    return Worker(settings, options.queue, options.concurrency or settings.worker_concurrency).run()
+    concurrency = options.concurrency or settings.worker_concurrency
+    kinds = partial(runnable, settings.job_modules)
+    return Worker(settings, options.queue, concurrency=concurrency, kinds=kinds).run()
 
 
 if __name__ == "__main__":

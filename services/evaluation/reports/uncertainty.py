@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from services.evaluation.tasks.classification import METRICS, MetricError
+from services.metrics.classification import METRICS, MetricError
 
 RESAMPLES = 100
 SEED = 0

@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from models.repository.locking import locked
 from services.datasets.archive import ArchiveLimits
 from services.datasets.importing import import_archive
 from services.datasets.package import Package
-from services.datasets.store import Dataset
 from services.errors import Kind, Problem
 from services.evaluation.knowledge import ClassKnowledge, read_knowledge
 from services.evaluation.suites import builtin, pictographs
@@ -23,12 +21,10 @@ from services.evaluation.suites.fetching import Follow, bring
 from services.evaluation.suites.registry import (
     Builtin,
     Example,
-    MetricName,
     Pictographs,
     Published,
     Suite,
     SuiteSet,
-    SuiteTask,
 )
 from services.media.intake import Limits
 from services.settings import Settings
@@ -75,23 +71,6 @@ def prepare(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -
             _make(chosen, spec, settings, file, follow)
     with file.open("rb") as source:
         return Material(spec, file, hashlib.file_digest(source, "sha256").hexdigest())
-
-
-def own(dataset: Dataset, file: Path, sha256: str, metric: MetricName | None, templates: tuple[str, ...]) -> Material:
-    """A data set of a key as a suite of one; ``file`` is its package."""
-    return Material(own_spec(dataset, metric, templates), file, sha256)
-
-
-def own_spec(dataset: Dataset, metric: MetricName | None, templates: tuple[str, ...]) -> SuiteSet:
-    """What a suite would say of a key's own data set. Raises ``ValueError`` where the metric does not fit."""
-    usual: MetricName = "11point_mAP" if dataset.task == "multilabel" else "accuracy"
-    return SuiteSet(
-        name=dataset.name,
-        task=cast(SuiteTask, dataset.task),
-        metric=metric or usual,
-        classes=tuple(dataset.classes),
-        templates=templates,
-    )
 
 
 def suite_knowledge(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -> dict[str, ClassKnowledge]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import ModelError, invalid_fields
 from services.datasets.samples import Split
+from services.datasets.store import Dataset
 from services.errors import Kind, Problem
 
 MetricName = Literal["accuracy", "mean-per-class", "roc_auc", "11point_mAP", "coco_ap"]
@@ -131,6 +132,18 @@ class Suite(_Strict):
     def averaged(self) -> tuple[str, ...]:
         """The sets that the suite's average is over."""
         return tuple(own.name for own in self.datasets if own.in_average)
+
+
+def own_spec(dataset: Dataset, metric: MetricName | None, templates: tuple[str, ...]) -> SuiteSet:
+    """Describe a key's own data set as a suite does. Raises ``ValueError`` where the metric does not fit."""
+    usual: MetricName = "11point_mAP" if dataset.task == "multilabel" else "accuracy"
+    return SuiteSet(
+        name=dataset.name,
+        task=cast(SuiteTask, dataset.task),
+        metric=metric or usual,
+        classes=tuple(dataset.classes),
+        templates=templates,
+    )
 
 
 def misfit(metric: str, task: str, classes: int) -> str:

@@ -70,7 +70,7 @@ class Sources:
         parameters = self._parameters
         if self._own:
             dataset = self._dataset()
-            spec = preparing.own_spec(dataset, parameters.metric, tuple(parameters.templates))
+            spec = registry.own_spec(dataset, parameters.metric, tuple(parameters.templates))
             self.suite = f"{registry.OWN}{dataset.name}"
             return {spec.name: spec}
         wanted = None if parameters.datasets is None else tuple(parameters.datasets)

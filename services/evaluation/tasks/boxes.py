@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError
-from services.evaluation.tasks.classification import MetricError
-from services.evaluation.tasks.detection import BoxScores, coco_ap
+from services.metrics.classification import MetricError
+from services.metrics.detection import BoxScores, coco_ap
 
 ANNOTATIONS = "a COCO document: an object with images, annotations (image_id, category_id, bbox) and categories"
 DETECTIONS = "COCO results: a list of objects with image_id, category_id, bbox (x, y, width, height) and score"

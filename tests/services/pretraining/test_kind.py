@@ -29,7 +29,6 @@ from services.errors import Problem
 from services.finetuning.encoders import open_encoder
 from services.jobs.reaper import Reaper
 from services.jobs.records import Order
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.media.image import read_picture
 from services.media.intake import Limits
@@ -42,6 +41,7 @@ from services.settings import Settings
 from services.stages import Stages
 from services.storage.database import upgrade
 from tests.support import tiny_models
+from tests.support.jobs import kinds, run_job
 
 ROOT = Path(__file__).parents[3]
 OWNER = "key_a"
@@ -90,7 +90,7 @@ def mixed():
 
 def submit(services, **fields):
     parameters = PretrainParameters(**({"dataset": "colours", "name": "my-colours"} | FAST | fields))
-    kind = services.kinds["pretrain"]
+    kind = kinds(services)["pretrain"]
     kind.check(services, OWNER, parameters)
     order = Order("pretrain", kind.queue, parameters.model_dump(mode="json"))
     return services.jobs.submit(OWNER, order, max_queued=100)[0]

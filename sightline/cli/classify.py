@@ -1,42 +1,20 @@
-"""``sightline classify`` and ``sightline embed``: ask a running platform from the shell."""
+"""``sightline classify``: ask a running platform what is on images."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sightline.cli.heat_maps import HeatMaps
-from sightline.cli.output import JsonOption, console, print_json, table
+from sightline.cli.input_images import InputImage, batches
+from sightline.cli.options import KeyOption, ModelOption, UrlOption, connect
+from sightline.cli.output import JsonOption, console
 
 if TYPE_CHECKING:
     from sightline.client import APIError, Classification, ClassifiedImage
-
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
-_BATCH_IMAGES, _BATCH_BYTES = 16, 8 * 1024 * 1024
-
-UrlOption = Annotated[
-    str | None,
-    typer.Option("--url", help="Where the platform is. (env SIGHTLINE_URL)", show_default=False),
-]
-KeyOption = Annotated[str | None, typer.Option("--key", help="API key. (env SIGHTLINE_API_KEY)", show_default=False)]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Model; the platform's default when absent.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One image as the user named it; ``data`` is ``None`` for an address that the platform fetches."""
-
-    name: str
-    data: bytes | None
-
-    @property
-    def value(self) -> str | bytes:
-        return self.name if self.data is None else self.data
 
 
 def classify(
@@ -69,11 +47,9 @@ def classify(
 
     The exit code is 1 when a picture could not be classified; the others are all the same.
     """
-    from sightline.client import Client
-
     failed, maps = False, HeatMaps.into(explain, images)
     chosen = None if labels is None else split_labels(labels)
-    with Client(url, key) as client:
+    with connect(url, key) as client:
 
         def ask(batch: list[str | bytes]) -> Classification:
             return client.classify(
@@ -89,7 +65,7 @@ def classify(
                 model=model,
             )
 
-        for batch in _batches(_collect(images)):
+        for batch in batches(images):
             for source, outcome in _classify_batch(ask, batch):
                 if isinstance(outcome, tuple):
                     maps.keep(source.name, outcome[1])
@@ -103,52 +79,6 @@ def classify(
         raise typer.Exit(1)
 
 
-def embed(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT...]", help="Texts.")] = None,
-    image: Annotated[list[str] | None, typer.Option(help="Files, folders or - for standard input, instead.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the (N, D) float32 array to this .npy file.")
-    ] = None,
-    dimensions: Annotated[int | None, typer.Option(help="Cut vectors to this length.", min=1)] = None,
-    model: ModelOption = None,
-    url: UrlOption = None,
-    key: KeyOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Turn texts or pictures into vectors."""
-    if bool(texts) == bool(image):
-        raise typer.BadParameter("give texts, or --image, and not both")
-    import numpy as np
-
-    from sightline.client import Client
-
-    named: list[str] = list(texts or [])
-    with Client(url, key) as client:
-        if texts:
-            answers = [client.embed(texts, dimensions=dimensions, model=model)]
-        else:
-            answers = []
-            for batch in _batches(_collect(image or [])):
-                named += [source.name for source in batch]
-                answers.append(
-                    client.embed(images=[source.value for source in batch], dimensions=dimensions, model=model)
-                )
-    vectors = np.concatenate([answer.vectors for answer in answers])
-    if output is not None:
-        with output.open("wb") as out:
-            np.save(out, vectors)
-    if json:
-        print_json({"model": answers[0].model, "inputs": named, "embeddings": vectors.tolist()})
-    elif output is not None:
-        console().print(f"{vectors.shape[0]} vectors of {vectors.shape[1]} in {output}")
-    else:
-        rows = [
-            (name, str(len(row)), f"{float(np.linalg.norm(row)):.3f}", " ".join(f"{v:+.3f}" for v in row[:6]) + " …")
-            for name, row in zip(named, vectors, strict=True)
-        ]
-        table(("input", "length", "norm", "vector"), rows, right=("length", "norm"))
-
-
 def split_labels(given: Sequence[str]) -> list[str]:
     """Labels from the command line: commas separate when the option stands once, as in a query of the API."""
     if len(given) == 1 and given[0].startswith("@"):
@@ -159,41 +89,9 @@ def split_labels(given: Sequence[str]) -> list[str]:
     return list(given)
 
 
-def _collect(names: Sequence[str]) -> Iterator[Input]:
-    """Every image that ``names`` mean, read one at a time."""
-    for name in names:
-        if name == "-":
-            yield Input("-", sys.stdin.buffer.read())
-        elif name.startswith(("https://", "http://", "artifact:")):
-            yield Input(name, None)
-        elif (folder := Path(name)).is_dir():
-            found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-            if not found:
-                raise typer.BadParameter(f"no pictures in {folder} ({', '.join(sorted(_SUFFIXES))})")
-            for path in found:
-                yield Input(str(path), path.read_bytes())
-        else:
-            yield Input(name, Path(name).read_bytes())
-
-
-def _batches(inputs: Iterator[Input]) -> Iterator[list[Input]]:
-    """A request's worth of images at a time."""
-    batch: list[Input] = []
-    weight = 0
-    for source in inputs:
-        cost = len(source.data or b"")
-        if batch and (len(batch) == _BATCH_IMAGES or weight + cost > _BATCH_BYTES):
-            yield batch
-            batch, weight = [], 0
-        batch.append(source)
-        weight += cost
-    if batch:
-        yield batch
-
-
 def _classify_batch(
-    ask: Callable[[list[str | bytes]], Classification], batch: list[Input]
-) -> list[tuple[Input, tuple[Classification, ClassifiedImage] | APIError]]:
+    ask: Callable[[list[str | bytes]], Classification], batch: list[InputImage]
+) -> list[tuple[InputImage, tuple[Classification, ClassifiedImage] | APIError]]:
     """One outcome an image. A picture that the platform refuses does not take the others with it."""
     from sightline.client import APIError
 
@@ -216,7 +114,7 @@ def _classify_batch(
     return [(source, refused[index]) for index, source in enumerate(batch)]
 
 
-def _print_line(source: Input, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
+def _print_line(source: InputImage, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
     import json
 
     if not isinstance(outcome, tuple):
@@ -236,7 +134,7 @@ def _print_line(source: Input, outcome: tuple[Classification, ClassifiedImage] |
     print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
-def _print_picture(source: Input, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
+def _print_picture(source: InputImage, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
     """A heading and a bar a label."""
     from rich.text import Text
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from services.evaluation.tasks.classification import MetricError
+from services.metrics.classification import MetricError
 
 STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 

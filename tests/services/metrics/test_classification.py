@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.evaluation.tasks.classification import METRICS, TOOLKIT, MetricError
+from services.metrics.classification import METRICS, TOOLKIT, MetricError
 
-FIXTURE = json.loads((Path(__file__).parents[3] / "parity" / "elevater_metrics.json").read_text())
+FIXTURE = json.loads((Path(__file__).parents[2] / "parity" / "elevater_metrics.json").read_text())
 
 
 @pytest.mark.parametrize("case", FIXTURE["cases"], ids=lambda case: case["id"])
