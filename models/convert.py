@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +21,8 @@ from models.families import converter, families
 from models.intake.checkpoint import CheckpointError, MismatchedCheckpoint, read_state
 from models.intake.conversion import Job
 from models.progress import Progress, silent
-from models.repository.locking import locked
-from models.repository.writer import write_version
+from models.repository.ownership import check_name
+from models.repository.writer import writing
 
 
 def convert(
@@ -44,24 +43,19 @@ def convert(
     entry = release(name)
     if not file.is_file():
         raise ModelError(f"{file} is not there", entry.remedy)
-    repository.mkdir(parents=True, exist_ok=True)
-    with locked(repository / f".{name}.pull"):
-        scratch = repository / f".{name}.convert"
-        shutil.rmtree(scratch, ignore_errors=True)  # left by a conversion that was killed
-        scratch.mkdir()
+    line = converter(entry.family)
+    names = (name, *line.parts(name))
+    with writing(repository, *names) as held:
+        for one in names:
+            check_name(repository, one, key=None)
+        classes = read_labels(labels) if labels else ()
+        job = Job(name, entry, file, held.work, progress, classes, precision, pictures)
         try:
-            names = read_labels(labels) if labels else ()
-            job = Job(name, entry, file, scratch, progress, names, precision, pictures)
-            try:
-                versions = list(converter(entry.family).convert(job))
-            except MismatchedCheckpoint as error:
-                error.remedy = what_it_is(file) or error.remedy
-                raise
-            return [
-                Card.read(write_version(repository, version.card, version.files, replace=True)) for version in versions
-            ]
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            versions = list(line.convert(job))
+        except MismatchedCheckpoint as error:
+            error.remedy = what_it_is(file) or error.remedy
+            raise
+        return [Card.read(held.write(version.card, version.files, replace=True)) for version in versions]
 
 
 def what_it_is(file: Path) -> str:

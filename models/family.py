@@ -51,10 +51,12 @@ class Builder:
 @dataclass(frozen=True, slots=True)
 class Converter:
     """A published checkpoint to models. ``fits`` tells of a state under any of its published namings what it is, in
-    words, and which variant that is; a mixture of namings raises ``CheckpointError``."""
+    words, and which variant that is; a mixture of namings raises ``CheckpointError``. ``parts`` are the names of the
+    models that are made beside the one of the release's own name."""
 
     convert: Callable[[Job], Iterator[Version]]
     fits: Callable[[State], Mapping[str, str]]
+    parts: Callable[[str], tuple[str, ...]] = lambda name: ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

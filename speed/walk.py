@@ -2,7 +2,7 @@
 
 A gateway in this process answers ``POST /v1/classify`` once to warm up and once while every call is watched, from the
 socket to the socket. Printed are the rooms in the order in which they are first entered, with the files of each in the
-order in which a function of theirs is first called.
+order in which a function of theirs is first called; those that are handed the picture, in any of its forms, are bold.
 """
 
 from __future__ import annotations
@@ -10,19 +10,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import inspect
 import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import orjson
 import uvicorn
 
+from services.media.image import Picture
 from speed import tiny
 from speed.against.data import unpacked
 
@@ -30,29 +33,36 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("sightline", "gateway", "services", "models")
 CLOSED, OPEN = "tiny-classifier", "tiny-open"
 """Models of the kept data directory: one with labels of its own, one that is given some."""
+LARGE = 3_000
+"""Characters, bytes or numbers: the picture has more, in every form from base64 to the tensor, and nothing else has."""
 
 
 @dataclass(slots=True)
 class Walk:
-    """``steps`` are the calls that went from one file to another, as (from, to), paths relative to the checkout."""
+    """Paths are relative to the checkout, in the order in which they were first entered.
+
+    ``carriers`` are those of ``files`` that a function of was handed the picture: as text, bytes, pixels or tensor.
+    ``steps`` are the calls that went from one file to another, as (from, to).
+    """
 
     files: list[str] = field(default_factory=list)
+    carriers: list[str] = field(default_factory=list)
     steps: list[tuple[str, str]] = field(default_factory=list)
     calls: int = 0
-
-    @property
-    def visits(self) -> list[tuple[str, list[str]]]:
-        """Rooms with the files that were first entered there; a room comes again where a file of it comes later."""
-        found: list[tuple[str, list[str]]] = []
-        for file in self.files:
-            if not found or found[-1][0] != room(file):
-                found.append((room(file), []))
-            found[-1][1].append(Path(file).name)
-        return found
 
     def entries(self, name: str) -> int:
         """Calls into a room from another."""
         return sum(room(to) == name != room(origin) for origin, to in self.steps)
+
+
+def visits(files: list[str]) -> list[tuple[str, list[str]]]:
+    """Rooms with the names of the files that were first entered there; a room that was left may come again."""
+    found: list[tuple[str, list[str]]] = []
+    for file in files:
+        if not found or found[-1][0] != room(file):
+            found.append((room(file), []))
+        found[-1][1].append(Path(file).name)
+    return found
 
 
 def room(file: str) -> str:
@@ -67,19 +77,31 @@ class Watcher:
         self.watching = False
         self.walk = Walk()
         self._known: dict[str, str | None] = {}
+        self._begun: list[FrameType] = []
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         if event != "call" or not self.watching:
             return
         file = self._ours(frame.f_code.co_filename)
-        if file is None:
+        if file is None or self._goes_on(frame):
             return
-        self.walk.calls += 1
-        if file not in self.walk.files:
-            self.walk.files.append(file)
+        walk = self.walk
+        walk.calls += 1
+        if file not in walk.files:
+            walk.files.append(file)
+        if file not in walk.carriers and any(map(holds_picture, frame.f_locals.values())):
+            walk.carriers.append(file)
         origin = next((known for known in map(self._ours, _callers(frame)) if known), "")
         if origin != file:
-            self.walk.steps.append((origin, file))
+            walk.steps.append((origin, file))
+
+    def _goes_on(self, frame: FrameType) -> bool:
+        """Whether a coroutine or generator is resumed, which is told as a call too."""
+        if any(frame is begun for begun in self._begun):
+            return True
+        if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+            self._begun.append(frame)
+        return False
 
     def _ours(self, name: str) -> str | None:
         if name not in self._known:
@@ -87,6 +109,29 @@ class Watcher:
             inside = path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in FLOORS
             self._known[name] = str(path.relative_to(ROOT)) if inside else None
         return self._known[name]
+
+
+def holds_picture(value: Any, depth: int = 3) -> bool:
+    """Whether an argument is the picture in any of its forms, or has it within."""
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        return len(value) > LARGE
+    if isinstance(value, np.ndarray):
+        return bool(value.size > LARGE)
+    if isinstance(value, Picture):
+        return True
+    if depth == 0:
+        return False
+    if isinstance(value, Mapping):
+        return any(holds_picture(one, depth - 1) for one in value.values())
+    if isinstance(value, list | tuple):
+        return any(holds_picture(one, depth - 1) for one in value[:8])
+    if (
+        is_dataclass(value)
+        and not isinstance(value, type)
+        and type(value).__module__.startswith(("services.", "gateway."))
+    ):
+        return any(holds_picture(getattr(value, one.name, None), depth - 1) for one in fields(value))
+    return False
 
 
 def _callers(frame: FrameType) -> Iterator[str]:
@@ -157,12 +202,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="walk-") as folder:
         seen = walk(Path(folder), options.labels.split(",") if options.labels else None)
     print("| room | files, in the order of their first call | calls into it |\n|---|---|---|")
-    told = set()
-    for name, files in seen.visits:
-        again = "again" if name in told else str(seen.entries(name))
-        told.add(name)
-        print(f"| `{name}/` | {', '.join(f'`{file}`' for file in files)} | {again} |")
-    print(f"\n{len(seen.files)} files in {len(told)} rooms, {seen.calls} calls of our own functions.")
+    for name, files in visits(seen.files):
+        shown = [f"**`{file}`**" if f"{name}/{file}" in seen.carriers else f"`{file}`" for file in files]
+        print(f"| `{name}/` | {', '.join(shown)} | {seen.entries(name)} |")
+    rooms = set(map(room, seen.files))
+    print(f"\n{len(seen.files)} files of {len(rooms)} rooms, {seen.calls} calls of our own functions.")
+    order = ", ".join(name for name, _ in visits(seen.carriers))
+    print(f"The picture is handed to {len(seen.carriers)} files (bold), by rooms: {order}.")
     if options.calls:
         print("\n".join(f"{origin or 'the server'} -> {to}" for origin, to in seen.steps))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from models.family import Builder, Converter, Family
 from models.parity import Config, FixtureKind
 from models.text.fixtures import check_clip_tokenizer
+from models.unicl.cards import tower_names
 from models.unicl.checkpoint import published_as
 from models.unicl.convert import convert
 from models.unicl.fixtures import check_loss, check_manifest, check_network, check_resnet
@@ -26,7 +27,7 @@ FAMILY = Family(
         "unicl-lite2-image": Builder(lite2.build_image),
         "unicl-lite2-text": Builder(lite2.build_text),
     },
-    converter=Converter(convert, published_as),
+    converter=Converter(convert, published_as, tower_names),
     fixtures=(
         FixtureKind("unicl", lambda config: "IMAGE_ENCODER" in config.get("MODEL", {}), check_network),
         FixtureKind("unicl-loss", _is_loss, check_loss),

@@ -12,6 +12,7 @@ from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import units
 from services.evaluation.protocols import Protocol, protocol
 from services.evaluation.suites import registry
+from services.evaluation.tasks import RUN, TASKS
 from services.finetuning.strategies import names as strategies
 from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
@@ -104,15 +105,15 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
         raise problem.at("/parameters/suite") from None
     wanted = None if parameters.datasets is None else tuple(parameters.datasets)
     found = registry.choose(chosen, wanted)
-    if all(spec.task == "detection" for spec in found):
+    if not any(spec.task in RUN for spec in found):
+        task = TASKS[found[0].task]
         raise Problem(
             Kind.INVALID,
             "suite-task",
-            "Detection sets are not run by this kind of job",
-            f"The sets of {chosen.name!r} have boxes; the protocols are of image classification.",
+            f"{task.name.capitalize()} sets are not run by this kind of job",
+            f"Every set of {chosen.name!r} {task.not_run}.",
             pointer="/parameters/suite",
-            remedy=f"Classification suites are {', '.join(_classification())}. Score what a detector found with "
-            "`sightline benchmark boxes ANNOTATIONS DETECTIONS`.",
+            remedy=f"Suites that are run: {', '.join(_suites_that_run())}. {task.instead}",
         )
     if parameters.metric is not None:
         raise Problem(
@@ -133,8 +134,8 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
     return tuple(spec.name for spec in found)
 
 
-def _classification() -> list[str]:
-    return [name for name in registry.names() if registry.suite(name).datasets[0].task != "detection"]
+def _suites_that_run() -> list[str]:
+    return [name for name in registry.names() if any(one.task in RUN for one in registry.suite(name).datasets)]
 
 
 def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> tuple[str, ...]:
@@ -143,7 +144,7 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
         dataset = store.get(owner, parameters.suite.removeprefix(registry.OWN))
     except Problem as problem:
         raise problem.at("/parameters/suite") from None
-    if dataset.task not in ("classification", "multilabel") or len(dataset.classes) < 2:
+    if dataset.task not in RUN or len(dataset.classes) < TASKS[dataset.task].classes:
         raise Problem(
             Kind.INVALID,
             "dataset-task",
@@ -163,7 +164,7 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
     try:
         spec = registry.own_spec(dataset, parameters.metric, tuple(parameters.templates))
     except ValidationError:
-        why = registry.misfit(parameters.metric or "accuracy", dataset.task, len(dataset.classes))
+        why = TASKS[dataset.task].misfit(parameters.metric or "", len(dataset.classes))
         raise Problem(
             Kind.INVALID,
             "metric-misfit",

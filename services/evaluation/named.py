@@ -60,3 +60,11 @@ def parts(models_dir: Path, names: Names) -> tuple[str, ...]:
     if language is not None and language.pipeline is not None:
         needed += filter(None, (language.pipeline.image_model, language.pipeline.text_model))
     return tuple(dict.fromkeys(needed))
+
+
+def newest(models_dir: Path, name: str) -> tuple[Card, Path]:
+    """Find the newest version of an installed model: its card and its folder."""
+    own = [(found.card, found.folder) for found in installed(models_dir) if found.name == name]
+    card, folder = own[-1]
+    assert card is not None
+    return card, folder

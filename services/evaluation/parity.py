@@ -21,7 +21,7 @@ from torch import nn
 
 from models.errors import ModelError
 from services.datasets.splits import SplitError, few_shot, validation_split
-from services.evaluation.tasks.zero_shot import class_rows_of, zero_shot_probabilities
+from services.evaluation.tasks.classification.zero_shot import class_rows_of, zero_shot_probabilities
 from services.finetuning.head import Head, HeadConfig, Probe, probabilities, train_probe
 from services.finetuning.search.grid import (
     COARSE,

@@ -21,8 +21,44 @@ _TARS = (".tar", ".tgz", ".gz", ".bz2", ".xz")
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What was left out of an upload for one ``reason``: how many, and the first three."""
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Files, or annotations, of an upload: ``seen`` is ``read`` and all that was left out together."""
+
+    seen: int
+    read: int
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of an upload: its ``layout`` and ``why`` it was taken, every file and every annotation.
+
+    ``runner_up`` is another layout that came close; ``lost`` names classes and splits of which nothing is left.
+    """
+
+    layout: str
+    why: str
+    runner_up: str | None
+    files: Tally
+    annotations: Tally
+    lost: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
-    """An imported data set. ``counts`` by split; ``problems`` say what of the upload was left out, and why."""
+    """An imported data set. ``counts`` by split; ``problems`` say what of the upload was left out, and why.
+
+    ``account`` says it of all files and annotations; ``None`` for sets of earlier versions.
+    """
 
     id: str
     name: str
@@ -32,6 +68,7 @@ class Dataset:
     class_counts: Mapping[str, int]
     problems: tuple[str, ...]
     problem_count: int
+    account: Account | None = None
 
 
 class Datasets(Resource[N]):
@@ -45,8 +82,24 @@ class Datasets(Resource[N]):
     """
 
     @call
-    async def upload(self, content: Path | str, name: str, *, strict: bool = False) -> Dataset:
-        """Import a zip, a tar or a folder as the set ``name``; ``strict`` refuses the whole of it for one flaw."""
+    async def upload(
+        self,
+        content: Path | str,
+        name: str,
+        *,
+        strict: bool = False,
+        layout: str | None = None,
+        allow_losses: bool = False,
+    ) -> Dataset:
+        """Import a zip, a tar or a folder as the set ``name``.
+
+        ``strict`` refuses the whole of it for one flaw. Without it flawed files are left out, unless a class, a split
+        or more than a tenth would be lost, which only ``allow_losses`` permits. ``layout`` (``folders``, ``coco``,
+        ``yolo``, ``voc``, ``table``, ``iris``) says how it is laid out where that is not to be found out.
+        """
+        params = {"name": name, "strict": _flag(strict), "allow_losses": _flag(allow_losses)}
+        if layout is not None:
+            params["layout"] = layout
         with _archive(Path(content)) as file:
             response = await self._send(
                 "POST",
@@ -54,7 +107,7 @@ class Datasets(Resource[N]):
                 content=file,
                 headers=_headers(file),
                 resend=False,  # it may have arrived: sending it twice would be refused
-                params={"name": name, "strict": "true" if strict else "false"},
+                params=params,
                 timeout=None,
             )
         return read_answer(response, _one)
@@ -89,7 +142,29 @@ def _dataset(body: Mapping[str, Any]) -> Dataset:
         body["class_counts"],
         tuple(_told(flaw) for flaw in body["problems"]),
         body["problem_count"],
+        _account(body["account"]) if body.get("account") else None,
     )
+
+
+def _account(body: Mapping[str, Any]) -> Account:
+    layout = body["layout"]
+    return Account(
+        layout=layout["name"],
+        why=layout["why"],
+        runner_up=layout["runner_up"],
+        files=_tally(body["files"]),
+        annotations=_tally(body["annotations"]),
+        lost=tuple(body["lost"]),
+    )
+
+
+def _tally(body: Mapping[str, Any]) -> Tally:
+    left_out = [LeftOut(one["reason"], one["count"], tuple(one["examples"])) for one in body["left_out"]]
+    return Tally(body["seen"], body["read"], tuple(left_out))
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _told(flaw: Mapping[str, Any]) -> str:

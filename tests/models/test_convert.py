@@ -102,7 +102,7 @@ def test_focalnet_file_becomes_a_classifier(tmp_path: Path, monkeypatch: pytest.
         expected = (network(images), network.pooled(images), modulation_map(network.features(images).modulator))
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    assert not list((tmp_path / "models").glob(".*.convert"))
+    assert not list((tmp_path / "models").glob(".*.writing"))
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ class Place:
 
     def left(self) -> list[str]:
         hidden = (path.name for path in self.repository.iterdir() if path.name.startswith("."))
-        return [name for name in hidden if not name.endswith((".lock", ".pull"))]
+        return [name for name in hidden if not name.endswith(".lock")]
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_killed_pull_leaves_no_half_model_and_does_not_block_the_next(place: Pla
     arguments = (tmp_path, place.entry(seconds=60), _source(place.server), barrier, answers)
     process = context.Process(target=_pull_in_a_process, args=arguments)
     process.start()
-    half = place.repository / ".tiny.export" / "half"
+    half = place.repository / ".tiny.writing" / "work" / "half"
     for _ in range(600):
         if half.exists():
             break

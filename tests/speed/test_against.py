@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,7 @@ from speed.against.answers import differences, kind_of
 from speed.against.lines import code_lines
 from speed.against.questions import Pictures, Question, questions
 from speed.against.surface import missing
-from speed.walk import Walk, room, walk
+from speed.walk import Walk, room, visits, walk
 
 ASKED = Question("a job", "GET", "/v1/jobs/x")
 
@@ -44,6 +45,16 @@ def test_the_last_bit_of_a_number_and_every_field_count(new: str, expected: str)
     assert kind(answer('{"score":0.25,"label":"a"}'), answer(new)) == expected
 
 
+def test_only_who_made_a_model_and_the_words_of_a_question_that_says_so_may_change() -> None:
+    old = answer('{"card":{"note":"made by job job_01M8GSSSC3A21KVNRMH0QDS5D7","title":"a"},"detail":"x","code":"y"}')
+    assert kind(old, answer('{"card":{"note":"","title":"a"},"detail":"x","code":"y"}')) == "meant"
+    assert kind(old, answer('{"card":{"note":"","title":"b"},"detail":"x","code":"y"}')) == "other"
+    worded = replace(ASKED, meant="a reason")
+    for new, expected in (('{"detail":"z","code":"y"}', "meant"), ('{"detail":"x","code":"z"}', "other")):
+        found = differences(worded, answer('{"detail":"x","code":"y"}'), answer(new))
+        assert kind_of(list(found)) == expected
+
+
 def test_a_status_and_a_header_count() -> None:
     assert kind(answer("{}"), answer("{}", 201)) == "other"
     assert kind(answer("{}", allow="GET"), answer("{}")) == "other"
@@ -61,7 +72,7 @@ def test_what_is_gone_from_the_surface_is_named() -> None:
 
 def test_a_room_that_is_left_and_entered_again_is_visited_twice() -> None:
     seen = Walk(files=["a/x.py", "a/y.py", "b/z.py", "a/w.py"], steps=[("", "a/x.py"), ("a/x.py", "b/z.py")])
-    assert seen.visits == [("a", ["x.py", "y.py"]), ("b", ["z.py"]), ("a", ["w.py"])]
+    assert visits(seen.files) == [("a", ["x.py", "y.py"]), ("b", ["z.py"]), ("a", ["w.py"])]
     assert seen.entries("b") == 1
 
 

@@ -15,9 +15,9 @@ from services.datasets.archive import ArchiveLimits
 from services.datasets.importing import import_archive
 from services.datasets.package import Package
 from services.errors import Kind, Problem
-from services.evaluation.knowledge import ClassKnowledge, read_knowledge
 from services.evaluation.suites import builtin, pictographs
 from services.evaluation.suites.fetching import Follow, bring
+from services.evaluation.suites.knowledge import ClassKnowledge, read_knowledge
 from services.evaluation.suites.registry import (
     Builtin,
     Example,
@@ -26,6 +26,7 @@ from services.evaluation.suites.registry import (
     Suite,
     SuiteSet,
 )
+from services.evaluation.tasks import TASKS
 from services.media.intake import Limits
 from services.settings import Settings
 
@@ -52,14 +53,15 @@ class Material:
 
 def prepare(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -> Material:
     """A suite's data set, its package made once. Raises ``suite-*``, and what imports raise."""
-    if spec.task == "detection":
+    task = TASKS[spec.task]
+    if task.not_run:
         raise Problem(
             Kind.INVALID,
             "suite-task",
-            "Detection sets are not run by this kind of job",
-            f"{spec.name!r} of {chosen.name!r} has boxes; the protocols are of image classification.",
+            f"{task.name.capitalize()} sets are not run by this kind of job",
+            f"{spec.name!r} of {chosen.name!r} {task.not_run}.",
             pointer="/parameters/datasets",
-            remedy="Score what a detector found in it with `sightline benchmark boxes ANNOTATIONS DETECTIONS`.",
+            remedy=task.instead,
         )
     assert spec.source is not None
     cache = settings.cache_dir / "suites"
@@ -129,7 +131,7 @@ def _bundle(archive: Path, files: list[Path], source: Published, spec: SuiteSet)
 
 
 def _import(archive: Path, spec: SuiteSet, settings: Settings, into: Path) -> None:
-    imported = import_archive(archive, spec.name, into, Limits.of(settings), LIMITS)
+    imported = import_archive(archive, spec.name, into, Limits.of(settings), LIMITS, allow_losses=True)
     # Lines of lists that could not be taken: left out, they would make another data set of the same name.
     wrong = [f"{flaw.file}, line {flaw.line}: {flaw.message}" for flaw in imported.flaws if flaw.line is not None]
     if not wrong and spec.task == "classification" and imported.task == "multilabel":

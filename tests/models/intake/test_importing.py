@@ -60,7 +60,7 @@ def _refused(folder: Path, model: onnx.ModelProto | bytes, complaint: str, **how
     with pytest.raises(ModelError, match=complaint) as refusal:
         _take(folder, _save(folder, model), **how)  # type: ignore[arg-type]
     assert refusal.value.remedy
-    assert not installed(folder / "r") and not list((folder / "r").glob(".*.import"))
+    assert not installed(folder / "r") and not list((folder / "r").glob(".*.writing"))
     return refusal.value
 
 

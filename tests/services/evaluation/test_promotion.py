@@ -16,7 +16,7 @@ from models.catalog.card import Pipeline, TextPreprocess
 from models.repository.hashing import verify_version
 from services.datasets.opening import dataset_store
 from services.evaluation.promotion_kind import PromoteParameters
-from services.evaluation.tasks.zero_shot import softmax
+from services.evaluation.tasks.classification.zero_shot import softmax
 from services.jobs.records import Order
 from services.media.image import read_picture
 from services.media.intake import Limits

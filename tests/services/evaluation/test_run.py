@@ -13,15 +13,15 @@ from models.catalog.card import Pipeline
 from services.datasets.package import Stored
 from services.datasets.samples import Sample
 from services.errors import Problem
-from services.evaluation import adapting
 from services.evaluation import run as jobs
-from services.evaluation.adapting import Data, reference
 from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import search_of
 from services.evaluation.promotion_kind import PromoteParameters
 from services.evaluation.reports import recording
-from services.evaluation.suites.draws import Draws
 from services.evaluation.suites.registry import SuiteSet
+from services.evaluation.tasks.classification import adapting
+from services.evaluation.tasks.classification.adapting import Data, reference
+from services.evaluation.tasks.classification.draws import Draws
 from services.finetuning import fitting
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.normalisation import fitted_rows

@@ -167,7 +167,7 @@ def test_the_result_names_the_model_and_how_well_it_does(trained):
         card = verify_version(folder / name / "1")
         assert (card.task, card.family) == (task, "pretrained")
         if task != "zero-shot-classify":
-            assert card.engine.precision == "int8" and card.measured[0].source == f"job {job.id}"
+            assert card.engine.precision == "int8" and card.measured[0].source == "pre-training"
     image = folder / "my-colours-image" / "1"  # what is served may be fine-tuned
     encoder = open_encoder(image, Card.read(image), folder, services.settings.cache_dir)
     assert encoder.architecture == "focalnet"

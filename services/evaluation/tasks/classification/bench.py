@@ -3,82 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
+import torch
 
-from services.datasets.package import Package, Stored
+from services.datasets.package import Stored
 from services.datasets.samples import Split
 from services.datasets.splits import SplitError
 from services.errors import Kind, Problem
-from services.evaluation.adapting import Data, Outcome, reference, strict
-from services.evaluation.knowledge import ClassKnowledge
+from services.evaluation.bench import Ran, Setting, TaskRunner, Watch
 from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import Unit, search_of
 from services.evaluation.protocols import Protocol
-from services.evaluation.reports.uncertainty import standard_error
-from services.evaluation.subjects import Array, Subject, Watch
-from services.evaluation.suites.draws import Draw, Draws, too_few
-from services.evaluation.suites.preparing import Material
-from services.finetuning.data.examples import Examples, one_hot
+from services.evaluation.suites.knowledge import ClassKnowledge
+from services.evaluation.tasks.classification.adapting import Data, Outcome, reference, strict
+from services.evaluation.tasks.classification.draws import Draw, Draws, too_few
+from services.evaluation.tasks.classification.scoring import scored
+from services.evaluation.tasks.classification.subject import Array, Subject
+from services.evaluation.tasks.classification.submission import PROBABILITIES, pack
+from services.finetuning.data.examples import Examples
 from services.finetuning.data.normalisation import fitted_rows
 from services.finetuning.images import Pictures
 from services.finetuning.memory import is_out_of_memory
-from services.finetuning.recipe import SEARCH_EPOCHS, Hooks, Recipe
+from services.finetuning.recipe import FINAL_EPOCHS, SEARCH_EPOCHS, Hooks, Recipe
+from services.finetuning.search.grid import REFERENCE_TRIALS
 from services.finetuning.strategies.base import strategy
-from services.metrics.classification import METRICS, MetricError
 
-Knower = Callable[[], Mapping[str, ClassKnowledge]]
-"""Brings what is known of the classes of a data set, when a protocol asks for it."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What a unit came to, before it is put into a record."""
-
-    score: float
-    error_test: float
-    probabilities: Array
-    test_images: int
-    trained_on: int = 0
-    outcome: Outcome | None = None
-    warnings: tuple[str, ...] = ()
-
-
 class Workbench:
-    """One model on one data set; ``units`` are all that will be run, ``scratch`` a folder of the attempt."""
+    """One model on one data set with its classes."""
 
-    def __init__(
-        self,
-        subject: Subject,
-        material: Material,
-        package: Package,
-        parameters: BenchmarkParameters,
-        units: Sequence[Unit],
-        knower: Knower,
-        scratch: Path,
-    ) -> None:
+    def __init__(self, setting: Setting, subject: Subject) -> None:
+        # Matrices of heads are faster on one thread, and other jobs want the cores.
+        torch.set_num_threads(1)
+        self._setting = setting
         self._subject = subject
-        self._material = material
-        self._package = package
-        self._parameters = parameters
-        self._knower = knower
-        self._scratch = scratch
-        self._spec = material.spec
-        self._reference = parameters.mode == "reference"
-        self._draws = Draws(package, self._spec, reference=self._reference, test_limit=parameters.test_limit)
-        wanted = self._draws.wanted(units)
+        self._material = setting.material
+        self._package = setting.package
+        self._spec = setting.material.spec
+        self._reference = setting.parameters.mode == "reference"
+        self._draws = Draws(
+            setting.package, self._spec, reference=self._reference, test_limit=setting.parameters.test_limit
+        )
+        wanted = self._draws.wanted(setting.units)
         self._place = {split: {place: row for row, place in enumerate(own)} for split, own in wanted.items()}
         self._samples = {split: [self._draws.samples(split)[at] for at in own] for split, own in wanted.items()}
         self._features: dict[Split, Array] = {}
         self._pictures: dict[Split, Pictures] = {}
 
     async def run(self, unit: Unit, hooks: Hooks, watch: Watch, seconds: float | None = None) -> Ran:
-        """``seconds`` are left for it. Raises :class:`Problem` where ``unit`` cannot be run."""
+        """See :class:`services.evaluation.bench.Bench`."""
         if unit.protocol.zero_shot:
             return await self._zero_shot(unit, watch)
         draw, rows = self._draws.of(unit), None
@@ -92,7 +71,7 @@ class Workbench:
         if trains and not self._pictures:
             await asyncio.to_thread(self._decode, watch)
         outcome = await asyncio.to_thread(self._adapt, unit, draw, rows, hooks, self._recipe(unit, trains, seconds))
-        return self._scored(outcome.probabilities, outcome, len(draw.train), draw.warnings)
+        return self._ran(outcome.probabilities, outcome, len(draw.train), draw.warnings)
 
     async def _zero_shot(self, unit: Unit, watch: Watch) -> Ran:
         probs = await self._subject.zero_shot(
@@ -104,10 +83,10 @@ class Workbench:
             reference=self._reference,
             watch=watch,
         )
-        return self._scored(probs)
+        return self._ran(probs)
 
     def _known(self, protocol: Protocol) -> Mapping[str, ClassKnowledge] | None:
-        return None if protocol.knowledge is None else self._knower()
+        return None if protocol.knowledge is None else self._setting.knowledge()
 
     async def _encode(self, samples: Sequence[Stored], watch: Watch) -> Array:
         if not samples:
@@ -126,7 +105,8 @@ class Workbench:
         """Pictures as strategies take them that train an encoder: cropped once, in files of this attempt."""
         spec = self._subject.encoder.image
         assert spec is not None
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        scratch = self._setting.scratch
+        scratch.mkdir(parents=True, exist_ok=True)
         total, before = sum(map(len, self._samples.values())), 0
         for split, samples in self._samples.items():
 
@@ -134,7 +114,7 @@ class Workbench:
                 watch(before + done, total)
 
             images = (self._package.read(stored) for stored in samples)
-            file = self._scratch / f"{split}.pixels"
+            file = scratch / f"{split}.pixels"
             self._pictures[split] = Pictures.collect(images, spec, file, self._subject.limits, progress)
             before += len(samples)
 
@@ -163,7 +143,7 @@ class Workbench:
         return Examples(self._features[split][rows], labels)
 
     def _recipe(self, unit: Unit, trains: bool, seconds: float | None) -> Recipe:
-        parameters = self._parameters
+        parameters = self._setting.parameters
         search, trials = search_of(parameters, trains)
         return Recipe(
             classes=len(self._spec.classes),
@@ -181,35 +161,23 @@ class Workbench:
             search_epochs=min(parameters.epochs, SEARCH_EPOCHS),
         )
 
-    def _scored(
+    def _ran(
         self, probs: Array, outcome: Outcome | None = None, trained_on: int = 0, warnings: tuple[str, ...] = ()
     ) -> Ran:
-        labels = [stored.sample.labels for stored in self._draws.test]
-        if self._spec.task == "multilabel":
-            truth = one_hot(Examples(probs, labels), len(self._spec.classes))
-        else:
-            truth = np.array([own[0] for own in labels], np.int64)
-        scores = probs.astype(np.float64)
-        try:
-            value = METRICS[self._spec.metric](truth, scores)
-        except MetricError as error:
-            raise Problem(
-                Kind.INVALID,
-                "metric-misfit",
-                "The metric does not fit the data set",
-                f"{error}.",
-                pointer="/parameters/metric",
-            ) from error
-        if not np.isfinite(value):
-            raise Problem(
-                Kind.INVALID,
-                "metric-undefined",
-                "The metric has no value on these test images",
-                f"{self._spec.metric} is not defined where only one class occurs.",
-                remedy="Raise test_limit, or add test images of the other classes.",
-            )
-        error_test = standard_error(self._spec.metric, truth, scores)
-        return Ran(value, error_test, probs, len(labels), trained_on, outcome, warnings)
+        test = self._draws.test
+        value, error_test = scored(self._spec, test, probs)
+        ran = Ran(value, error_test, len(test), {PROBABILITIES: probs}, trained_on, warnings=warnings)
+        if outcome is None:
+            return ran
+        return replace(
+            ran,
+            trainable=outcome.trainable,
+            learning_rate=outcome.learning_rate,
+            weight_decay=outcome.weight_decay,
+            epochs=outcome.epochs,
+            validation_score=outcome.validation_score,
+            notes=outcome.notes,
+        )
 
 
 @contextmanager
@@ -238,3 +206,35 @@ def _as_problems() -> Iterator[None]:
             "The model and what it is trained with did not fit.",
             remedy="Choose a smaller model, or a method that trains less.",
         ) from error
+
+
+def steps(parameters: BenchmarkParameters, unit: Unit) -> int:
+    """Count the steps of progress that a unit is: its trials, and one for the rest."""
+    if unit.protocol.zero_shot or parameters.learning_rate is not None:
+        return 1
+    _, trials = search_of(parameters, strategy(str(unit.protocol.method)).trains_encoder)
+    return 1 + min(REFERENCE_TRIALS, trials or REFERENCE_TRIALS)
+
+
+def cost(unit: Unit, ran: Ran, trials: int) -> dict[str, float]:
+    """Count the passes of images through a frozen encoder, and what the published toolkit would have made of them.
+
+    The toolkit runs the frozen encoder again in every epoch: each trial passes all images, those that train and those
+    that validate, ``SEARCH_EPOCHS`` times, and the last training passes them and the test images ``FINAL_EPOCHS``
+    times. Here each image is passed once at most, and read from the cache afterwards.
+    """
+    if unit.protocol.method != "linear_probe":
+        return {}
+    whole = ran.trained_on + ran.test_images
+    return {
+        "encoder_passes": whole,
+        "reference_encoder_passes": trials * SEARCH_EPOCHS * ran.trained_on + FINAL_EPOCHS * whole,
+    }
+
+
+def open_bench(setting: Setting) -> Workbench:
+    """Make a bench for the model of ``setting`` as it serves. Raises ``dataset-split``."""
+    return Workbench(setting, Subject(setting.backend, setting.names, setting.settings))
+
+
+RUNNER = TaskRunner(open=open_bench, steps=steps, notes=cost, submission=pack)

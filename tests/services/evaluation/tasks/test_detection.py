@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from models.errors import ModelError
-from services.evaluation.tasks.boxes import score_boxes
+from services.evaluation.tasks.detection import score_boxes
 from sightline.cli.main import app
 
 CASE = json.loads((Path(__file__).parents[3] / "parity" / "elevater_metrics.json").read_text())["coco_ap"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,12 @@ from models.encoders import ImageEncoder
 from services.classification.zero_shot import FeatureRows, ZeroShot, open_zero_shot
 from services.datasets.package import Package, Stored
 from services.errors import Kind, Problem
-from services.evaluation.knowledge import ClassKnowledge, pieces, pieces_of_toolkit, prompts
+from services.evaluation.bench import Watch
 from services.evaluation.named import Names
 from services.evaluation.protocols import Protocol
+from services.evaluation.suites.knowledge import ClassKnowledge, pieces, pieces_of_toolkit, prompts
 from services.evaluation.suites.preparing import Material
-from services.evaluation.tasks.zero_shot import softmax, unit, zero_shot_probabilities
+from services.evaluation.tasks.classification.zero_shot import softmax, unit, zero_shot_probabilities
 from services.finetuning.data.features import FeatureExtractor
 from services.finetuning.encoders import open_encoder
 from services.media.image import read_picture
@@ -28,9 +29,6 @@ from services.settings import Settings
 from services.stages import Stages
 
 Array = NDArray[np.float32]
-Watch = Callable[[int, int], None]
-"""Called with images done and images in all; may raise to stop."""
-
 SECONDS = 600.0
 TEXTS_AT_ONCE = 20_000
 

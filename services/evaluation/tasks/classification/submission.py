@@ -18,9 +18,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from services.evaluation.bench import Predictions
+from services.evaluation.named import Names, newest
 from services.evaluation.reports.results import Record
 
 ENTRY = "all_predictions.json"
+PROBABILITIES = "probabilities"
+"""What the predictions of a unit are called: ``(N, C) float32``."""
 DECIMALS = 6
 FULL_SHOT = -1
 
@@ -34,10 +38,13 @@ class Sizes:
     features: int
 
 
-def pack(model: str, sizes: Sizes, runs: Sequence[tuple[Record, NDArray[np.float32]]]) -> bytes:
-    """The zip of one model, protocol and number of shots; ``runs`` hold the probabilities ``(N, C)`` of every seed."""
-    classes = fmean(probs.shape[1] for _, probs in runs)
-    entries = [_entry(model, sizes, classes, own) for own in _by_dataset(runs)]
+def pack(models_dir: Path, names: Names, runs: Sequence[tuple[Record, Predictions]]) -> bytes:
+    """Make the zip of one model, protocol and number of shots; ``runs`` are its records with their probabilities."""
+    probabilities = [(record, predictions[PROBABILITIES]) for record, predictions in runs]
+    classes = fmean(probs.shape[1] for _, probs in probabilities)
+    sizes = _sizes(models_dir, names)
+    entries = [_entry(names.name, sizes, classes, own) for own in _by_dataset(probabilities)]
+
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr(zipfile.ZipInfo(ENTRY, (1980, 1, 1, 0, 0, 0)), orjson.dumps({"data": entries}))
@@ -64,6 +71,17 @@ def _entry(model: str, sizes: Sizes, classes: float, own: list[tuple[Record, NDA
         "rnd_seeds": [record.seed for record, _ in own],
         "predictions": [np.round(probs.astype(np.float64), DECIMALS).tolist() for _, probs in own],
     }
+
+
+def _sizes(models_dir: Path, names: Names) -> Sizes:
+    encoder, folder = newest(models_dir, names.encoder)
+    visual, texts = parameters_of(folder / "model.onnx"), 0
+    if names.language is not None:
+        pipeline = newest(models_dir, names.language)[0].pipeline
+        if pipeline is not None and pipeline.text_model is not None:
+            texts = parameters_of(newest(models_dir, pipeline.text_model)[1] / "model.onnx")
+    features = next(spec.shape[-1] for spec in encoder.outputs if spec.name == encoder.embedding)
+    return Sizes(visual, visual + texts, features)
 
 
 def parameters_of(onnx_file: Path) -> int:
