@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from itertools import groupby
 from typing import Any
 
@@ -81,10 +82,14 @@ class _Benchmark:
         ctx = self._ctx
         try:
             self._say(f"preparing {dataset}")
-            with self._sources.material(dataset) as material, material.open() as package:
+            with ExitStack() as opened, self._sources.material(dataset) as material, material.open() as package:
                 self._state.hashes[dataset] = material.sha256
+                model = await backend.resolve(names.name)
+                opened.enter_context(model)
                 setting = Setting(
                     backend=backend,
+                    model=model,
+                    opened=opened,
                     names=names,
                     settings=ctx.settings,
                     material=material,

@@ -143,8 +143,9 @@ def test_a_focalnet_still_tells_where_it_looked(services, dataset, method):
                 (await backend.infer(name, {"image": images}, outputs=["modulation"])).outputs["modulation"]
                 for name in ("tiny-focal", "mine")
             ]
-            request = ClassifyRequest([picture], model="mine", explain=True)
-            answer = await Classification(backend, services.settings).classify(request, Options.within(30), Stages())
+            request, model = ClassifyRequest([picture], explain=True), await backend.resolve("mine")
+            service = Classification(backend, services.settings)
+            answer = await service.classify(model, request, Options.within(30), Stages())
             return maps, answer.results[0]
         finally:
             await backend.close()

@@ -234,7 +234,8 @@ def cost(unit: Unit, ran: Ran, trials: int) -> dict[str, float]:
 
 def open_bench(setting: Setting) -> Workbench:
     """Make a bench for the model of ``setting`` as it serves. Raises ``dataset-split``."""
-    return Workbench(setting, Subject(setting.backend, setting.names, setting.settings))
+    encoder = setting.model.parts.get("image", setting.model)
+    return Workbench(setting, Subject(setting.backend, encoder, setting.names, setting.settings, setting.opened))
 
 
 RUNNER = TaskRunner(open=open_bench, steps=steps, notes=cost, submission=pack)
