@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from models.catalog.card import Card
+from models.catalog.card import Card, Pipeline
 from models.catalog.catalog import Catalog, Entry
 from models.catalog.lock import HttpsSource
 from models.errors import HashMismatch, ModelError
@@ -224,6 +225,20 @@ def test_killed_pull_leaves_no_half_model_and_does_not_block_the_next(place: Pla
     assert installed(place.repository) == []
     place.pull(place.catalog(place.entry()))
     assert verify(place.repository, "tiny") and place.left() == []
+
+
+def test_a_pipeline_written_before_parts_were_pinned_is_pinned_without_building_it_again(place: Place) -> None:
+    entry = place.entry("pair")
+    pipeline = Pipeline(kind="dual-encoder", parts={"image": "eyes@1", "text": "words@1"})
+    catalog = place.catalog(entry.model_copy(update={"card": entry.card.model_copy(update={"pipeline": pipeline})}))
+    new = place.pull(catalog, "pair")
+    file = place.repository / "pair" / "1" / "card.json"
+    old = json.loads(file.read_text())
+    old["pipeline"] = {"kind": "dual-encoder", "image_model": "eyes", "text_model": "words", "data": None}
+    file.write_text(json.dumps(old))
+    assert Card.read(file.parent).pipeline.parts == {"image": ("eyes", None), "text": ("words", None)}
+    assert place.pull(catalog, "pair") == new == verify(place.repository, "pair")
+    assert place.builds == ["pair"]
 
 
 @pytest.mark.weights
