@@ -101,7 +101,7 @@ def pull(
     A server that runs on this data directory serves them at once.
     """
     from models.catalog.catalog import Catalog
-    from models.intake.pull import pull as pull_model
+    from models.pull import pull as pull_model
 
     settings = settings_with(data_dir=data_dir)
     catalog = Catalog.read()
@@ -203,7 +203,7 @@ def verify(
         fixtures.verify(fixture, json=json)
         return
     from models.errors import ModelError
-    from models.intake.pull import verify as verify_model
+    from models.pull import verify as verify_model
     from models.repository.reading import RepositoryError, installed, latest
 
     root = settings_with(data_dir=data_dir).models_dir

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from models.catalog.builders import BUILDERS, Builder
 from models.catalog.card import Card, Pipeline
 from models.catalog.catalog import Catalog, Entry
-from models.errors import ModelError
-from models.intake.pull import pull, verify
-from models.intake.sources.errors import HashMismatch
-from models.intake.sources.lock import HttpsSource
+from models.catalog.lock import HttpsSource
+from models.errors import HashMismatch, ModelError
+from models.families import FAMILIES, Row
 from models.progress import silent
+from models.pull import pull, verify
 from models.repository.reading import RepositoryError, installed
 from models.repository.writer import write_version
 from tests.support.file_server import FileServer, file_server
@@ -29,7 +28,7 @@ WEIGHTS = b"weights" * 1000
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setitem(BUILDERS, "counting", Builder("tests.support.counting_builder:build"))
+    monkeypatch.setitem(FAMILIES, "test", Row("tests.support.counting_builder"))
     with file_server(weights=WEIGHTS, licence=b"MIT") as running:
         yield running
 
@@ -189,7 +188,7 @@ def test_model_that_is_not_there_cannot_be_verified(place: Place) -> None:
 
 
 def _pull_in_a_process(root: Path, entry: Entry, source: HttpsSource, barrier: Any, answers: Any) -> None:
-    BUILDERS["counting"] = Builder("tests.support.counting_builder:build")
+    FAMILIES["test"] = Row("tests.support.counting_builder")
     barrier.wait()
     catalog = Catalog({"tiny": entry}, {"thing": source})
     answers.put(pull("tiny", root / "models", root / "cache", catalog=catalog))
