@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import Engine
 from starlette.requests import Request
 
+from gateway.job_stream import JobStream
+from gateway.lifecycle import Lifecycle
 from gateway.logs import RequestLog
 from gateway.middleware.keys import Keys
 from gateway.middleware.limits import RateLimiter
@@ -21,7 +23,6 @@ from gateway.request.admission import Admission
 from gateway.request.images import ImageReader
 from gateway.request.references import References, SentImages
 from gateway.request.request_context import RequestContext
-from gateway.resources.job_stream import JobStream
 from gateway.stream import OpenStreams
 from gateway.telemetry import Telemetry
 from services import tracing
@@ -35,29 +36,11 @@ from services.media.intake import Limits
 from services.media.remote import RemoteImages
 from services.net.guard import SystemResolver
 from services.runtime.choosing import open_backend
-from services.runtime.protocol import Backend
+from services.runtime.protocol import Backend, ModelHandle
 from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
 from services.tracing import Tracing
-
-
-@dataclass(slots=True)
-class Lifecycle:
-    """Where the process stands.
-
-    ``ready`` turns true after start-up, ``leaving`` when the platform around it begins to stop, ``draining`` when the
-    process itself is told to.
-    """
-
-    ready: bool = False
-    leaving: bool = False
-    draining: bool = False
-
-    @property
-    def takes_work(self) -> bool:
-        """Whether load balancers are to send requests."""
-        return self.ready and not self.leaving and not self.draining
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +67,18 @@ class Context:
     resolver: SystemResolver
     tracing: Tracing | None
 
-    def known_model(self, request_context: RequestContext, name: str, version: str | None) -> str:
-        """``name``, which the backend knows; from here on the request counts as that model's.
+    async def resolve(self, request_context: RequestContext, name: str, version: str | None) -> ModelHandle:
+        """What serves ``name`` now; from here on the request counts as that model's.
 
+        Looked up once: the request works with it to its end, and holds it open (``with await context.resolve(...)``).
         Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
         """
         try:
-            request_context.model = self.backend.card(name, version).name
+            model = await self.backend.resolve(name, version, deadline=request_context.deadline)
         except Problem as problem:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
-        return name
+        request_context.model = model.card.name
+        return model
 
     def read_images(
         self, request_context: RequestContext, images: SentImages, admit: Callable[[int], None]

@@ -38,6 +38,8 @@ class Question:
     keep: str = ""
     follow: bool = False
     """The answer is a job: what counts is the job when it has ended."""
+    meant: str = ""
+    """Why its words are meant to be others since; status and code are not."""
 
 
 def post(what: str, path: str, body: Any = None, **more: Any) -> Question:
@@ -230,8 +232,10 @@ def resources(pictures: Pictures) -> Iterator[Question]:
 
 def protocol(pictures: Pictures) -> Iterator[Question]:
     """Every verb of the Open Inference Protocol."""
-    for path in ("", "/health/live", "/health/ready", "/models/stats"):
+    for path in ("", "/health/live", "/health/ready"):
         yield get(f"/v2{path}", f"/v2{path}")
+    rows = "class rows are kept by the hashes of a pipeline's parts, so that a tower with the same files runs less"
+    yield get("/v2/models/stats", "/v2/models/stats", meant=rows)
     for model in ("efficientnet-lite2", "tiny-adder", "photo-zero-shot"):
         for path in ("", "/ready", "/config", "/stats"):
             yield get(f"/v2 {model}{path}", f"/v2/models/{model}{path}")
@@ -371,7 +375,8 @@ def refused(pictures: Pictures) -> Iterator[Question]:
             "webhook": {"url": "http://127.0.0.1/", "secret": "s" * 32},
         },
     }.items():
-        yield post(f"refused, job, {what}", "/v1/jobs", job)
+        meant = "says no longer whether another's model exists" if what == "a taken name" else ""
+        yield post(f"refused, job, {what}", "/v1/jobs", job, meant=meant)
     bundle = {"Content-Type": "application/zip"}
     yield post("refused, no archive", "/v1/datasets?name=x", content=b"no zip", headers=bundle)
     yield get("refused, a bad limit", "/v1/jobs?limit=0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,16 @@ def test_the_last_bit_of_a_number_and_every_field_count(new: str, expected: str)
     assert kind(answer('{"score":0.25,"label":"a"}'), answer(new)) == expected
 
 
+def test_only_who_made_a_model_and_the_words_of_a_question_that_says_so_may_change() -> None:
+    old = answer('{"card":{"note":"made by job job_01M8GSSSC3A21KVNRMH0QDS5D7","title":"a"},"detail":"x","code":"y"}')
+    assert kind(old, answer('{"card":{"note":"","title":"a"},"detail":"x","code":"y"}')) == "meant"
+    assert kind(old, answer('{"card":{"note":"","title":"b"},"detail":"x","code":"y"}')) == "other"
+    worded = replace(ASKED, meant="a reason")
+    for new, expected in (('{"detail":"z","code":"y"}', "meant"), ('{"detail":"x","code":"z"}', "other")):
+        found = differences(worded, answer('{"detail":"x","code":"y"}'), answer(new))
+        assert kind_of(list(found)) == expected
+
+
 def test_a_status_and_a_header_count() -> None:
     assert kind(answer("{}"), answer("{}", 201)) == "other"
     assert kind(answer("{}", allow="GET"), answer("{}")) == "other"
@@ -70,6 +81,14 @@ def test_an_image_request_is_watched_from_the_socket_to_the_answer(tmp_path: Pat
     assert room(seen.files[0]) == "gateway"
     rooms = {room(file) for file in seen.files}
     assert {"gateway/middleware", "gateway/tasks", "services/media", "services/encoding", "services/runtime"} <= rooms
+
+
+@pytest.mark.parametrize("labels", [None, ["a cat", "a dog"]])
+def test_an_image_request_passes_no_more_files_than_the_map_says(tmp_path: Path, labels: list[str] | None) -> None:
+    """What is handed the picture is what has to be read to follow it; the others count, bound, guard and find."""
+    seen = walk(tmp_path, labels)
+    assert len(seen.carriers) <= 25, seen.carriers
+    assert len(seen.files) <= (41 if labels is None else 43), seen.files
 
 
 def test_every_question_has_a_name_of_its_own() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog.card import Card
@@ -24,7 +23,7 @@ from services.runtime.triton.health import Mender
 from services.runtime.triton.loading import Loader
 from services.runtime.triton.replica import Key, Replica
 from services.runtime.triton.uses import Uses
-from services.runtime.triton.wire import Wire
+from services.runtime.triton.wire import Wanted, Wire
 
 TRIES = 2
 """Servers that one inference is given to: a second one when the first could not be reached or its model had died."""
@@ -35,14 +34,6 @@ LONGEST = 300.0
 _REFUSALS = ("refused", "broken", "absent")
 _ELSEWHERE = ("away", "silent", "dead", "absent")
 _log = logging.getLogger("sightline.runtime")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
-    """A version that is to be served on every server."""
-
-    card: Card
-    wire: Wire
 
 
 class Fleet:
@@ -100,6 +91,11 @@ class Fleet:
                 return ""
         reasons = [replica.why_not(key) for replica in self.replicas if replica.takes(key[0])]
         return "; ".join(reasons) or "SIGHTLINE_TRITON_URLS names no Triton server for it"
+
+    def holds_another(self, key: Key, wire: Wire) -> bool:
+        """Whether a version of the same number was brought since the one that ``wire`` was made for."""
+        wanted = self.wanted.get(key)
+        return wanted is not None and wanted.wire is not wire
 
     def servers_for(self, model: str) -> int:
         """How many servers are to have a model; at least 1."""
