@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 
 from gateway.logs import RequestLog
-from gateway.middleware.keys import Keys
+from gateway.middleware.keys import Caller, Keys
 from gateway.middleware.limits import RateLimiter
 from gateway.request.admission import Admission
 from gateway.request.images import ImageReader
@@ -24,6 +24,7 @@ from gateway.request.request_context import RequestContext
 from gateway.resources.job_stream import JobStream
 from gateway.stream import OpenStreams
 from gateway.telemetry import Telemetry
+from models.catalog.card import Card
 from services import tracing
 from services.errors import Kind, Problem
 from services.job_kinds import registry
@@ -34,8 +35,10 @@ from services.media.image import Picture
 from services.media.intake import Limits
 from services.media.remote import RemoteImages
 from services.net.guard import SystemResolver
+from services.ownership import Owners
 from services.runtime.choosing import open_backend
-from services.runtime.protocol import Backend
+from services.runtime.problems import model_not_found
+from services.runtime.protocol import Backend, ModelStatus
 from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
@@ -66,6 +69,7 @@ class Context:
 
     settings: Settings
     backend: Backend
+    owners: Owners
     database: Engine
     remote: RemoteImages
     images: ImageReader
@@ -84,13 +88,28 @@ class Context:
     resolver: SystemResolver
     tracing: Tracing | None
 
+    def card(self, caller: Caller | None, name: str, version: str | None = None) -> Card:
+        """The card of a ready model that is there for ``caller``.
+
+        Raises what ``Backend.card`` does: of another's model what it raises of a name that nobody has given.
+        """
+        try:
+            return self.backend.card(name, version)
+        finally:  # what is wrong with another's model is not told either
+            if caller is None or not self.owners.sees(caller.viewer, name):
+                raise model_not_found(name)
+
+    def seen(self, caller: Caller) -> list[ModelStatus]:
+        """Every version in the repository that is there for ``caller``, loaded or not."""
+        return [status for status in self.backend.index() if self.owners.sees(caller.viewer, status.name)]
+
     def known_model(self, request_context: RequestContext, name: str, version: str | None) -> str:
-        """``name``, which the backend knows; from here on the request counts as that model's.
+        """``name``, which is there for the caller; from here on the request counts as that model's.
 
         Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
         """
         try:
-            request_context.model = self.backend.card(name, version).name
+            request_context.model = self.card(request_context.caller, name, version).name
         except Problem as problem:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
         return name
@@ -149,6 +168,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
     return Context(
         settings=settings,
         backend=backend,
+        owners=Owners(settings.models_dir, lambda: backend.generation),
         database=database,
         remote=remote,
         images=ImageReader(limits, references, pixels=settings.max_decoded_pixels, threads=max(2, os.cpu_count() or 1)),

@@ -24,6 +24,7 @@ from gateway.middleware.limits import RateLimiter
 from gateway.problems import problem_response
 from gateway.request.request_context import RequestContext
 from services.errors import Kind, Problem
+from services.ownership import Viewer
 from services.storage import job_tokens
 
 ApiScope = Literal["infer", "jobs", "metrics", "admin"]
@@ -46,19 +47,26 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d+)?")
 class Caller:
     """Who sent a request: the id of its key, ``anonymous`` where keys are not asked for. ``rate`` is the key's own.
 
-    ``background``: a job calls for its owner, and may wait behind people.
+    ``background``: a job calls for its owner, and may wait behind people. ``sees_all``: the models of every key are
+    there for it.
     """
 
     key_id: str
     scopes: frozenset[ApiScope]
     rate: float | None = None
     background: bool = False
+    sees_all: bool = False
 
     def may(self, scope: ApiScope) -> bool:
         return scope in self.scopes or "admin" in self.scopes
 
+    @property
+    def viewer(self) -> Viewer:
+        """As who it looks at models."""
+        return Viewer(self.key_id, self.sees_all)
 
-ANONYMOUS = Caller("anonymous", frozenset({"infer", "jobs", "admin"}))
+
+ANONYMOUS = Caller("anonymous", frozenset({"infer", "jobs", "admin"}), sees_all=True)
 METRICS = Caller("metrics", frozenset({"metrics"}))
 
 
@@ -89,6 +97,8 @@ class StoredKey(Protocol):
     def rate(self) -> float | None: ...
     @property
     def job_id(self) -> str | None: ...
+    @property
+    def sees_all(self) -> bool: ...
 
 
 class KeySource(Protocol):
@@ -173,7 +183,7 @@ class Keys:
             caller = None
             if key is not None:
                 scopes = cast("frozenset[ApiScope]", frozenset(key.scopes))
-                caller = Caller(key.id, scopes, key.rate, background=key.job_id is not None)
+                caller = Caller(key.id, scopes, key.rate, background=key.job_id is not None, sees_all=key.sees_all)
             self._known[digest] = (time.monotonic() + KEY_SECONDS, caller)
             self._known.move_to_end(digest)
             if len(self._known) > _CACHED:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog.card import Card
+from models.repository.ownership import ownership_of
 from services.classification.answers import Explanation
 from services.encoding.images import preprocessor
 from services.errors import Kind, Problem
@@ -43,7 +44,11 @@ def explaining(backend: Backend, card: Card) -> None:
     able = sorted(
         found.name
         for found in backend.index()
-        if found.card is not None and backend.ready(found.name, found.version) and _looks(backend, found.card)
+        if found.card is not None
+        and backend.ready(found.name, found.version)
+        and _looks(backend, found.card)
+        # What keys have made is not named to others.
+        and ownership_of(backend.folder(found.name).parents[1], found.name) is None
     )
     raise Problem(
         Kind.INVALID,

@@ -134,6 +134,11 @@ class Backend(Protocol):
         """The version folder of a ready model, for the files that services read themselves (tokenizer, labels)."""
         ...
 
+    @property
+    def generation(self) -> object:
+        """Another value once any process has loaded, unloaded, shared or removed a model, as of the last look."""
+        ...
+
     def ready(self, model: str, version: str | None = None) -> bool: ...
 
     def takes_work(self) -> bool:

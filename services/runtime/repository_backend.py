@@ -102,6 +102,11 @@ class RepositoryBackend(ABC):
             return self._repository.folder(model, awaited.version)
         return self._ready(model, version).folder
 
+    @property
+    def generation(self) -> object:
+        """See ``Backend.generation``."""
+        return self._library.control.stamp
+
     def ready(self, model: str, version: str | None = None) -> bool:
         """Whether it is served and can answer; a pipeline, whether its components are."""
         found = self._find(model, version)
