@@ -24,7 +24,6 @@ from gateway.request.request_context import RequestContext
 from gateway.resources.job_stream import JobStream
 from gateway.stream import OpenStreams
 from gateway.telemetry import Telemetry
-from models.catalog.card import Card
 from services import tracing
 from services.errors import Kind, Problem
 from services.job_kinds import registry
@@ -38,7 +37,7 @@ from services.net.guard import SystemResolver
 from services.ownership import Owners
 from services.runtime.choosing import open_backend
 from services.runtime.problems import model_not_found
-from services.runtime.protocol import Backend, ModelStatus
+from services.runtime.protocol import Backend, ModelHandle, ModelStatus
 from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
@@ -88,13 +87,15 @@ class Context:
     resolver: SystemResolver
     tracing: Tracing | None
 
-    def card(self, caller: Caller | None, name: str, version: str | None = None) -> Card:
-        """The card of a ready model that is there for ``caller``.
+    async def look_up(
+        self, caller: Caller | None, name: str, version: str | None = None, *, deadline: float | None = None
+    ) -> ModelHandle:
+        """What serves ``name`` now, where it is there for ``caller``.
 
-        Raises what ``Backend.card`` does: of another's model what it raises of a name that nobody has given.
+        Raises what ``Backend.resolve`` does: of another's model what it raises of a name that nobody has given.
         """
         try:
-            return self.backend.card(name, version)
+            return await self.backend.resolve(name, version, deadline=deadline)
         finally:  # what is wrong with another's model is not told either
             if caller is None or not self.owners.sees(caller.viewer, name):
                 raise model_not_found(name)
@@ -103,16 +104,19 @@ class Context:
         """Every version in the repository that is there for ``caller``, loaded or not."""
         return [status for status in self.backend.index() if self.owners.sees(caller.viewer, status.name)]
 
-    def known_model(self, request_context: RequestContext, name: str, version: str | None) -> str:
-        """``name``, which is there for the caller; from here on the request counts as that model's.
+    async def resolve(self, request_context: RequestContext, name: str, version: str | None) -> ModelHandle:
+        """What serves ``name`` now; from here on the request counts as that model's.
 
+        Looked up once: the request works with it to its end, and holds it open (``with await context.resolve(...)``).
         Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
         """
         try:
-            request_context.model = self.card(request_context.caller, name, version).name
+            caller, deadline = request_context.caller, request_context.deadline
+            model = await self.look_up(caller, name, version, deadline=deadline)
         except Problem as problem:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
-        return name
+        request_context.model = model.card.name
+        return model
 
     def read_images(
         self, request_context: RequestContext, images: SentImages, admit: Callable[[int], None]

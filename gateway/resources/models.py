@@ -16,6 +16,7 @@ from gateway.context import Context, context_of
 from gateway.middleware.keys import allow
 from gateway.model_access import allow_change, require_seen
 from gateway.resources.schemas.models import DeletedModel, Model, ModelList
+from models.catalog.document import document
 from models.repository.writer import writing, writing_whole
 from services.ownership import problems, refuse_needed
 from services.runtime.desired_state import Control
@@ -137,7 +138,7 @@ def _describe(context: Context, versions: Sequence[ModelStatus]) -> dict[str, An
         "providers": list(shown.providers),
         "statistics": _counters(context, shown),
         "versions": [{"version": status.version, "state": status.state, "reason": status.reason} for status in ordered],
-        "card": card.model_dump(mode="json") if card else None,
+        "card": document(card) if card else None,
         "shared": None if (ownership := context.owners.of(shown.name)) is None else ownership.shared,
     }
 

@@ -8,5 +8,8 @@ from gateway.tasks.classify import CLASSIFY
 from gateway.tasks.embeddings import EMBEDDINGS
 from gateway.tasks.task import Task
 
-TASKS: tuple[Task[Any, Any, Any], ...] = (CLASSIFY, EMBEDDINGS)
+TASKS: tuple[Task[Any, Any, Any], ...] = (
+    CLASSIFY,
+    EMBEDDINGS,
+)
 """Routes, fast routes, the document, labels of metrics, deadlines and costs come from here."""

@@ -1,4 +1,4 @@
-"""``python -m sightline.launcher.background worker|keeper``: one process of the platform that answers no requests."""
+"""``python -m sightline.launcher.background worker|maintenance``: a process that answers no requests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ def main(arguments: list[str] | None = None) -> int:
     worker = roles.add_parser("worker", help="run the jobs of one queue")
     worker.add_argument("--queue", choices=QUEUES, required=True)
     worker.add_argument("--concurrency", type=int)
-    roles.add_parser("keeper", help="dispatch jobs, take them from the dead, deliver webhooks, tidy up")
+    told = "dispatch jobs, take them from the dead, deliver webhooks, tidy up"
+    roles.add_parser("maintenance", aliases=["keeper"], help=told)  # its name in releases before
     options = parser.parse_args(arguments)
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
-    if options.role == "keeper":
-        from services.jobs import maintenance as keeper
+    if options.role != "worker":
+        from services.jobs import maintenance
 
-        return keeper.serve(settings)
+        return maintenance.serve(settings)
     from services.job_runners import runnable
     from services.jobs.worker import Worker
 
