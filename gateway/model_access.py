@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import Request
 
 from gateway.context import Context, context_of
-from gateway.middleware.keys import Caller, allow
+from gateway.middleware.keys import allow
+from gateway.request.caller import Caller
 from services.runtime.problems import model_not_found
 
 

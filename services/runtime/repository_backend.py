@@ -1,8 +1,8 @@
 """What every backend over a model repository does alike, whoever runs the models.
 
-Several gateway processes share one data folder; ``control.py`` keeps what is loaded the same in all of them. A request
-that names no version gets the latest that is served. While a newer one loads, the old one answers; a request for a
-model that another process has loaded waits until this one has, too.
+Several gateway processes share one data folder; ``desired_state.py`` keeps what is loaded the same in all of them. A
+request that names no version gets the latest that is served. While a newer one loads, the old one answers; a request
+for a model that another process has loaded waits until this one has, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from models.catalog.card import Card
 from services.errors import Problem
-from services.runtime.desired_state import Control
+from services.runtime.desired_state import DesiredStates
 from services.runtime.library import Library
 from services.runtime.loaded import Version
 from services.runtime.problems import (
@@ -40,7 +40,7 @@ class RepositoryBackend(ABC):
         self._settings = settings
         self._observer = observer or NoObserver()
         self._repository = Repository(settings.models_dir)
-        self._library = Library(self._repository, Control.of(settings), self._open)
+        self._library = Library(self._repository, DesiredStates.of(settings), self._open)
 
     @abstractmethod
     async def start(self) -> None: ...
@@ -94,7 +94,7 @@ class RepositoryBackend(ABC):
     @property
     def generation(self) -> object:
         """See ``Backend.generation``."""
-        return self._library.control.stamp
+        return self._library.desired.stamp
 
     def ready(self, model: str, version: str | None = None) -> bool:
         """Whether it is served and can answer; a pipeline, whether its components are."""
