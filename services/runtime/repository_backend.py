@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +28,10 @@ from services.runtime.problems import (
     model_unreachable,
     version_not_found,
 )
-from services.runtime.protocol import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor
+from services.runtime.protocol import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor, WorkerStatus
 from services.runtime.repository import Repository
 from services.runtime.served import NoObserver, Observer, Served
+from services.runtime.torch_worker.opening import TorchModels
 from services.runtime.version_policy import VersionPolicy
 from services.settings import Settings
 
@@ -43,6 +45,7 @@ class RepositoryBackend(ABC):
         self._settings = settings
         self._observer = observer or NoObserver()
         self._repository = Repository(settings.models_dir)
+        self._torch = TorchModels(settings, self._observer)
         self._library = Library(self._repository, Control.of(settings), self._open)
 
     @abstractmethod
@@ -65,6 +68,25 @@ class RepositoryBackend(ABC):
         options: Options = DEFAULT_OPTIONS,
     ) -> Inference:
         """See ``Backend.infer``. Outputs may be views of the batch's; NaN and infinity go in and out as they are."""
+        found = await self._served(model, version, options)
+        return await found.infer(inputs, outputs, options)
+
+    async def stream(
+        self,
+        model: str,
+        inputs: Mapping[str, Tensor],
+        *,
+        version: str | None = None,
+        outputs: Sequence[str] | None = None,
+        options: Options = DEFAULT_OPTIONS,
+    ) -> AsyncGenerator[Inference, None]:
+        """See ``Backend.stream``."""
+        found = await self._served(model, version, options)
+        async with aclosing(found.stream(inputs, outputs, options)) as parts:
+            async for part in parts:
+                yield part
+
+    async def _served(self, model: str, version: str | None, options: Options) -> Served:
         found = self._find(model, version)
         if found is None:
             await self._wait(model, options.deadline)
@@ -73,7 +95,7 @@ class RepositoryBackend(ABC):
                 raise self._absence(model, version)
         if isinstance(found, LoadedPipeline):
             raise model_is_pipeline(model, found.kind)
-        return await found.infer(inputs, outputs, options)
+        return found
 
     async def load(self, model: str, policy: VersionPolicy | None = None) -> None:
         """See ``Backend.load`` and :meth:`Library.load`."""
@@ -121,6 +143,11 @@ class RepositoryBackend(ABC):
         names = sorted({*self._repository.names(), *loaded})
         return [self._status(name, version) for name in names for version in self._versions(name)]
 
+    @property
+    def torch_worker(self) -> WorkerStatus | None:
+        """See ``Backend.torch_worker``."""
+        return self._torch.worker.status
+
     # Opening a version (in a thread)
 
     def _open(self, card: Card) -> Version:
@@ -128,6 +155,8 @@ class RepositoryBackend(ABC):
         self._repository.verify(card.name, card.version)
         if card.pipeline is not None:
             return LoadedPipeline(folder, card)
+        if card.engine.name == "torch":
+            return self._torch.open(folder, card)
         return self._open_served(folder, card)
 
     # Looking up

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +35,10 @@ class Observer(Protocol):
         """A request was turned away: ``queue-full``, ``deadline`` or ``cancelled``."""
         ...
 
+    def on_steps(self, model: str, steps: int) -> None:
+        """A run in the torch worker has ended after so many steps."""
+        ...
+
 
 class NoObserver:
     """For those who do not watch."""
@@ -43,6 +47,9 @@ class NoObserver:
         pass
 
     def on_rejected(self, model: str, reason: str) -> None:
+        pass
+
+    def on_steps(self, model: str, steps: int) -> None:
         pass
 
 
@@ -132,6 +139,12 @@ class Served(ABC):
         )
         self._count(answer, rows, took)
         return answer
+
+    async def stream(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None, options: Options
+    ) -> AsyncGenerator[Inference, None]:
+        """See ``Backend.stream``. What computes in one step has nothing to give before its answer."""
+        yield await self.infer(inputs, outputs, options)
 
     async def retire(self) -> None:
         """Let what is queued finish; nothing new comes, since nobody looks this version up any more."""

@@ -1,4 +1,4 @@
-"""``python -m sightline.launcher.background worker|keeper``: one process of the platform that answers no requests."""
+"""``python -m sightline.launcher.background ROLE``: one process of the platform that answers no requests itself."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ def main(arguments: list[str] | None = None) -> int:
     worker.add_argument("--queue", choices=QUEUES, required=True)
     worker.add_argument("--concurrency", type=int)
     roles.add_parser("keeper", help="dispatch jobs, take them from the dead, deliver webhooks, tidy up")
+    torch_worker = roles.add_parser("torch-worker", help="run models that need PyTorch")
+    torch_worker.add_argument("--fd", type=int, help="a listening socket that was inherited")
+    torch_worker.add_argument("--host", default="127.0.0.1")
+    torch_worker.add_argument("--port", type=int, default=0)
     options = parser.parse_args(arguments)
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
@@ -24,6 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
         from services.jobs import maintenance as keeper
 
         return keeper.serve(settings)
+    if options.role == "torch-worker":
+        from services.runtime.torch_worker.process import main as torch_main
+
+        if options.fd is not None:
+            return torch_main.serve_inherited(settings, options.fd)
+        return torch_main.serve_address(settings, options.host, options.port)
     from services.jobs.worker import Worker
 
     return Worker(settings, options.queue, options.concurrency or settings.worker_concurrency).run()
