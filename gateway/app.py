@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from gateway import context as contexts
 from gateway import openapi, problems, sampler
@@ -31,13 +33,14 @@ from gateway.resources import (
     models,
     promotion,
 )
-from gateway.tasks import classify, embeddings
+from gateway.resources.schemas.jobs import JobBody
+from gateway.resources.schemas.leaderboard import PromoteBody
+from gateway.tasks import TASKS
+from gateway.tasks.task import Endpoint, Task
 from services.runtime.protocol import Backend
 from services.settings import Settings
 
 ROUTERS = (
-    classify.router,
-    embeddings.router,
     models.router,
     label_sets.router,
     oip.router,
@@ -49,23 +52,24 @@ ROUTERS = (
     health.router,
     metrics.router,
 )
-"""Every resource. What is not here is not served."""
-
-FAST_ROUTES = (*classify.FAST_ROUTES, *embeddings.FAST_ROUTES, *oip.FAST_ROUTES)
-"""Endpoints of ROUTERS once more as plain Starlette routes, before all others: FastAPI's way to an endpoint costs a
-tenth of a millisecond, and these are called thousands of times a second. The document comes from ROUTERS."""
+"""Every resource. What is neither here nor in ``TASKS`` is not served."""
 
 STREAMED = ("/v1/artifacts", "/v1/datasets")
 """Where bodies go straight to the disk, and may be as long as an upload."""
 
 
 def create_app(
-    settings: Settings, *, backend: Backend | None = None, exposed: bool | None = None, metrics: Path | None = None
+    settings: Settings,
+    *,
+    backend: Backend | None = None,
+    exposed: bool | None = None,
+    metrics: Path | None = None,
+    tasks: Sequence[Task[Any, Any, Any]] = TASKS,
 ) -> FastAPI:
     """The application over ``backend``, the embedded one when absent; models load when its lifespan starts.
 
     ``exposed``: whether other machines can reach it; as ``settings.host`` says when absent. ``metrics``: the folder
-    that worker processes share. Raises ``exposed-without-key``.
+    that worker processes share; ``tasks``: what ``/v1`` answers besides resources. Raises ``exposed-without-key``.
     """
     if exposed is None:
         exposed = not is_loopback(settings.host)
@@ -79,14 +83,38 @@ def create_app(
         **openapi.METADATA,
     )
     app.state.context = context
-    problems.install(app, [route for router in ROUTERS for route in router.routes if isinstance(route, Route)])
-    app.router.routes.extend(FAST_ROUTES)
-    for router in ROUTERS:
+    app.state.bodies = (*(task.body for task in tasks), JobBody, PromoteBody)
+    endpoints = [Endpoint(task, context) for task in tasks]
+    answering = APIRouter()
+    for endpoint in endpoints:
+        endpoint.describe(answering)
+    routers = (answering, *ROUTERS)
+    problems.install(app, [route for router in routers for route in router.routes if isinstance(route, Route)])
+    app.router.routes.extend(fast_routes(endpoints))
+    for router in routers:
         app.include_router(router)
     if settings.docs:
         app.include_router(docs.router)
     _surround(app, context)
     return app
+
+
+class FastRoute(Route):
+    """A route of Starlette's own, which says where a request went as FastAPI's do."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        return match, {**found, "route": self} if match is Match.FULL else found
+
+
+def fast_routes(endpoints: Iterable[Endpoint[Any, Any, Any]]) -> list[FastRoute]:
+    """Endpoints of the routers once more as plain Starlette routes, to stand before all others.
+
+    FastAPI's way to an endpoint costs a tenth of a millisecond, and these are called thousands of times a second. The
+    document comes from the routers.
+    """
+    paths = {endpoint.task.path: endpoint.serve for endpoint in endpoints} | oip.FAST_ROUTES
+    return [FastRoute(path, serve, methods=["POST"], include_in_schema=False) for path, serve in paths.items()]
 
 
 def _surround(app: FastAPI, context: Context) -> None:
@@ -126,7 +154,7 @@ def _surround(app: FastAPI, context: Context) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     await context.start()
-    sampling = asyncio.create_task(sampler.run(context.backend, context.telemetry))
+    sampling = asyncio.create_task(sampler.run(context.backend, context.telemetry, context.admission))
     try:
         yield
     finally:

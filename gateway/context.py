@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from gateway.logs import RequestLog
 from gateway.middleware.keys import Keys
 from gateway.middleware.limits import RateLimiter
 from gateway.request.admission import Admission
-from gateway.request.images import Pictures
-from gateway.request.references import Images, References
+from gateway.request.images import ImageReader
+from gateway.request.references import References, SentImages
 from gateway.request.request_context import RequestContext
 from gateway.resources.job_stream import JobStream
-from gateway.tasks.forms import Forms
+from gateway.stream import OpenStreams
 from gateway.telemetry import Telemetry
 from services import tracing
-from services.classification import Classification
-from services.embedding import Embedding
 from services.errors import Kind, Problem
+from services.job_kinds import registry
+from services.jobs.kind import JobKind
 from services.jobs.metrics import JobMetrics
 from services.jobs.services import JobServices
 from services.media.image import Picture
@@ -68,7 +68,7 @@ class Context:
     backend: Backend
     database: Engine
     remote: RemoteImages
-    pictures: Pictures
+    images: ImageReader
     keys: Keys
     limiter: RateLimiter
     admission: Admission
@@ -76,33 +76,33 @@ class Context:
     log: RequestLog
     lifecycle: Lifecycle
     jobs: JobServices
+    job_kinds: Mapping[str, JobKind[Any]]
     job_stream: JobStream
+    streams: OpenStreams
     imports: ThreadPoolExecutor
     """For data sets, which take minutes: in the common pool they would keep out all other requests."""
     resolver: SystemResolver
-    forms: Forms
-    classification: Classification
-    embedding: Embedding
     tracing: Tracing | None
 
-    def known_model(self, request_context: RequestContext, fields: Mapping[str, Any], default: str) -> str:
-        """The model that a request names, or ``default``; from here on the request counts as that model's.
+    def known_model(self, request_context: RequestContext, name: str, version: str | None) -> str:
+        """``name``, which the backend knows; from here on the request counts as that model's.
 
         Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
         """
-        name: str = fields.get("model", default)
         try:
-            request_context.model = self.backend.card(name, fields.get("version")).name
+            request_context.model = self.backend.card(name, version).name
         except Problem as problem:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
         return name
 
-    def read_pictures(
-        self, request_context: RequestContext, images: Images
+    def read_images(
+        self, request_context: RequestContext, images: SentImages, admit: Callable[[int], None]
     ) -> AbstractAsyncContextManager[list[Picture]]:
-        """The pictures of a request, see :meth:`Pictures.read`; what it names must be its caller's."""
+        """The images of a request, see :meth:`ImageReader.read`; what it names must be its caller's."""
         owner = "" if request_context.caller is None else request_context.caller.key_id
-        return self.pictures.read(images, request_context.stages, owner=owner, deadline=request_context.deadline)
+        return self.images.read(
+            images, request_context.stages, owner=owner, deadline=request_context.deadline, admit=admit
+        )
 
     @property
     def takes_work(self) -> bool:
@@ -120,7 +120,7 @@ class Context:
         await self.backend.close()
         await self.remote.aclose()
         self.resolver.close()
-        self.pictures.close()
+        self.images.close()
         self.imports.shutdown(wait=False, cancel_futures=True)
         self.limiter.close()
         self.database.dispose()
@@ -151,7 +151,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         backend=backend,
         database=database,
         remote=remote,
-        pictures=Pictures(limits, references, pixels=settings.max_decoded_pixels, threads=max(2, os.cpu_count() or 1)),
+        images=ImageReader(limits, references, pixels=settings.max_decoded_pixels, threads=max(2, os.cpu_count() or 1)),
         keys=Keys(store, settings.auth, exposed=exposed, metrics_token=settings.metrics_token),
         limiter=RateLimiter(settings.run_dir / "limits", rate=settings.rate_limit, burst=settings.rate_burst),
         admission=Admission(settings.max_inflight),
@@ -159,12 +159,11 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         log=RequestLog(settings.log_level, settings.log_format),
         lifecycle=lifecycle,
         jobs=jobs,
+        job_kinds=registry(settings.job_modules),
         job_stream=JobStream(database, lambda: lifecycle.draining),
+        streams=OpenStreams(),
         imports=ThreadPoolExecutor(2, thread_name_prefix="import"),
         resolver=SystemResolver(threads=2),
-        forms=Forms.of(settings),
-        classification=Classification(backend, settings),
-        embedding=Embedding(backend, settings),
         tracing=tracing.start(settings, "sightline-gateway"),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,10 +11,6 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.problems import MEDIA_TYPE
 from gateway.request.body import ProblemBody
-from gateway.resources.schemas.jobs import JobBody
-from gateway.resources.schemas.leaderboard import PromoteBody
-from gateway.tasks.classify_body import ClassifyBody
-from gateway.tasks.embeddings_body import EmbeddingsBody
 
 METADATA: dict[str, Any] = {
     "title": "Sightline",
@@ -23,9 +19,6 @@ METADATA: dict[str, Any] = {
     "description": "Tasks under `/v1`, the Open Inference Protocol under `/v2`. Refusals are RFC 9457 problems.",
     "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }
-
-REQUEST_BODIES: tuple[type[BaseModel], ...] = (ClassifyBody, EmbeddingsBody, JobBody, PromoteBody)
-"""Bodies that routes read themselves; FastAPI knows them from here only."""
 
 _SAID: dict[int, str] = {
     400: "The request cannot be parsed",
@@ -57,9 +50,7 @@ def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": ProblemBody, "description": _SAID[code]} for code in sorted(codes)}
 
 
-def body(
-    model: type[BaseModel], examples: dict[str, Any], others: dict[str, Any] | None = None
-) -> dict[str, dict[str, Any]]:
+def body(model: type[BaseModel], examples: dict[str, Any], others: dict[str, Any] | None = None) -> dict[str, Any]:
     """FastAPI's ``openapi_extra`` for a body that the route reads itself; ``others`` by media type."""
     json = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "examples": examples}
     return {"requestBody": {"required": True, "content": {"application/json": json, **(others or {})}}}
@@ -87,14 +78,14 @@ def files(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def query_fields(model: type[BaseModel], *names: str) -> list[dict[str, Any]]:
+def query_fields(model: type[BaseModel], names: Iterable[str]) -> list[dict[str, Any]]:
     """Fields of a body as query parameters, for requests whose body is the image itself."""
     properties = model.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
     parameters = []
     for name in names:
         schema = properties[name]
         description = schema.get("description", "")
-        plain = next(one for one in schema["anyOf"] if one.get("type") != "null")
+        plain = next(one for one in schema.get("anyOf", [schema]) if one.get("type") != "null")
         parameters.append(
             {
                 "name": name,
@@ -109,11 +100,11 @@ def query_fields(model: type[BaseModel], *names: str) -> list[dict[str, Any]]:
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The whole document."""
+    """The whole document; ``app.state.bodies`` are those that routes read themselves: FastAPI knows nothing of them."""
     whole = app.openapi()
     components = whole.setdefault("components", {})
     _, extra = models_json_schema(
-        [(model, "validation") for model in REQUEST_BODIES], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in app.state.bodies], ref_template="#/components/schemas/{model}"
     )
     components.setdefault("schemas", {}).update(extra.get("$defs", {}))
     components["securitySchemes"] = {

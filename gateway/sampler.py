@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.request.admission import Admission
 from gateway.telemetry import Telemetry
 from services.runtime.protocol import NOT_WANTED, UNLOADED, Backend, ModelStatus
 
@@ -19,11 +20,12 @@ _log = logging.getLogger("sightline.gateway")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-async def run(backend: Backend, telemetry: Telemetry) -> None:
+async def run(backend: Backend, telemetry: Telemetry, admission: Admission) -> None:
     """Sample until cancelled."""
     sampler = Sampler(backend, telemetry)
     while True:
         try:
+            telemetry.inflight_units.set(admission.units)
             sampler.sample()
         except Exception:  # whatever a backend raises: the next look may be better, and nobody else would look
             _log.exception("Metrics were not sampled")

@@ -141,6 +141,12 @@ class Telemetry:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.inflight_units = Gauge(
+            "sightline_inflight_units",
+            "Inferences in flight by what they cost: an ordinary request is 1; SIGHTLINE_MAX_INFLIGHT of a worker",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.resident_memory = Gauge(
             "sightline_resident_memory_bytes", "Memory of the workers", registry=registry, multiprocess_mode="livesum"
         )

@@ -29,9 +29,10 @@ from models.errors import ModelError
 DESCRIPTION = "encoder.json"
 WEIGHTS = "encoder.safetensors"
 
+Network = EfficientNetLite | FocalNet | ResNet | Swin | Vit
 Backbone = EfficientNetLiteConfig | FocalNetConfig | SwinConfig | ResNetConfig | VitConfig
 
-ARCHITECTURES: dict[str, tuple[type[Backbone], Callable[[Any], nn.Module]]] = {
+ARCHITECTURES: dict[str, tuple[type[Backbone], Callable[[Any], Network]]] = {
     "efficientnet-lite": (EfficientNetLiteConfig, EfficientNetLite),
     "focalnet": (FocalNetConfig, FocalNet),
     "resnet": (ResNetConfig, ResNet),
@@ -73,11 +74,12 @@ class ImageEncoder(nn.Module):
         self.config = config
         _, build = ARCHITECTURES[config.architecture]
         self.network = build(config.backbone)
-        if isinstance(self.network, EfficientNetLite):  # its features come before the classifier
-            width = self.network._fc.in_features
-            self.network._fc = nn.Identity()
+        if isinstance(config.backbone, EfficientNetLiteConfig):  # its features come before the classifier
+            width = config.backbone.head
+            self.network.register_module("_fc", nn.Identity())
         else:
-            width = getattr(config.backbone, "num_classes", 0) or self.network.dim_out
+            assert not isinstance(self.network, EfficientNetLite)
+            width = config.backbone.num_classes or self.network.dim_out
         if config.projection:
             self.projection = nn.Parameter(torch.empty(width, config.projection))
             nn.init.trunc_normal_(self.projection, std=0.02)
@@ -113,7 +115,7 @@ class ImageEncoder(nn.Module):
 
 
 def encoder_of(
-    network: nn.Module, projection: Tensor | None = None, *, unit: bool = False, with_head: bool = False
+    network: Network, projection: Tensor | None = None, *, unit: bool = False, with_head: bool = False
 ) -> ImageEncoder:
     """An :class:`ImageEncoder` that shares the weights of a trained ``network``.
 

@@ -92,7 +92,7 @@ class Fixture:
 
     def compare(self, outputs: Mapping[str, Tensor]) -> list[Comparison]:
         """Every expected tensor against ``outputs``; one that is not there fails."""
-        tolerance = self.config.get("suggested_tolerance", self.config.get("tolerance", {}))
+        tolerance = self.config.get("suggested_tolerance") or self.config.get("tolerance") or {}
         rtol, atol = float(tolerance.get("rtol", DEFAULT_RTOL)), float(tolerance.get("atol", DEFAULT_ATOL))
         atols = tolerance.get("atol_per_tensor", {})
         return [

@@ -72,7 +72,9 @@ class Settings(BaseSettings):
     lame_duck_seconds: float = Field(
         0.0, ge=0, description="Seconds to go on accepting after SIGTERM, while load balancers learn of it"
     )
-    max_inflight: int = Field(128, ge=1, description="Inferences in flight in one gateway process")
+    max_inflight: int = Field(
+        128, ge=1, description="Inferences in flight in one gateway process; a large request counts as several"
+    )
     max_held_bytes: int = Field(256 * MIB, ge=1024, description="Bodies of requests in flight in one gateway process")
     metrics_open: bool = Field(False, description="Serve /metrics without a key even where keys are asked for")
     metrics_token: str | None = Field(

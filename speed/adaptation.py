@@ -20,7 +20,8 @@ from services.datasets.splits import few_shot
 from services.finetuning.adapted import Adapted, save_adapter
 from services.finetuning.fitting import evaluate, fit
 from services.finetuning.recipe import Hooks, Recipe
-from services.finetuning.strategies import names, strategy
+from services.finetuning.strategies import names
+from services.finetuning.strategies.base import strategy
 from speed.encoder_folders import add_options, open_subject
 
 

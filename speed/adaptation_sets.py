@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.datasets.importing import import_archive
-from services.evaluation.knowledge import ClassKnowledge, read_knowledge
 from services.evaluation.protocols import Protocol
 from services.evaluation.suites import registry
+from services.evaluation.suites.knowledge import ClassKnowledge, read_knowledge
 from services.evaluation.suites.preparing import LIMITS, Material, prepare
 from services.evaluation.suites.registry import SuiteSet
 from services.media.intake import Limits

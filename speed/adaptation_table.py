@@ -24,20 +24,21 @@ from typing import Any, Literal
 
 import torch
 
-from models.repository.writer import MODEL
+from models.repository.reading import MODEL
 from services.datasets.package import Package, Stored
 from services.errors import Problem
+from services.evaluation.bench import Setting, Watch
 from services.evaluation.named import Names, parts, resolve
 from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import Unit, units
 from services.evaluation.protocols import protocol
 from services.evaluation.reports.recording import as_error, clock, record_of
-from services.evaluation.running import Workbench
-from services.evaluation.subjects import Array, Subject, Watch
 from services.evaluation.suites.preparing import Material
+from services.evaluation.tasks.classification.bench import RUNNER, Workbench
+from services.evaluation.tasks.classification.subject import Array, Subject
 from services.finetuning.images import Pictures
 from services.finetuning.recipe import Hooks, Recipe, features_of
-from services.finetuning.strategies import strategy
+from services.finetuning.strategies.base import strategy
 from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings
 from speed.adaptation_sets import FIXED, NAMES, PROTOCOLS, SETS, LabelledSet, labelled_set
@@ -123,11 +124,12 @@ class _Table:
                     Scaled(backend, names, self._settings, side) if side else Subject(backend, names, self._settings)
                 )
                 for name in self._options.datasets:
-                    await self._set(subject, labelled_set(self._options.data, name, self._scratch, self._settings))
+                    labelled = labelled_set(self._options.data, name, self._scratch, self._settings)
+                    await self._set(backend, subject, labelled)
             finally:
                 await backend.close()
 
-    async def _set(self, subject: Subject, labelled: LabelledSet) -> None:
+    async def _set(self, backend: OnnxBackend, subject: Subject, labelled: LabelledSet) -> None:
         """All units of one model and data set; those of one learning rate share what is decoded."""
         options = self._options
         chosen = [PROTOCOLS.get(name) or protocol(name) for name in options.protocols]
@@ -149,15 +151,18 @@ class _Table:
                     continue
                 told = dict(zip(("learning_rate", "weight_decay", "max_trials"), how, strict=True))
                 with tempfile.TemporaryDirectory(prefix="bench-", dir=self._scratch) as folder:
-                    bench = Bench(
-                        subject,
-                        labelled.material,
-                        package,
-                        parameters.model_copy(update=told),
-                        own,
-                        lambda: labelled.knowledge,
-                        Path(folder),
+                    setting = Setting(
+                        backend=backend,
+                        names=subject.names,
+                        settings=self._settings,
+                        material=labelled.material,
+                        package=package,
+                        parameters=parameters.model_copy(update=told),
+                        units=own,
+                        knowledge=lambda: labelled.knowledge,
+                        scratch=Path(folder),
                     )
+                    bench = Bench(setting, subject)
                     bench.share = options.share
                     for unit in left:
                         await self._unit(bench, subject, labelled, unit)
@@ -176,7 +181,9 @@ class _Table:
         hooks = Hooks(on_trial=lambda _, score: scores.append(score))
         try:
             ran = await bench.run(unit, hooks, lambda done, total: None)
-            record = record_of(unit, labelled.material.spec.metric, ran, trials=len(scores), seconds=clock(began))
+            notes = RUNNER.notes(unit, ran, len(scores))
+            metric = labelled.material.spec.metric
+            record = record_of(unit, metric, ran, trials=len(scores), notes=notes, seconds=clock(began))
         except Problem as problem:
             record = record_of(unit, labelled.material.spec.metric, error=as_error(problem), seconds=clock(began))
         line = self._line(unit, subject, record.document())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.catalog.card import ImagePreprocess
 from models.encoders import ImageEncoder
-from models.repository.writer import latest, read_card
+from models.repository.reading import latest, read_card
 from services.finetuning.data.examples import Examples
 from services.finetuning.encoders import open_encoder
 from services.finetuning.images import Pictures

@@ -25,7 +25,8 @@ from services.finetuning.fitting import new_model
 from services.finetuning.head import Probe, train_probe
 from services.finetuning.images import Pictures
 from services.finetuning.recipe import Recipe, device_of, features_of, placed
-from services.finetuning.strategies import names, strategy
+from services.finetuning.strategies import names
+from services.finetuning.strategies.base import strategy
 from speed.encoder_folders import add_options, open_subject
 
 TRAINED = [name for name in names() if strategy(name).trains_encoder]

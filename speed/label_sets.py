@@ -21,7 +21,8 @@ from PIL import Image
 
 from models.catalog.card import Batching, Engine, ImagePreprocess, Licence
 from models.catalog.labels import label_set
-from models.repository.writer import MODEL, installed, write_version
+from models.repository.reading import MODEL, installed
+from models.repository.writer import write_version
 from models.text.clip_bpe import clip_tokenizer_json
 from models.unicl.cards import Served, cards
 from models.unicl.export import export_image, export_text

@@ -18,7 +18,7 @@ import torch
 from services.datasets.splits import few_shot
 from services.evaluation.named import parts, resolve
 from services.evaluation.protocols import protocol
-from services.evaluation.subjects import Subject
+from services.evaluation.tasks.classification.subject import Subject
 from services.finetuning.data.normalisation import Moments, fitted_rows
 from services.finetuning.head import Head, HeadConfig, Probe, probabilities, train_probe
 from services.runtime.onnx.backend import OnnxBackend

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.catalog.labels import label_set
-from models.repository.writer import MODEL, latest
+from models.repository.reading import MODEL, latest
 from services.settings import Settings
 
 BATCH = 32

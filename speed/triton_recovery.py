@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from models.catalog.card import Card
-from models.repository.writer import latest
+from models.repository.reading import latest
 from services.runtime.onnx.warmup import example
 from services.settings import Settings
 from sightline.triton.api import encoded

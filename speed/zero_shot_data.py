@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.repository.writer import MODEL, read_card
+from models.repository.reading import MODEL, read_card
 from services.media.image import Picture, read_picture
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor

@@ -185,19 +185,3 @@ def _too_large(what: str, limit: int) -> Problem:
         f"{what}; the limit is {limit:,}.",
         remedy="Send fewer or smaller images in one request.",
     )
-
-
-async def read_body(receive: Receive) -> bytes | bytearray:
-    """The whole body, bounded by :class:`BodyGuard`; raises ``client-left`` when the client goes before its end."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        whole: bytes = message.get("body", b"")
-        return whole
-    # Grown in place: a list of chunks that is joined at the end needs the memory twice.
-    body = bytearray()
-    while message["type"] == "http.request":
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            return body
-        message = await receive()
-    raise Problem(Kind.CANCELLED, "client-left", "The client left", "The connection closed before the body ended.")

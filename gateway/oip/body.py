@@ -15,7 +15,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.types import Receive
 
-from gateway.middleware.body_guard import read_body
+from gateway.request.parsing import read_body
 from gateway.request.request_context import RequestContext
 from services.errors import Kind, Problem
 

@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from gateway.middleware.body_guard import read_body
-from gateway.request.parsing import parse_json
+from gateway.request.parsing import parse_json, read_body
 from services.errors import Kind, Problem
 from services.runtime.version_policy import VersionPolicy
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from annotated_types import BaseMetadata, GroupedMetadata, Le, MaxLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from services.settings import Settings
@@ -24,14 +27,36 @@ def _not_blank(text: str) -> str:
     return text
 
 
-MAX_IMAGES = default("max_images")
-MAX_LABELS = default("max_labels")
-MAX_CHARS = default("max_text_chars")
+@dataclass(frozen=True, slots=True)
+class Limit(GroupedMetadata):
+    """An upper bound that is a setting: the document shows its default, a server holds requests to its own."""
 
-PlainText = Annotated[str, Field(min_length=1, max_length=MAX_CHARS), AfterValidator(_not_blank)]
-ModelName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_not_blank)]
-Version = Annotated[str, Field(min_length=1, max_length=9), AfterValidator(_not_blank)]
-ImageText = Annotated[str, Field(min_length=1)]
+    setting: str
+    bound: Callable[[int], BaseMetadata]
+
+    def __iter__(self) -> Iterator[BaseMetadata]:
+        yield self.bound(default(self.setting))
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Says what a text is, beyond its type."""
+
+    name: str
+
+
+NOT_BLANK = AfterValidator(_not_blank)
+IMAGE = Marker("image")
+
+MAX_IMAGES = Limit("max_images", MaxLen)
+MAX_LABELS = Limit("max_labels", MaxLen)
+MAX_TOP = Limit("max_labels", Le)
+MAX_CHARS = Limit("max_text_chars", MaxLen)
+
+PlainText = Annotated[str, Field(min_length=1), MAX_CHARS, NOT_BLANK]
+ModelName = Annotated[str, Field(min_length=1, max_length=64), NOT_BLANK]
+Version = Annotated[str, Field(min_length=1, max_length=9), NOT_BLANK]
+ImageText = Annotated[str, Field(min_length=1), IMAGE]
 
 PNG = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAK0lEQVR4nO3NQQkAAAgEsItiHnuayRAKIqz/Uj2nIhAIBAKBQCAQ"
@@ -43,6 +68,12 @@ class Body(BaseModel):
     """A request body: unknown fields are refused, nothing is coerced."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TaskBody(Body):
+    """The body of a task: each is done by a model, which a body may describe in its own words."""
+
+    model: ModelName | None = None
 
 
 class Answer(BaseModel):

@@ -1,16 +1,16 @@
-"""Images of a request to pictures: small ones on the event loop, where that is cheapest, large ones in threads."""
+"""Decodes the images of a request: small ones on the event loop, where that is cheapest, large ones in threads."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from gateway.request.budget import Budget
-from gateway.request.references import Images, References
+from gateway.request.references import References, SentImages
 from services.errors import Kind, Problem
 from services.media.formats import Container, read_container
 from services.media.image import Picture, decode_picture
@@ -27,11 +27,11 @@ _INLINE_BYTES = 512 * 1024
 """Encoded images that are looked into on the loop: even the most awkward of this size takes milliseconds."""
 
 
-class Pictures:
+class ImageReader:
     """Reads the images of requests.
 
-    ``limits`` are those of one image, ``pixels`` of all that are decoded at once, in one request or in several: a
-    picture takes 4 bytes a pixel. ``threads`` decode the large ones.
+    ``limits`` are those of one image, ``pixels`` of all that are decoded at once, in one request or in several: one
+    takes 4 bytes a pixel. ``threads`` decode the large ones.
     """
 
     def __init__(self, limits: Limits, references: References, *, pixels: int, threads: int) -> None:
@@ -45,46 +45,53 @@ class Pictures:
 
     @asynccontextmanager
     async def read(
-        self, images: Images, stages: Stages, *, owner: str = "", deadline: float | None = None
+        self,
+        images: SentImages,
+        stages: Stages,
+        *,
+        owner: str = "",
+        deadline: float | None = None,
+        admit: Callable[[int], None] = lambda pixels: None,
     ) -> AsyncIterator[list[Picture]]:
-        """The pictures in order, for as long as the block lasts; the time it takes goes to ``stages``.
+        """The decoded images in order, for as long as the block lasts; the time it takes goes to ``stages``.
 
-        ``owner`` and ``deadline`` are for images that are named instead of sent, see :class:`References`.
+        ``owner`` and ``deadline`` are for images that are named instead of sent, see :class:`References`. ``admit`` is
+        told how many pixels there are, as their headers say, before any is decoded, and may refuse them.
         Raises what is wrong with an image, pointing at where it stood in the request; ``images-too-many-pixels``.
         """
         begin = time.perf_counter()
-        async with (
-            self._references.followed(images, owner, deadline) as sent,
-            self._decoded(sent, stages, begin) as pictures,
-        ):
-            yield pictures
+        async with self._references.followed(images, owner, deadline) as sent:
+            containers = [await self._look_into(pointer, image) for pointer, image in sent]
+            pixels = self._pixels(sent, containers)
+            admit(pixels)
 
-    @asynccontextmanager
-    async def _decoded(self, images: Images, stages: Stages, begin: float) -> AsyncIterator[list[Picture]]:
-        containers = [await self._look_into(pointer, image) for pointer, image in images]
+            # Small images come and go within one turn of the loop; only what stays longer is counted.
+            counted = pixels if pixels > INLINE_PIXELS else 0
+            looked = time.perf_counter()
+            await self._budget.take(counted)
+            waited = time.perf_counter() - looked
+
+            try:
+                decoded = []
+                for (pointer, _), container in zip(sent, containers, strict=True):
+                    try:
+                        image = await self._run(decode_picture, container) if counted else decode_picture(container)
+                    except Problem as problem:
+                        raise problem.at(pointer) from None
+                    decoded.append(image)
+                stages.queue += waited
+                stages.decode += time.perf_counter() - begin - waited
+                yield decoded
+            finally:
+                self._budget.give(counted)
+
+    def _pixels(self, images: SentImages, containers: Sequence[Container]) -> int:
         total = 0
         for (pointer, _), container in zip(images, containers, strict=True):
             total += container.width * container.height
             if total > self._budget.total:
                 raise _too_many(self._budget.total).at(pointer)
-        # Small pictures come and go within one turn of the loop; only what stays longer is counted.
-        counted = total if total > INLINE_PIXELS else 0
-        looked = time.perf_counter()
-        await self._budget.take(counted)
-        waited = time.perf_counter() - looked
-        try:
-            pictures = []
-            for (pointer, _), container in zip(images, containers, strict=True):
-                try:
-                    picture = await self._run(decode_picture, container) if counted else decode_picture(container)
-                except Problem as problem:
-                    raise problem.at(pointer) from None
-                pictures.append(picture)
-            stages.queue += waited
-            stages.decode += time.perf_counter() - begin - waited
-            yield pictures
-        finally:
-            self._budget.give(counted)
+        return total
 
     async def _look_into(self, pointer: str, image: str | bytes) -> Container:
         try:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
 from pydantic_core import from_json
 from starlette.requests import Request
+from starlette.types import Receive
 
-from gateway.middleware.body_guard import read_body
-from gateway.request.fields import Form, wrong
+from gateway.request.body import Body
+from gateway.request.fields import wrong
 from gateway.request.multipart import read_parts
+from gateway.request.nested import Form, below, images_in
 from gateway.request.request_context import RequestContext
 from services.errors import Kind, Problem
+
+B = TypeVar("B", bound=Body)
 
 MAX_VALUES = 200_000
 """Commas and brackets in a JSON body. Parsed, a small value takes 20 times its text: `{},{},{}` fills the memory."""
@@ -27,33 +31,36 @@ _INLINE_FORM = 1024 * 1024
 """Bytes of a form that is taken apart on the event loop: about a millisecond."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What a request holds: checked fields, and where each image stands in it.
+@dataclass(slots=True)
+class Sent(Generic[B]):
+    """What a request holds: its checked fields, and where each image stands in it.
 
-    An image is text (a JSON string: base64, data URI, address) or the bytes of a file.
+    An image is text (a JSON string: base64, data URI, address) or the bytes of a file. ``images`` are those of the
+    fields ``image`` and ``images``; ``others`` those of any other field.
     """
 
-    fields: dict[str, Any]
+    body: B
     images: list[tuple[str, str | bytes]]
+    others: list[tuple[str, str | bytes]]
 
 
-async def read_images(request: Request, form: Form, most: int, turn: Callable[[], Awaitable[None]]) -> Sent:
+async def read_request(request: Request, form: Form[B], most: int, turn: Callable[[], Awaitable[None]]) -> Sent[B]:
     """The request as its content type says; ``image`` and ``images`` are taken out of the fields.
 
-    ``turn`` is awaited between receiving and parsing. Raises 400 for what cannot be parsed, 415 for another type,
-    422 for wrong fields.
+    ``turn`` is awaited between receiving and parsing. Where the form has no images, the request is JSON. Raises 400 for
+    what cannot be parsed, 415 for another type, 422 for wrong fields.
     """
     kind = _kind(request)
-    is_json, is_form = _is_json(kind), kind == b"multipart/form-data"
-    if not is_json and not is_form and not kind.startswith(b"image/") and kind != b"application/octet-stream":
-        unsupported_type(kind, "application/json, multipart/form-data or image/*")
+    is_json, is_form = is_json_type(kind), kind == b"multipart/form-data"
+    if not is_json:
+        _refuse_type(kind, form)
     body = await read_body(request.receive)
     await turn()
+
     if is_json:
         _no_query(request, form)
         fields = form.read(parse_image_json(body))
-        return Sent(fields, _images_of(fields))
+        return _sent(form, fields, _images_of(fields))
     if is_form:
         _no_query(request, form)
         content_type = RequestContext.of(request.scope).head[b"content-type"].decode("latin-1")
@@ -64,7 +71,36 @@ async def read_images(request: Request, form: Form, most: int, turn: Callable[[]
     if "image" in fields or "images" in fields:
         name = "image" if "image" in fields else "images"
         wrong("field-conflict", "The image is sent twice", "The body is the image already.", f"/{name}")
-    return Sent(fields, [("/image", bytes(body))])
+    return _sent(form, fields, [("/image", bytes(body))])
+
+
+def _refuse_type(kind: bytes, form: Form[B]) -> None:
+    """Raise the 415 of a body that is not JSON, unless it may be images."""
+    if not form.takes_images:
+        unsupported_type(kind, "application/json")
+    if kind != b"multipart/form-data" and not kind.startswith(b"image/") and kind != b"application/octet-stream":
+        unsupported_type(kind, "application/json, multipart/form-data or image/*")
+
+
+def _sent(form: Form[B], fields: dict[str, Any], images: list[tuple[str, str | bytes]]) -> Sent[B]:
+    body = form.made(fields)
+    return Sent(body, images, list(images_in(form, body, "")) if form.holding_images else [])
+
+
+async def read_body(receive: Receive) -> bytes | bytearray:
+    """The whole body, which :class:`BodyGuard` around the routes bounds; raises ``client-left`` when it breaks off."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        whole: bytes = message.get("body", b"")
+        return whole
+    # Grown in place: a list of chunks that is joined at the end needs the memory twice.
+    body = bytearray()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body
+        message = await receive()
+    raise Problem(Kind.CANCELLED, "client-left", "The client left", "The connection closed before the body ended.")
 
 
 def _kind(request: Request) -> bytes:
@@ -72,17 +108,9 @@ def _kind(request: Request) -> bytes:
     return RequestContext.of(request.scope).head.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
 
-def _is_json(kind: bytes) -> bool:
+def is_json_type(kind: bytes) -> bool:
+    """Whether a media type is JSON's or of a kind of JSON."""
     return kind == b"application/json" or kind.endswith(b"+json")
-
-
-async def read_fields(request: Request, form: Form) -> dict[str, Any]:
-    """The checked fields of a request that is JSON only."""
-    kind = _kind(request)
-    if not _is_json(kind):
-        unsupported_type(kind, "application/json")
-    _no_query(request, form)
-    return form.read(parse_json(await read_body(request.receive)))
 
 
 def parse_json(body: bytes | bytearray, most_values: int = MAX_VALUES) -> object:
@@ -148,12 +176,15 @@ def _images_of(fields: dict[str, Any]) -> list[tuple[str, str | bytes]]:
     return []
 
 
-def _form_parts(body: bytes | bytearray, content_type: str, form: Form, most: int) -> Sent:
+def _form_parts(body: bytes | bytearray, content_type: str, form: Form[B], most: int) -> Sent[B]:
     images: list[tuple[str, str | bytes]] = []
+    others: list[tuple[str, str | bytes]] = []
     fields: dict[str, Any] | None = None
-    for part in read_parts(bytes(body), content_type, most + 1):
+    for part in read_parts(bytes(body), content_type, most + 1 + len(form.files)):
         if part.name == "image":
             images.append((f"/image/{len(images)}", part.data))
+        elif part.name in form.files and f"/{part.name}" not in dict(others):
+            others.append((f"/{part.name}", part.data))
         elif part.name == "request" and fields is None:
             fields = form.read(parse_json(part.data))
             if "image" in fields or "images" in fields:
@@ -164,14 +195,19 @@ def _form_parts(body: bytes | bytearray, content_type: str, form: Form, most: in
                 "part-unknown",
                 "A part of the form is not known",
                 f"There is {'more than one' if part.name == 'request' else 'no'} part {part.name[:100]!r}.",
-                "/" + part.name[:100].replace("~", "~0").replace("/", "~1"),
+                below("", part.name[:100]),
                 "Send file parts `image`, and the other fields as one JSON part `request`.",
             )
     if len(images) > most:
         wrong("array-too-long", "Too many images", f"There are {len(images)} images; the limit is {most}.", "/image")
     if len(images) == 1:
         images = [("/image", images[0][1])]
-    return Sent(fields or {}, images)
+    sent = _sent(form, form.read({}) if fields is None else fields, images)
+    for pointer, _ in others:
+        if any(named == pointer for named, _ in sent.others):
+            wrong("field-conflict", "An image is sent twice", "Send it as a file or in the fields.", pointer)
+    sent.others.extend(others)
+    return sent
 
 
 def _query(request: Request) -> list[tuple[str, str]]:
@@ -195,7 +231,7 @@ def _query(request: Request) -> list[tuple[str, str]]:
         ) from None
 
 
-def _no_query(request: Request, form: Form) -> None:
+def _no_query(request: Request, form: Form[B]) -> None:
     """A field that stands in the address of a JSON request would be overlooked: say so."""
     if not request.scope["query_string"]:
         return

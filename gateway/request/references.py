@@ -21,7 +21,7 @@ from services.storage.artifacts import ArtifactStore
 _ARTIFACT = "artifact:"
 _SCHEMES = ("https:", "http:", _ARTIFACT)
 
-Images = Sequence[tuple[str, str | bytes]]
+SentImages = Sequence[tuple[str, str | bytes]]
 """Where each image stands in the request, and its text or its bytes."""
 
 
@@ -38,7 +38,7 @@ class References:
         self._budget = Budget(max(held, per_request))
 
     @asynccontextmanager
-    async def followed(self, images: Images, owner: str, deadline: float | None) -> AsyncIterator[Images]:
+    async def followed(self, images: SentImages, owner: str, deadline: float | None) -> AsyncIterator[SentImages]:
         """``images`` with the bytes of those that are references, for as long as the block lasts.
 
         ``owner`` is the id of the key whose artifacts may be read; ``deadline`` is on the clock of
@@ -65,7 +65,7 @@ class References:
             if taken:
                 self._budget.give(share)
 
-    async def _all(self, images: Images, owner: str) -> Images:
+    async def _all(self, images: SentImages, owner: str) -> SentImages:
         found: list[tuple[str, str | bytes]] = []
         total = 0
         for pointer, image in images:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -13,12 +16,14 @@ from fastapi.responses import Response
 from gateway import openapi
 from gateway.context import context_of
 from gateway.middleware.keys import allow
+from gateway.request.fields import Flag, wrong
 from gateway.request.uploads import FORM_BYTES, declared_length, receive
 from gateway.resources.job_documents import list_document
 from gateway.resources.schemas.datasets import Dataset, DatasetList, SampleList
 from gateway.resources.schemas.jobs import Deleted
 from services.datasets import store as stores
 from services.datasets.archive import ArchiveLimits
+from services.datasets.formats import LAYOUTS
 from services.datasets.opening import dataset_store
 from services.datasets.package import Stored
 from services.errors import Kind, Problem
@@ -30,7 +35,59 @@ _ONE = openapi.refusals(*openapi.ASKED, 404, 503)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
 
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
 Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an upload is to be imported, as the query or the fields of its form say."""
+
+    name: str | None
+    strict: bool
+    layout: str | None
+    allow_losses: bool
+
+
+def with_fields(options: Options, fields: Mapping[str, str]) -> Options:
+    """``options`` with the fields of a form, as other services take them. Raises ``field-*`` and ``name-missing``."""
+    for key, text in fields.items():
+        if key not in ("name", "strict", "layout", "allow_losses"):
+            wrong(
+                "field-unknown",
+                "A field is not known",
+                f"There is no field {key[:100]!r}.",
+                f"/{key[:100]}",
+                "Known fields: file, name, strict, layout, allow_losses.",
+            )
+        value: str | bool = text
+        if key in ("strict", "allow_losses"):
+            value = Flag().check(Flag().parse([text], f"/{key}"), f"/{key}")
+        options = replace(options, **{key: value})  # type: ignore[arg-type]
+
+    if options.name is None:
+        raise _no_name()
+    if not re.fullmatch(_NAME, options.name):
+        wrong(
+            "field-value",
+            "The name is not allowed",
+            f"{options.name[:100]!r} cannot be the name of a data set.",
+            "/name",
+            "Use letters, digits, dots, hyphens and underscores, 100 at most, and begin with a letter or digit.",
+        )
+    return options
+
+
+def _no_name() -> Problem:
+    return Problem(
+        Kind.INVALID,
+        "name-missing",
+        "The data set has no name",
+        "Nothing says what the data set is to be called.",
+        pointer="/name",
+        remedy="Send ?name=NAME, or a field `name` beside `file` in the form.",
+    )
 
 
 @router.post(
@@ -49,7 +106,13 @@ Split = Literal["train", "val", "test"]
                     "schema": {
                         "type": "object",
                         "required": ["file"],
-                        "properties": {"file": {"type": "string", "format": "binary"}},
+                        "properties": {
+                            "file": {"type": "string", "format": "binary"},
+                            "name": {"type": "string"},
+                            "strict": {"type": "boolean"},
+                            "layout": {"type": "string"},
+                            "allow_losses": {"type": "boolean"},
+                        },
                     }
                 },
             },
@@ -59,14 +122,30 @@ Split = Literal["train", "val", "test"]
 async def upload(
     request: Request,
     name: Annotated[
-        str,
-        Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="What to call it; jobs may name it so"),
-    ],
+        str | None,
+        Query(
+            pattern=_NAME, description="What to call it; jobs may name it so. Needed, here or as a field of the form"
+        ),
+    ] = None,
     strict: Annotated[bool, Query(description="Refuse the whole set for one flaw, instead of leaving it out")] = False,
+    layout: Annotated[
+        str | None,
+        Query(max_length=40, description=f"How it is laid out ({', '.join(LAYOUTS)}); found out when absent"),
+    ] = None,
+    allow_losses: Annotated[
+        bool,
+        Query(description="Import what is sound even where a class, a split or more than a tenth would be lost"),
+    ] = False,
 ) -> Response:
-    """Import a zip or tar: class folders, COCO, CSV or JSONL with images, or ELEVATER lists. Every entry is checked."""
+    """Import a zip or tar: class folders, COCO, YOLO, VOC, CSV or JSONL with images, or ELEVATER lists.
+
+    Every entry is checked, and the answer's `account` says what became of every file and annotation.
+    """
     caller = allow(request, "jobs")
     context = context_of(request)
+    options = Options(name=name, strict=strict, layout=layout, allow_losses=allow_losses)
+    if name is None and not request.headers.get("content-type", "").startswith("multipart/"):
+        raise _no_name()
     artifacts, limit = context.jobs.artifacts, context.settings.max_upload_bytes
     room = await asyncio.to_thread(artifacts.room, caller.key_id)
     length = declared_length(request)
@@ -76,12 +155,21 @@ async def upload(
         raise too_large(limit)
     draft = await asyncio.to_thread(artifacts.draft, limit if room is None else min(limit, room))
     try:
-        await receive(request, draft.write)
+        upload = await receive(request, draft.write)
         await asyncio.to_thread(draft.finish)
+        options = with_fields(options, upload.fields)
         limits = ArchiveLimits(max_entry_bytes=limit, max_total_bytes=4 * limit)
         made = await asyncio.get_running_loop().run_in_executor(
             context.imports,
-            lambda: _store(request).import_(caller.key_id, name, draft.path, strict=strict, limits=limits),
+            lambda: _store(request).import_(
+                caller.key_id,
+                options.name or "",
+                draft.path,
+                strict=options.strict,
+                layout=options.layout,
+                allow_losses=options.allow_losses,
+                limits=limits,
+            ),
         )
     finally:
         await asyncio.to_thread(draft.discard)
@@ -195,7 +283,10 @@ def _sample(dataset: stores.Dataset, number: int, stored: Stored) -> dict[str, A
         "width": stored.width,
         "height": stored.height,
         "labels": [dataset.classes[label] for label in sample.labels],
-        "boxes": [{"label": dataset.classes[box.label], "box": box.xyxy} for box in sample.boxes],
+        "boxes": [
+            {"label": dataset.classes[box.label], "box": box.xyxy, **({"ignore": True} if box.ignore else {})}
+            for box in sample.boxes
+        ],
         "captions": sample.captions,
         "url": f"/v1/datasets/{dataset.id}/samples/{number}/image",
     }
@@ -213,6 +304,7 @@ def _document(dataset: stores.Dataset) -> dict[str, Any]:
         "class_counts": dataset.counts,
         "problems": dataset.flaws,
         "problem_count": dataset.flaw_count,
+        "account": dataset.account,
         "created_at": dataset.created_at,
     }
 

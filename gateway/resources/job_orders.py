@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,14 +11,12 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from gateway.middleware.body_guard import read_body
-from gateway.request.parsing import parse_json, unsupported_type
+from gateway.request.parsing import parse_json, read_body, unsupported_type
 from gateway.request.request_context import RequestContext
 from gateway.resources.schemas.jobs import JobBody
 from services.errors import Kind, Problem
 from services.jobs.kind import JobKind
 from services.jobs.records import Order, Webhook
-from services.jobs.services import JobServices
 
 MAX_PARAMETER_BYTES = 8 * 1024 * 1024
 B = TypeVar("B", bound=BaseModel)
@@ -34,9 +33,9 @@ class Checked:
     record: Order
 
 
-def order(services: JobServices, body: JobBody, key: str | None, traceparent: str) -> Checked:
+def order(kinds: Mapping[str, JobKind[Any]], body: JobBody, key: str | None, traceparent: str) -> Checked:
     """The order of a body, its form checked. Long parameters take a while: call it in a thread."""
-    kind = services.kinds.get(body.kind)
+    kind = kinds.get(body.kind)
     if kind is None:
         raise Problem(
             Kind.INVALID,
@@ -44,7 +43,7 @@ def order(services: JobServices, body: JobBody, key: str | None, traceparent: st
             "There is no such kind of job",
             f"No kind is called {body.kind!r}.",
             pointer="/kind",
-            remedy=f"Kinds are {', '.join(sorted(services.kinds))}.",
+            remedy=f"Kinds are {', '.join(sorted(kinds))}.",
         )
     sent = orjson.dumps(body.parameters)
     if len(sent) > MAX_PARAMETER_BYTES:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import orjson
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.stream import Event, Events
 from services.jobs import events
-from services.jobs.events import Event, Head
+from services.jobs.events import Head
 from services.jobs.records import FINAL
 
 _LOOK_SECONDS = 0.3
-_ALIVE_SECONDS = 15.0  # proxies close what is silent for a minute
 _PAGE = 500
 
 
@@ -36,29 +35,23 @@ class JobStream:
         self._watched: dict[str, _Watched] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    async def watch(self, job_id: str, after: int) -> AsyncIterator[bytes]:
+    async def watch(self, job_id: str, after: int) -> Events:
         """The events after number ``after``, as they come, until the job has ended and all is told."""
         yield b"retry: 2000\n\n"
         with self._watching(job_id) as watched:
-            silent = 0.0
             while not self._leaving():
                 watched.changed.clear()
                 head = (await asyncio.to_thread(events.heads, self._engine, [job_id])).get(job_id)
                 if head is None:
                     return  # deleted
                 while page := await asyncio.to_thread(events.after, self._engine, job_id, after, _PAGE):
-                    yield b"".join(_sse(event) for event in page)
-                    after, silent = page[-1].seq, 0.0
+                    yield b"".join(_event(one).encoded() for one in page)
+                    after = page[-1].seq
                 if head.state in FINAL and after >= head.seq:
                     return
                 while not watched.changed.is_set() and not self._leaving():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(watched.changed.wait(), 1.0)
-                        break
-                    silent += 1.0
-                    if silent >= _ALIVE_SECONDS:
-                        silent = 0.0
-                        yield b": alive\n\n"
 
     @contextlib.contextmanager
     def _watching(self, job_id: str) -> Iterator[_Watched]:
@@ -85,9 +78,5 @@ class JobStream:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _sse(event: Event) -> bytes:
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (
-        event.seq,
-        event.event.encode(),
-        orjson.dumps({**event.data, "at": event.at}),
-    )
+def _event(told: events.Event) -> Event:
+    return Event({**told.data, "at": told.at}, told.event, told.seq)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from gateway import openapi
 from gateway.context import Context, context_of
@@ -17,6 +18,7 @@ from gateway.resources import job_orders
 from gateway.resources.downloads import content_response
 from gateway.resources.job_documents import job_document, list_document
 from gateway.resources.schemas.jobs import Deleted, Job, JobBody, JobEventList, JobList, JobState, WebhookLog
+from gateway.stream import EVENT_SCHEMA, EventStream
 from services.errors import Kind, Problem
 from services.jobs import events, webhooks
 from services.jobs.records import FINAL
@@ -27,11 +29,6 @@ router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
 
 _EVENTS_AT_ONCE = 1000
 _ONE = openapi.refusals(*openapi.ASKED, 404, 503)
-_EVENT = {
-    "type": "object",
-    "description": "One server-sent event",
-    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
-}
 _CHANGED = openapi.refusals(*openapi.ASKED, 404, 409, 503)
 
 
@@ -62,7 +59,8 @@ async def submit(request: Request) -> Response:
     key = job_orders.idempotency_key(request)
     body = await job_orders.read_as(request, JobBody)
     services = context.jobs
-    order = await asyncio.to_thread(job_orders.order, services, body, key, RequestContext.of(request.scope).traceparent)
+    traceparent = RequestContext.of(request.scope).traceparent
+    order = await asyncio.to_thread(job_orders.order, context.job_kinds, body, key, traceparent)
     # What a job needed may be gone by the time its submission is repeated: the key comes before the checks.
     if (known := await asyncio.to_thread(services.jobs.known, caller.key_id, order.record)) is not None:
         return await _replayed(context, known)
@@ -139,7 +137,7 @@ async def retry(request: Request, job_id: str) -> Response:
     summary="Watch a job",
     response_model=JobEventList,
     responses={
-        200: {"content": {"text/event-stream": {"schema": _EVENT}}},
+        200: {"content": {"text/event-stream": {"schema": EVENT_SCHEMA}}},
         204: {"description": "The job has ended and everything was told: do not come again"},
         **openapi.refusals(*openapi.ASKED, 404, 422, 503),
     },
@@ -178,11 +176,9 @@ async def watch(
         heads = await asyncio.to_thread(events.heads, context.jobs.engine, [job.id])
         if job.id in heads and heads[job.id].seq <= after:
             return Response(status_code=204)
-    return StreamingResponse(
-        context.job_stream.watch(job.id, after),
-        media_type="text/event-stream",
-        headers={"X-Accel-Buffering": "no"},  # tells a proxy not to wait for more
-    )
+    held = contextlib.ExitStack()
+    held.enter_context(context.streams.one_of(caller.key_id))
+    return EventStream(context.job_stream.watch(job.id, after), request.scope, held=held)
 
 
 @router.get(

@@ -41,7 +41,7 @@ async def promote(request: Request, job_id: str) -> Response:
     def accept() -> Record:
         services.jobs.get(caller.key_id, job_id)
         try:
-            order = job_orders.order(services, body, None, RequestContext.of(request.scope).traceparent)
+            order = job_orders.order(context.job_kinds, body, None, RequestContext.of(request.scope).traceparent)
             order.kind.check(services, caller.key_id, order.parameters)
         except Problem as problem:
             pointer = (problem.pointer or "").removeprefix("/parameters")

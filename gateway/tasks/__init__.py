@@ -1,1 +1,15 @@
-"""One file a task: what it answers, with its body beside it."""
+"""One file a task: its body, what it answers, and its row. ``TASKS`` is all there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.tasks.classify import CLASSIFY
+from gateway.tasks.embeddings import EMBEDDINGS
+from gateway.tasks.task import Task
+
+TASKS: tuple[Task[Any, Any, Any], ...] = (
+    CLASSIFY,
+    EMBEDDINGS,
+)
+"""Routes, fast routes, the document, labels of metrics, deadlines and costs come from here."""

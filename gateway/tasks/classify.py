@@ -1,28 +1,31 @@
-"""``/v1/classify``: pictures to ranked labels."""
+"""``/v1/classify``: images to ranked labels."""
 
 from __future__ import annotations
 
 import base64
-import time
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import orjson
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from pydantic import Field
 
-from gateway import openapi
-from gateway.context import Context, context_of
-from gateway.middleware.keys import allow
-from gateway.request.body import PNG
-from gateway.request.disconnect import while_connected
-from gateway.request.fast_route import FastRoute
-from gateway.request.parsing import Sent, read_images
-from gateway.request.request_context import RequestContext
-from gateway.tasks.classify_body import Classification, ClassifyBody
+from gateway.request.body import (
+    MAX_IMAGES,
+    MAX_LABELS,
+    MAX_TOP,
+    PNG,
+    Answer,
+    ImageText,
+    ModelName,
+    PlainText,
+    TaskBody,
+    Version,
+)
+from gateway.request.parsing import Sent
+from gateway.tasks.task import Task, TaskCall, need_images
+from services.classification import Classification as Classifier
 from services.classification import ClassifiedImage, ClassifyAnswer, ClassifyRequest
 from services.errors import Kind, Problem
 
-router = APIRouter(tags=["Classification"])
+MAX_TEMPLATES = 256
 
 MOST_PREDICTIONS = 200_000
 """Images times ``top_k`` in one answer: more would be a body of tens of megabytes."""
@@ -31,73 +34,92 @@ MOST_EXPLAINED = 16
 """Images with a heat map in one answer, for the same reason."""
 
 _TOP_K = 5
-_QUERY = (
-    "model",
-    "version",
-    "labels",
-    "label_set",
-    "templates",
-    "template_set",
-    "top_k",
-    "multi_label",
-    "threshold",
-    "explain",
-)
-_EXAMPLES = {
-    "open vocabulary": {
-        "summary": "Labels in words",
-        "value": {"model": "photo-zero-shot", "image": PNG, "labels": ["a cat", "a dog"], "top_k": 2},
-    },
-    "closed set": {"summary": "A classifier's own labels", "value": {"model": "efficientnet-lite2", "image": PNG}},
-}
 
 
-@router.post(
-    "/v1/classify",
-    summary="Classify images",
-    response_model=Classification,
-    responses=openapi.refusals(*openapi.ASKED, *openapi.WITH_BODY, *openapi.WITH_QUERY, 404, 504),
-    openapi_extra=openapi.body(ClassifyBody, _EXAMPLES, openapi.files(ClassifyBody))
-    | {"parameters": openapi.query_fields(ClassifyBody, *_QUERY)},
-)
-async def classify(request: Request) -> Response:
-    """Which of the labels does each image show? Images come as JSON, as file parts, or as the body itself.
+class ClassifyBody(TaskBody):
+    """What to classify and into what. Fields that are null count as not sent."""
 
-    An open-vocabulary model needs `labels` or `label_set`; a closed-set model answers from its own.
-    """
-    allow(request, "infer")
-    context, request_context = context_of(request), RequestContext.of(request.scope)
-    request_context.task = "classify"
-    settings = context.settings
-    with context.admission as admission:
-        sent = await read_images(request, context.forms.classify, settings.max_images, admission.turn)
-        fields = sent.fields
-        model = context.known_model(request_context, fields, settings.default_classifier)
-        _check(sent)
-        answer = await while_connected(request.receive, _answer(context, request_context, sent, model))
-    begin = time.perf_counter()
-    content = orjson.dumps(_document(answer))
-    request_context.stages.encode += time.perf_counter() - begin
-    return Response(content, media_type="application/json")
+    model: ModelName | None = Field(
+        None, description="A model of `/v1/models`; the server's default classifier when absent"
+    )
+    version: Version | None = Field(None, description="A version of the model; the latest when absent", examples=["1"])
+    image: ImageText | None = Field(
+        None,
+        description="One image: data URI, base64, `artifact:{id}`, or an https address where the server allows it",
+        examples=[PNG],
+    )
+    images: Annotated[list[ImageText], Field(min_length=1), MAX_IMAGES] | None = Field(
+        None, description="Several images; send either this or `image`"
+    )
+    labels: Annotated[list[PlainText], Field(min_length=1), MAX_LABELS] | None = Field(
+        None, description="The classes, in words", examples=[["a cat", "a dog"]]
+    )
+    label_set: ModelName | None = Field(
+        None, description="A named list of `/v1/label-sets` instead of `labels`", examples=["imagenet-1k"]
+    )
+    templates: Annotated[list[PlainText], Field(min_length=1, max_length=MAX_TEMPLATES)] | None = Field(
+        None,
+        description="Sentences that a label fills in at `{}`, averaged; closed-set models have no use for them",
+        examples=[["a photo of {}."]],
+    )
+    template_set: ModelName | None = Field(
+        None, description="Named templates instead of `templates`: `imagenet-81` are CLIP's 80 and the bare name"
+    )
+    top_k: Annotated[int, Field(ge=1), MAX_TOP] | None = Field(
+        None, description="How many labels to answer, best first; 5 when absent", examples=[5]
+    )
+    multi_label: bool | None = Field(None, description="Score each label by itself: scores need not add up to 1")
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Leave out labels that score lower", examples=[0.1]
+    )
+    explain: bool | None = Field(
+        None,
+        description="Also draw where the model looked over each image, 16 at most; a FocalNet can, others answer 422",
+    )
 
 
-FAST_ROUTES = (FastRoute("/v1/classify", classify, methods=["POST"], include_in_schema=False),)
-"""See ``gateway.app``."""
+class Prediction(Answer):
+    """One label and how well it fits."""
+
+    label: str = Field(description="As sent, or as the model's own set has it")
+    score: float = Field(description="From 0 to 1")
 
 
-def _check(sent: Sent) -> None:
+class Explanation(Answer):
+    """Which part of the image decided."""
+
+    image: str = Field(
+        description="A heat map over the image, as the data URI of a PNG of at most 512 pixels a side: yellow where "
+        "the model looked most, dark where it was cut off"
+    )
+    method: str = Field(description="How it was made: `focal-modulation` is the length of the last block's modulator")
+
+
+class Classified(Answer):
+    """The answer for one image."""
+
+    index: int = Field(description="Which image, from 0")
+    width: int = Field(description="Pixels, as displayed")
+    height: int = Field(description="Pixels, as displayed")
+    predictions: list[Prediction] = Field(description="Best first")
+    none_of_these: float | None = Field(None, description="How likely it is that no label fits, where a model can say")
+    explanation: Explanation | None = None
+
+
+class Classification(Answer):
+    """Answers in the order of the images."""
+
+    object: Literal["classification"] = Field(description="Always `classification`")
+    model: str
+    version: str
+    results: list[Classified]
+
+
+def _check(sent: Sent[ClassifyBody]) -> None:
     """What the fields together must be."""
-    fields = sent.fields
-    if not sent.images:
-        raise Problem(
-            Kind.INVALID,
-            "image-missing",
-            "There is no image",
-            "The request holds no image.",
-            pointer="/image",
-            remedy="Send `image`, or several as `images`.",
-        )
-    if "labels" in fields and "label_set" in fields:
+    body = sent.body
+    need_images(sent)
+    if body.labels is not None and body.label_set is not None:
         raise Problem(
             Kind.INVALID,
             "field-conflict",
@@ -105,7 +127,7 @@ def _check(sent: Sent) -> None:
             "Send either `labels` or `label_set`.",
             pointer="/label_set",
         )
-    if "templates" in fields and "template_set" in fields:
+    if body.templates is not None and body.template_set is not None:
         raise Problem(
             Kind.INVALID,
             "field-conflict",
@@ -113,7 +135,7 @@ def _check(sent: Sent) -> None:
             "Send either `templates` or `template_set`.",
             pointer="/template_set",
         )
-    if len(sent.images) * fields.get("top_k", _TOP_K) > MOST_PREDICTIONS:
+    if len(sent.images) * (body.top_k or _TOP_K) > MOST_PREDICTIONS:
         raise Problem(
             Kind.INVALID,
             "answer-too-large",
@@ -122,7 +144,7 @@ def _check(sent: Sent) -> None:
             pointer="/top_k",
             remedy="Ask for fewer labels, or send several requests.",
         )
-    if fields.get("explain") and len(sent.images) > MOST_EXPLAINED:
+    if body.explain and len(sent.images) > MOST_EXPLAINED:
         raise Problem(
             Kind.INVALID,
             "answer-too-large",
@@ -133,26 +155,25 @@ def _check(sent: Sent) -> None:
         )
 
 
-async def _answer(context: Context, request_context: RequestContext, sent: Sent, model: str) -> ClassifyAnswer:
-    fields = sent.fields
-    async with context.read_pictures(request_context, sent.images) as pictures:
-        asked = ClassifyRequest(
-            pictures,
-            model=model,
-            version=fields.get("version"),
-            labels=fields.get("labels"),
-            label_set=fields.get("label_set"),
-            templates=fields.get("templates"),
-            template_set=fields.get("template_set"),
-            top_k=fields.get("top_k", _TOP_K),
-            multi_label=fields.get("multi_label", False),
-            threshold=fields.get("threshold"),
-            explain=fields.get("explain", False),
-        )
-        return await context.classification.classify(asked, request_context.options(), request_context.stages)
+async def _run(service: Classifier, call: TaskCall[ClassifyBody]) -> ClassifyAnswer:
+    body = call.body
+    asked = ClassifyRequest(
+        call.images,
+        model=call.model,
+        version=body.version,
+        labels=body.labels,
+        label_set=body.label_set,
+        templates=body.templates,
+        template_set=body.template_set,
+        top_k=body.top_k or _TOP_K,
+        multi_label=body.multi_label or False,
+        threshold=body.threshold,
+        explain=body.explain or False,
+    )
+    return await service.classify(asked, call.options, call.stages)
 
 
-def _document(answer: ClassifyAnswer) -> dict[str, Any]:
+def _document(answer: ClassifyAnswer, body: ClassifyBody) -> dict[str, Any]:
     return {
         "object": "classification",
         "model": answer.model,
@@ -174,3 +195,29 @@ def _result(result: ClassifiedImage) -> dict[str, Any]:
         png = base64.b64encode(result.explanation.png).decode()
         document["explanation"] = {"image": f"data:image/png;base64,{png}", "method": result.explanation.method}
     return document
+
+
+_EXAMPLES = {
+    "open vocabulary": {
+        "summary": "Labels in words",
+        "value": {"model": "photo-zero-shot", "image": PNG, "labels": ["a cat", "a dog"], "top_k": 2},
+    },
+    "closed set": {"summary": "A classifier's own labels", "value": {"model": "efficientnet-lite2", "image": PNG}},
+}
+
+CLASSIFY = Task(
+    name="classify",
+    path="/v1/classify",
+    tag="Classification",
+    summary="Classify images",
+    description="Which of the labels does each image show? Images come as JSON, as file parts, or as the body "
+    "itself.\n\nAn open-vocabulary model needs `labels` or `label_set`; a closed-set model answers from its own.",
+    body=ClassifyBody,
+    answer=Classification,
+    examples=_EXAMPLES,
+    service=Classifier,
+    default_model=lambda sent, settings: settings.default_classifier,
+    check=_check,
+    run=_run,
+    document=_document,
+)

@@ -3,66 +3,75 @@
 from __future__ import annotations
 
 import base64
-import time
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import orjson
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from pydantic import Field
 
-from gateway import openapi
-from gateway.context import Context, context_of
-from gateway.middleware.keys import allow
-from gateway.request.body import PNG
-from gateway.request.disconnect import while_connected
-from gateway.request.fast_route import FastRoute
-from gateway.request.parsing import Sent, read_images
-from gateway.request.request_context import RequestContext
-from gateway.tasks.embeddings_body import Embeddings, EmbeddingsBody
+from gateway.request.body import MAX_IMAGES, PNG, Answer, Encoding, ImageText, ModelName, PlainText, TaskBody
+from gateway.request.parsing import Sent
+from gateway.tasks.task import UNIT_TEXTS, Size, Task, TaskCall, ordinary_cost, units
 from services.embedding import Embedded
+from services.embedding import Embedding as Embedder
 from services.errors import Kind, Problem
+from services.settings import Settings
 
-router = APIRouter(tags=["Embeddings"])
-
-_EXAMPLES = {
-    "texts": {"summary": "Texts", "value": {"model": "minilm-l6", "input": ["a red apple", "a green pear"]}},
-    "images": {"summary": "An image", "value": {"model": "efficientnet-lite2", "image": PNG}},
-}
+MAX_INPUTS = 2048
+MAX_DIMENSIONS = 65_536
 
 
-@router.post(
-    "/v1/embeddings",
-    summary="Embed texts or images",
-    response_model=Embeddings,
-    responses=openapi.refusals(*openapi.ASKED, *openapi.WITH_BODY, *openapi.WITH_QUERY, 404, 504),
-    openapi_extra=openapi.body(EmbeddingsBody, _EXAMPLES, openapi.files(EmbeddingsBody))
-    | {"parameters": openapi.query_fields(EmbeddingsBody, "model", "encoding_format", "dimensions", "user")},
-)
-async def embed(request: Request) -> Response:
-    """Unit vectors of texts (`input`) or of images, in order. OpenAI's clients work unchanged."""
-    allow(request, "infer")
-    context, request_context = context_of(request), RequestContext.of(request.scope)
-    request_context.task = "embed"
-    with context.admission as admission:
-        sent = await read_images(request, context.forms.embeddings, context.settings.max_images, admission.turn)
-        embedded = await while_connected(request.receive, _embedded(context, request_context, sent))
-    begin = time.perf_counter()
-    content = orjson.dumps(
-        _document(embedded, sent.fields.get("encoding_format", "float")), option=orjson.OPT_SERIALIZE_NUMPY
+class EmbeddingsBody(TaskBody):
+    """Texts or images to embed. Fields that are null count as not sent."""
+
+    model: ModelName | None = Field(
+        None,
+        description="A model of `/v1/models`; the server's default text encoder when absent",
+        examples=["minilm-l6"],
     )
-    request_context.stages.encode += time.perf_counter() - begin
-    return Response(content, media_type="application/json")
+    input: PlainText | Annotated[list[PlainText], Field(min_length=1, max_length=MAX_INPUTS)] | None = Field(
+        None, description="One text, or several; arrays of tokens are not read", examples=[["a red apple"]]
+    )
+    image: ImageText | None = Field(
+        None, description="One image instead of texts, in any form that `/v1/classify` reads"
+    )
+    images: Annotated[list[ImageText], Field(min_length=1), MAX_IMAGES] | None = Field(
+        None, description="Several images instead of texts"
+    )
+    encoding_format: Encoding | None = Field(None, description="`base64` is little-endian float32; `float` when absent")
+    dimensions: Annotated[int, Field(ge=1, le=MAX_DIMENSIONS)] | None = Field(
+        None, description="Keep the first so many numbers and normalise again; all when absent"
+    )
+    user: PlainText | None = Field(None, description="Accepted for compatibility, and not used")
 
 
-FAST_ROUTES = (FastRoute("/v1/embeddings", embed, methods=["POST"], include_in_schema=False),)
-"""See ``gateway.app``."""
+class Embedding(Answer):
+    """One embedding."""
+
+    object: Literal["embedding"] = Field(description="Always `embedding`")
+    index: int = Field(description="Which input, from 0")
+    embedding: list[float] | str = Field(description="Numbers, or base64 of little-endian float32")
 
 
-async def _embedded(context: Context, request_context: RequestContext, sent: Sent) -> Embedded:
-    settings, fields = context.settings, sent.fields
-    texts: list[str] | None = fields.get("input")
-    dimensions: int | None = fields.get("dimensions")
+class Usage(Answer):
+    """What the request cost."""
+
+    prompt_tokens: int = Field(description="Tokens of all texts; 0 for images")
+    total_tokens: int
+
+
+class Embeddings(Answer):
+    """Embeddings in the order of the inputs."""
+
+    object: Literal["list"] = Field(description="Always `list`")
+    data: list[Embedding]
+    model: str
+    version: str
+    usage: Usage
+
+
+def _default_model(sent: Sent[EmbeddingsBody], settings: Settings) -> str:
+    """The text encoder or the classifier, as what is sent says; raises where it is both or nothing."""
+    texts = sent.body.input
     if texts is not None and sent.images:
         raise Problem(
             Kind.INVALID,
@@ -73,10 +82,7 @@ async def _embedded(context: Context, request_context: RequestContext, sent: Sen
             remedy="Send two requests.",
         )
     if texts is not None:
-        model = context.known_model(request_context, fields, settings.default_text_encoder)
-        return await context.embedding.texts(
-            model, texts, dimensions, request_context.options(), request_context.stages
-        )
+        return settings.default_text_encoder
     if not sent.images:
         raise Problem(
             Kind.INVALID,
@@ -86,17 +92,27 @@ async def _embedded(context: Context, request_context: RequestContext, sent: Sen
             pointer="/input",
             remedy="Send `input`, `image` or `images`.",
         )
-    model = context.known_model(request_context, fields, settings.default_classifier)
-    async with context.read_pictures(request_context, sent.images) as pictures:
-        return await context.embedding.images(
-            model, pictures, dimensions, request_context.options(), request_context.stages
-        )
+    return settings.default_classifier
 
 
-def _document(embedded: Embedded, encoding: str) -> dict[str, Any]:
+def _cost(body: EmbeddingsBody, size: Size) -> int:
+    if isinstance(body.input, list):
+        return units(len(body.input) / UNIT_TEXTS)
+    return ordinary_cost(body, size)
+
+
+async def _run(service: Embedder, call: TaskCall[EmbeddingsBody]) -> Embedded:
+    body = call.body
+    if body.input is None:
+        return await service.images(call.model, call.images, body.dimensions, call.options, call.stages)
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    return await service.texts(call.model, texts, body.dimensions, call.options, call.stages)
+
+
+def _document(embedded: Embedded, body: EmbeddingsBody) -> dict[str, Any]:
     vectors = np.ascontiguousarray(embedded.vectors, "<f4")
     data: list[Any] = list(vectors)
-    if encoding == "base64":
+    if body.encoding_format == "base64":
         data = [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
     return {
         "object": "list",
@@ -105,3 +121,26 @@ def _document(embedded: Embedded, encoding: str) -> dict[str, Any]:
         "version": embedded.version,
         "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
     }
+
+
+_EXAMPLES = {
+    "texts": {"summary": "Texts", "value": {"model": "minilm-l6", "input": ["a red apple", "a green pear"]}},
+    "images": {"summary": "An image", "value": {"model": "efficientnet-lite2", "image": PNG}},
+}
+
+EMBEDDINGS = Task(
+    name="embed",
+    path="/v1/embeddings",
+    tag="Embeddings",
+    summary="Embed texts or images",
+    description="Unit vectors of texts (`input`) or of images, in order. OpenAI's clients work unchanged.",
+    body=EmbeddingsBody,
+    answer=Embeddings,
+    examples=_EXAMPLES,
+    service=Embedder,
+    default_model=_default_model,
+    run=_run,
+    cost=_cost,
+    document=_document,
+    not_in_query=("input",),
+)

@@ -185,6 +185,7 @@ class _Trunk(nn.Module):
         x = self.patch_embed(images)  # (B, H / 4, W / 4, C)
         outputs = []
         for stage in self.layers:
+            assert isinstance(stage, Stage)
             for block in stage.blocks:
                 x, modulator = block(x)
             outputs.append((x, modulator))

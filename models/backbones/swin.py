@@ -99,6 +99,8 @@ def shift_mask(side: int, window: int, shift: int) -> Tensor:
 class WindowAttention(nn.Module):
     """Multi-head attention inside windows with a learned bias for every relative position."""
 
+    relative_position_index: Tensor
+
     def __init__(self, dim: int, window: int, heads: int, config: SwinConfig) -> None:
         super().__init__()
         self.heads = heads
@@ -124,6 +126,8 @@ class WindowAttention(nn.Module):
 
 class SwinBlock(nn.Module):
     """Window attention, shifted by half a window in every second block, and an MLP; norms before the branches."""
+
+    attn_mask: Tensor | None
 
     def __init__(self, dim: int, heads: int, side: int, shifted: bool, drop_path: float, config: SwinConfig) -> None:
         super().__init__()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names of models: no slash, no leading dot, so that a name is always one folder inside the repository."""
@@ -34,6 +34,17 @@ DataType = Literal[
 
 Task = Literal["classify", "zero-shot-classify", "embed-text", "embed-image", "embed", "tensor"]
 """What a model is for. ``tensor`` models are reachable through ``/v2`` only."""
+
+
+_IDS = re.compile(r"made by job \S+ for \S+|job job_\w+")
+"""What cards of earlier releases said of keys and jobs. A card is for everybody: it is read without."""
+
+
+def _without_ids(text: str) -> str:
+    return "" if _IDS.fullmatch(text) else text
+
+
+Public = Annotated[str, AfterValidator(_without_ids)]
 
 
 class _Data(BaseModel):
@@ -139,7 +150,7 @@ class Provenance(_Data):
     source: str
     member: str | None = None
     sha256: str
-    note: str = ""
+    note: Public = ""
 
 
 class Measurement(_Data):
@@ -152,7 +163,7 @@ class Measurement(_Data):
     error: float | None = Field(default=None, description="Standard error, in the unit of value")
     note: str = ""
     by: str = "sightline"
-    source: str = Field(default="", description="The command or the publication")
+    source: Public = Field(default="", description="The command or the publication")
 
 
 class Card(_Data):

@@ -17,7 +17,7 @@ from models.focalnet.export import CLASSIFIER, serve_classifier
 from models.focalnet.variants import VARIANTS
 from models.intake.checkpoint import CheckpointError
 from models.intake.conversion import Job, Version, exported
-from models.repository.writer import MODEL
+from models.repository.reading import MODEL
 
 LABELS = "labels.txt"
 
@@ -86,5 +86,5 @@ def _accuracy(job: Job, chosen: Chosen, exact: Path) -> tuple[Measurement, ...]:
     if job.pictures is None:
         return ()
     truth = job.pictures.truth_in(job.labels or label_set("imagenet-1k"))
-    logits = first_outputs(answers(chosen, exact, CLASSIFIER), job.pictures, job.image)
-    return cost(chosen.engine.precision, *logits, truth, job.pictures)
+    before, served = first_outputs(answers(chosen, exact, CLASSIFIER), job.pictures, job.image)
+    return cost(chosen.engine.precision, before, served, truth, job.pictures)

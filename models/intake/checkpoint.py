@@ -144,7 +144,10 @@ def fitting(shapes: Shapes, variants: Mapping[str, Callable[[], nn.Module]]) -> 
 def _unpickle(path: Path) -> object:
     # Training scripts save their settings beside the weights. These two classes become a dict and a bag of values;
     # any other class or function that the file names is refused by torch before it is imported.
-    inert: list[type | tuple[type, str]] = [(OrderedDict, "yacs.config.CfgNode"), argparse.Namespace]
+    inert: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
+        (OrderedDict, "yacs.config.CfgNode"),
+        argparse.Namespace,
+    ]
     with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(inert):
         warnings.simplefilter("ignore")  # about the pickle protocol of a file that is about to be refused
         try:

@@ -11,7 +11,8 @@ from models.catalog.releases import Release
 from models.export.accuracy import Labelled
 from models.export.precision import Precision
 from models.progress import Progress
-from models.repository.writer import MODEL, sha256
+from models.repository.hashing import sha256
+from models.repository.reading import MODEL
 
 MAX_BATCH = 16
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,9 @@ from models.focalnet.variants import VARIANTS
 from models.intake.checkpoint import CheckpointError, MismatchedCheckpoint, State, read_state, weight_shapes
 from models.intake.conversion import Job, Version
 from models.progress import Progress, silent
-from models.repository.locking import locked
-from models.repository.writer import write_version
+from models.repository.ownership import check_name
+from models.repository.writer import writing
+from models.unicl.cards import tower_names
 from models.unicl.checkpoint import canonical as unicl_names
 from models.unicl.checkpoint import fits as fits_unicl
 from models.unicl.convert import convert as convert_unicl
@@ -52,24 +52,18 @@ def convert(
     entry = release(name)
     if not file.is_file():
         raise ModelError(f"{file} is not there", entry.remedy)
-    repository.mkdir(parents=True, exist_ok=True)
-    with locked(repository / f".{name}.pull"):
-        scratch = repository / f".{name}.convert"
-        shutil.rmtree(scratch, ignore_errors=True)  # left by a conversion that was killed
-        scratch.mkdir()
+    names = (name, *tower_names(name))
+    with writing(repository, *names) as held:
+        for one in names:
+            check_name(repository, one, key=None)
+        classes = read_labels(labels) if labels else ()
+        job = Job(name, entry, file, held.work, progress, classes, precision, pictures)
         try:
-            names = read_labels(labels) if labels else ()
-            job = Job(name, entry, file, scratch, progress, names, precision, pictures)
-            try:
-                versions = list(FAMILIES[entry.family](job))
-            except MismatchedCheckpoint as error:
-                error.remedy = what_it_is(file) or error.remedy
-                raise
-            return [
-                Card.read(write_version(repository, version.card, version.files, replace=True)) for version in versions
-            ]
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            versions = list(FAMILIES[entry.family](job))
+        except MismatchedCheckpoint as error:
+            error.remedy = what_it_is(file) or error.remedy
+            raise
+        return [Card.read(held.write(version.card, version.files, replace=True)) for version in versions]
 
 
 def what_it_is(file: Path) -> str:

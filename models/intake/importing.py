@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,10 @@ from models.catalog.labels import read_labels
 from models.errors import ModelError
 from models.intake.presets import preset
 from models.progress import Progress, silent
-from models.repository.locking import locked
-from models.repository.writer import MODEL, next_version, sha256, write_version
+from models.repository.hashing import sha256
+from models.repository.ownership import IMPORT, check_name
+from models.repository.reading import MODEL, next_version
+from models.repository.writer import writing
 
 if TYPE_CHECKING:
     from models.intake.trial import Trial
@@ -71,23 +72,18 @@ def import_onnx(
     clash = {MODEL, LABELS, "card.json"} & file.external.keys()
     if clash:
         raise ModelError(f"external data may not be called {', '.join(sorted(clash))}", "save it under another name")
-    repository.mkdir(parents=True, exist_ok=True)
-    with locked(repository / f".{name}.pull"):
-        scratch = repository / f".{name}.import"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-        try:
-            progress("run", 1, 3)
-            trial = try_out(file, task, scratch, image, len(names), about.output, about.sizes)
-            card = _card(name, next_version(repository, name), task, image, trial, source, about)
-            files: dict[str, Path | bytes] = {location: scratch / location for location in file.external}
-            files[MODEL] = trial.path
-            if task == "classify":
-                files[LABELS] = ("\n".join(names) + "\n").encode()
-            progress("write", 2, 3)
-            folder = write_version(repository, card, files)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with writing(repository, name) as held:
+        check_name(repository, name, key=None, imported=True)
+        progress("run", 1, 3)
+        trial = try_out(file, task, held.work, image, len(names), about.output, about.sizes)
+        card = _card(name, next_version(repository, name), task, image, trial, source, about)
+        files: dict[str, Path | bytes] = {location: held.work / location for location in file.external}
+        files[MODEL] = trial.path
+        if task == "classify":
+            files[LABELS] = ("\n".join(names) + "\n").encode()
+
+        progress("write", 2, 3)
+        folder = held.write(card, files)
     progress("write", 3, 3)
     return Card.read(folder)
 
@@ -152,6 +148,6 @@ def _card(
         embedding=trial.output if task == "embed-image" else None,
         batching=Batching(max_batch_size=about.max_batch_size if batched else 1),
         licence=Licence(spdx=about.licence, attribution=about.attribution),
-        provenance=(Provenance(source=f"import:{source.name}", sha256=sha256(source), note=trial.note),),
+        provenance=(Provenance(source=f"{IMPORT}{source.name}", sha256=sha256(source), note=trial.note),),
         limits=("Imported; its quality was not measured here.",),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,8 +12,10 @@ from models.errors import ModelError
 from models.intake.sources.fetch import fetch
 from models.intake.sources.lock import Source
 from models.progress import Progress, silent
-from models.repository.locking import locked
-from models.repository.writer import RepositoryError, latest, read_card, verify_version, write_version
+from models.repository.hashing import verify_version
+from models.repository.ownership import check_name
+from models.repository.reading import RepositoryError, latest, read_card
+from models.repository.writer import writing
 
 LICENCES = FOLDER / "licences"
 
@@ -52,31 +53,24 @@ def verify(repository: Path, name: str) -> Card:
 
 
 def _pull_one(entry: Entry, repository: Path, cache: Path, progress: Progress, catalog: Catalog, force: bool) -> Card:
-    name = entry.card.name
-    repository.mkdir(parents=True, exist_ok=True)
+    card = entry.card
     # Held through the whole pull: who comes second waits, and then finds the work done.
-    with locked(repository / f".{name}.pull"):
-        there = None if force else _intact(entry, repository)
+    with writing(repository, card.name) as held:
+        check_name(repository, card.name, key=None)
+        there = None if force else _intact(card, repository)
         if there is not None:
             return there
+
         function = BUILDERS[entry.build].load()
         sources = {source: fetch(source, cache, progress, dict(catalog.sources)) for source in entry.sources}
-        scratch = repository / f".{name}.export"
-        shutil.rmtree(scratch, ignore_errors=True)  # left by a pull that was killed
-        scratch.mkdir()
-        try:
-            job = Build(entry.card, entry.options, sources, repository, scratch, progress)
-            files = {**_notices(entry, sources, catalog), **function(job)}
-            _check_complete(entry.card, files.keys())
-            folder = write_version(repository, entry.card, files, replace=True)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        return Card.read(folder)
+        job = Build(card, entry.options, sources, repository, held.work, progress)
+        files = {**_notices(entry, sources, catalog), **function(job)}
+        _check_complete(card, files.keys())
+        return Card.read(held.write(card, files, replace=True))
 
 
-def _intact(entry: Entry, repository: Path) -> Card | None:
-    """The installed card where it is what the catalog would write and no file is damaged."""
-    card = entry.card
+def _intact(card: Card, repository: Path) -> Card | None:
+    """The installed card where it is what the catalog would write, ``card``, and no file is damaged."""
     folder = repository / card.name / card.version
     if not folder.is_dir():
         return None
@@ -84,11 +78,6 @@ def _intact(entry: Entry, repository: Path) -> Card | None:
         there = read_card(folder)
     except RepositoryError:
         return None
-    if there.provenance and all(origin.source.startswith("import:") for origin in there.provenance):
-        raise RepositoryError(
-            f"{card.name!r} in {repository} is a model that you imported, not the catalog's",
-            f"`sightline models remove {card.name}` first, or import yours under another name",
-        )
     if there.model_copy(update={"files": {}}) != card:
         return None
     try:

@@ -16,7 +16,7 @@ from onnx import TensorProto
 from models.catalog.card import DataType, ImagePreprocess, Task, TensorSpec
 from models.intake.onnx_edit import append_log, free_batch
 from models.intake.onnx_file import ImportRefused, OnnxFile, inputs_of, shape_of
-from models.repository.writer import MODEL
+from models.repository.reading import MODEL
 
 Array = NDArray[Any]
 ROWS = 3

@@ -76,6 +76,13 @@ class SlowRules(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention ``(L, N, C)`` to ``(L, N, C)`` whose query and value get an update."""
 
+    q_proj_adapter1_left: nn.Parameter
+    q_proj_adapter1_right: nn.Parameter
+    q_proj_adapter1: nn.Linear
+    q_proj_adapter2: nn.Linear
+    v_proj_adapter1: nn.Linear
+    v_proj_adapter2: nn.Linear
+
     def __init__(self, width: int, heads: int, method: Method, rules: SlowRules | None = None) -> None:
         super().__init__()
         self.heads, self.method = heads, method

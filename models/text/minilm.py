@@ -107,7 +107,7 @@ class MiniLM(nn.Module):
         # Finite, so that a row without any token gives a number and not NaN.
         bias = ((1.0 - mask) * torch.finfo(mask.dtype).min)[:, None, None, :]
         x = self.embeddings(input_ids)
-        for layer in self.encoder["layer"]:
+        for layer in self.encoder.get_submodule("layer").children():
             x = layer(x, bias)
         weights = mask / mask.sum(1, keepdim=True).clamp(min=1.0)
         return F.normalize((x * weights[..., None]).sum(1), dim=-1)

@@ -12,11 +12,11 @@ import numpy as np
 from models import catalog
 from models.catalog.card import Batching, ImagePreprocess, Measurement
 from models.encoders import encoder_files, encoder_of
-from models.export.accuracy import Labelled, cost, first_outputs
+from models.export.accuracy import Array, Labelled, cost, first_outputs
 from models.export.onnx import Answer
 from models.export.precision import answers
 from models.intake.conversion import Job, Version, exported
-from models.repository.writer import MODEL
+from models.repository.reading import MODEL
 from models.text.clip_bpe import clip_tokenizer_json
 from models.unicl.cards import Served, cards
 from models.unicl.checkpoint import read
@@ -95,12 +95,20 @@ def _accuracy(
     templates = _templates()
     texts = [[template.replace("{}", label) for template in templates] for label in pictures.labels]
     embedded = first_outputs(seers, pictures, spec)
+
     scores = []
     for images, reader in zip(embedded, readers, strict=True):
-        rows = [reader({"input_ids": tokenise(of_label).numpy()})[0].mean(axis=0) for of_label in texts]
-        classes = np.stack([row / np.linalg.norm(row) for row in rows])
+        classes = np.stack([_class_row(reader({"input_ids": tokenise(of_label).numpy()})[0]) for of_label in texts])
         scores.append(images @ classes.T)
+
     return cost(precision, scores[0], scores[1], np.array(pictures.truth), pictures)
+
+
+def _class_row(texts: Array) -> Array:
+    """``(T, D)`` of one class's texts to their mean's direction ``(D,)``."""
+    mean: Array = texts.mean(axis=0)
+    row: Array = mean / np.linalg.norm(mean)
+    return row
 
 
 def _templates() -> list[str]:

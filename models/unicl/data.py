@@ -162,9 +162,9 @@ class CropAndFlip:
 def normalised(image: Image.Image) -> Tensor:
     """RGB picture to ``(3, H, W) float32`` with ImageNet's mean and deviation, as it is served."""
     mean, std = IMAGENET
-    pixels = np.asarray(image, dtype=np.float32) / 255.0
-    pixels = (pixels - np.float32(mean)) / np.float32(std)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
+    standard = (pixels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(standard.transpose(2, 0, 1)))
 
 
 class Batches(Sampler[list[Key]]):

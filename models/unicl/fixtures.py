@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.backbones.focalnet import FocalNet, FocalNetConfig
+from models.backbones.focalnet import FocalNet, FocalNetConfig, Stage
 from models.backbones.resnet import ResNet, ResNetConfig
 from models.backbones.swin import Swin, SwinConfig
 from models.intake.checkpoint import load
@@ -98,8 +98,9 @@ def _outputs(network: UniCL, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         case FocalNet():
             outputs["image.patch_embed"] = tower.patch_embed(image).flatten(1, 2)
             for stage, (x, _) in enumerate(tower.stages(image)):
-                downsample = tower.layers[stage].downsample
-                after = x if downsample is None else downsample(x.permute(0, 3, 1, 2))
+                layer = tower.layers[stage]
+                assert isinstance(layer, Stage)
+                after = x if layer.downsample is None else layer.downsample(x.permute(0, 3, 1, 2))
                 outputs[f"image.layer{stage}"] = after.flatten(1, 2)
             outputs["image.tokens_norm"] = tower.features(image).tokens.flatten(1, 2)
     outputs["image.pooled"] = tower.pooled(image)

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from models.errors import ModelError
 from models.unicl.config_file import from_json, to_json
-from models.unicl.data import Batches, CropAndFlip, ImageTextLabel, TrainingData, collate
+from models.unicl.data import Batches, CropAndFlip, ImageTextLabel, Sample, TrainingData, collate
 from models.unicl.loss import unicl_loss
 from models.unicl.network import UniCL
 from models.unicl.tokens import Tokenise, from_file
@@ -101,7 +101,12 @@ def train(
     first = _resume(out, model, average, optimizer, recipe)
     network: nn.Module = model if ranks == 1 else DistributedDataParallel(model)
     batches = Batches(len(data), recipe.batch_size, recipe.seed, first, recipe.steps, rank, ranks)
-    loader = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=recipe.workers)  # type: ignore[arg-type]
+    loader: DataLoader[Sample] = DataLoader(
+        data,  # type: ignore[arg-type]  # its keys are pairs, which a sampler may give and a Dataset's type does not say
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=recipe.workers,
+    )
     autocast = torch.autocast(device.type, torch.bfloat16) if recipe.bfloat16 else nullcontext()
     started = time.perf_counter()
     for step, (pixels, texts, labels) in enumerate(loader, start=first):
@@ -226,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--templates", type=Path, help="file with one template a line, {} for the name")
     for field in fields(Recipe):
         kind = _truth if isinstance(field.default, bool) else type(field.default)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)  # type: ignore[arg-type]
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     options = parser.parse_args(arguments)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     cuda = torch.cuda.is_available()

@@ -12,7 +12,7 @@ from models.catalog.catalog import FOLDER as CATALOG
 from models.catalog.labels import label_set
 from models.errors import ModelError
 from models.progress import Progress
-from models.repository.writer import latest, read_card
+from models.repository.reading import latest, read_card
 from models.zero_shot.fit import Array, Classifier, fit
 from models.zero_shot.nouns import FOLDER, LICENCE, Hierarchy, Nouns
 from models.zero_shot.texts import embed

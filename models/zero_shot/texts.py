@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.progress import Progress
-from models.repository.writer import read_card
+from models.repository.reading import read_card
 
 BATCH = 32
 

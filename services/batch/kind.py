@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 
 ENDPOINT = re.compile(r"^/v1/[a-z0-9_-]+(/[A-Za-z0-9_-]+)*$")
@@ -85,10 +85,4 @@ def check(services: JobServices, owner: str, parameters: BatchParameters) -> Non
         )
 
 
-def _load() -> Handler[BatchParameters]:
-    from services.batch.run import run
-
-    return run
-
-
-KIND = JobKind("batch", "batch", BatchParameters, _load, check)
+KIND = JobKind("batch", "batch", BatchParameters, check=check)

@@ -14,7 +14,7 @@ Array = NDArray[np.float32]
 
 def softmax(logits: Array) -> Array:
     """Along the last axis, ``(..., C)``; safe for large logits."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shifted: Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
     scores: Array = shifted / shifted.sum(axis=-1, keepdims=True)
     return scores
 

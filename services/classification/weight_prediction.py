@@ -103,7 +103,8 @@ class Predictor:
         features = features - weights @ self._shifts
         length = np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
         raw = logits - self._bias - weights @ self._shift_logits
-        classes = (raw - raw.mean(axis=1, keepdims=True)) / (length * self._norms)  # cosines (B, N)
+        centred = raw - raw.mean(axis=1, keepdims=True)
+        classes: Array = np.divide(centred, length * self._norms)  # cosines (B, N)
         cosines = (features @ self._basis) @ rows[:, :-1].T / length  # (B, C)
         share = float(self._parameters["class_share"])
         return self._meanings.vote(cosines, classes, rows[:, -1].astype(np.int64), share)

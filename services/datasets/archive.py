@@ -61,10 +61,11 @@ class _Entry:
     stream: IO[bytes]
 
 
-def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> list[str]:
+def unpack(archive: Path, into: Path, limits: ArchiveLimits, skipped: list[str] | None = None) -> list[str]:
     """Unpack ``archive`` (zip, tar, tar.gz, tar.bz2 or tar.xz by its content) and return the entries' names.
 
-    Raises :class:`Problem` ``archive-*`` naming the entry.
+    Files of operating systems (``.DS_Store``) are not unpacked; their names go to ``skipped``. Raises :class:`Problem`
+    ``archive-*`` naming the entry.
     """
     names: list[str] = []
     taken = _Names()
@@ -72,6 +73,8 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> list[str]:
     for entry in _entries(archive, limits, budget):
         name = _safe_name(entry.name)
         if name is None:
+            if skipped is not None and len(skipped) < limits.max_entries:
+                skipped.append(entry.name)
             continue
         if len(names) >= limits.max_entries:
             raise _too_many(limits)
@@ -165,7 +168,27 @@ def _zip_files(bundle: zipfile.ZipFile) -> Iterator[_Entry]:
             _reraise_trouble(error)
             raise _refusal("archive-corrupt", f"{info.filename!r}: {error}.") from error
         with stream:
-            yield _Entry(info.filename, info.file_size, stream)
+            yield _Entry(_zip_name(info), info.file_size, stream)
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """An entry's name: UTF-8 where the zip says so or where its bytes are; else the code page of DOS, as specified.
+
+    Info-ZIP writes UTF-8 without its flag on some systems, or into an extra field (0x7075) of its own.
+    """
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    raw = info.filename.encode("cp437", "replace")
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == 0x7075 and field[:1] == b"\x01" and field[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
+            raw = field[5:]
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return info.filename
 
 
 class _Unpacked:

@@ -62,7 +62,7 @@ def _line(checked: Checked, image: str) -> str:
             "split": sample.split,
             "size": [checked.width, checked.height],
             "labels": sample.labels,
-            "boxes": [[box.label, *box.xyxy] for box in sample.boxes],
+            "boxes": [[box.label, *box.xyxy, *([1] if box.ignore else [])] for box in sample.boxes],
             "captions": sample.captions,
         },
         separators=(",", ":"),
@@ -101,7 +101,9 @@ class Package:
     def _read_samples(self) -> Iterator[Stored]:
         for line in self._bundle.read("samples.jsonl").splitlines():
             row = json.loads(line)
-            boxes = tuple(Box(int(label), (x0, y0, x1, y1)) for label, x0, y0, x1, y1 in row["boxes"])
+            boxes = tuple(
+                Box(int(label), (x0, y0, x1, y1), bool(ignore)) for label, x0, y0, x1, y1, *ignore in row["boxes"]
+            )
             sample = Sample(row["path"], cast(Split, row["split"]), tuple(row["labels"]), boxes, tuple(row["captions"]))
             yield Stored(sample, row["image"], *row["size"])
 
@@ -119,5 +121,5 @@ def count(samples: Iterable[Sample], classes: list[str]) -> Counts:
     labels: Counter[int] = Counter()
     for sample in samples:
         splits[sample.split] += 1
-        labels.update([box.label for box in sample.boxes] or sample.labels)
+        labels.update([box.label for box in sample.boxes if not box.ignore] if sample.boxes else sample.labels)
     return Counts(dict(splits), {name: labels[index] for index, name in enumerate(classes)})

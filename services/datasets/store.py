@@ -46,6 +46,8 @@ class Dataset:
     flaw_count: int
     artifact_id: str
     created_at: float
+    account: dict[str, Any] | None = None
+    """The layout, why it was taken, and every file and annotation by what became of it; ``None`` for older imports."""
 
 
 class DatasetStore:
@@ -64,17 +66,30 @@ class DatasetStore:
         archive: Path,
         *,
         strict: bool = False,
+        layout: str | None = None,
+        allow_losses: bool = False,
         limits: ArchiveLimits | None = None,
         progress: Progress = lambda done, total: None,
     ) -> Dataset:
-        """Import ``archive``. Raises ``archive-*``, ``dataset-*``, and ``dataset-exists`` where the name is taken."""
+        """Import ``archive``, as :func:`import_archive` does.
+
+        Raises ``archive-*``, ``dataset-*``, and ``dataset-exists`` where the name is taken.
+        """
         if self._named(owner, name) is not None:
             raise _exists(name)
         self._scratch.mkdir(parents=True, exist_ok=True)
         package = self._scratch / f"{new_id('pkg')}.zip"
         try:
             imported = import_archive(
-                archive, name, package, self._images, limits or ArchiveLimits(), strict=strict, progress=progress
+                archive,
+                name,
+                package,
+                self._images,
+                limits or ArchiveLimits(),
+                strict=strict,
+                layout=layout,
+                allow_losses=allow_losses,
+                progress=progress,
             )
             return self._keep(owner, imported, package)
         finally:
@@ -204,9 +219,16 @@ def _insert(connection: Connection, owner: str, imported: Imported, artifact_id:
         flaw_count=imported.flaw_count,
         artifact_id=artifact_id,
         created_at=time.time(),
+        account=_account(imported),
     )
     connection.execute(insert(datasets).values(**asdict(dataset)))
     return dataset
+
+
+def _account(imported: Imported) -> dict[str, Any] | None:
+    if imported.layout is None or imported.account is None:
+        return None
+    return {"layout": asdict(imported.layout), **imported.account.document()}
 
 
 def _dataset_of(row: Row[tuple[object, ...]]) -> Dataset:

@@ -12,9 +12,9 @@ from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import units
 from services.evaluation.protocols import Protocol, protocol
 from services.evaluation.suites import registry
-from services.evaluation.suites.preparing import own_spec
+from services.evaluation.tasks import RUN, TASKS
 from services.finetuning.strategies import names as strategies
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 
 MOST_UNITS = 20_000
@@ -105,15 +105,15 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
         raise problem.at("/parameters/suite") from None
     wanted = None if parameters.datasets is None else tuple(parameters.datasets)
     found = registry.choose(chosen, wanted)
-    if all(spec.task == "detection" for spec in found):
+    if not any(spec.task in RUN for spec in found):
+        task = TASKS[found[0].task]
         raise Problem(
             Kind.INVALID,
             "suite-task",
-            "Detection sets are not run by this kind of job",
-            f"The sets of {chosen.name!r} have boxes; the protocols are of image classification.",
+            f"{task.name.capitalize()} sets are not run by this kind of job",
+            f"Every set of {chosen.name!r} {task.not_run}.",
             pointer="/parameters/suite",
-            remedy=f"Classification suites are {', '.join(_classification())}. Score what a detector found with "
-            "`sightline benchmark boxes ANNOTATIONS DETECTIONS`.",
+            remedy=f"Suites that are run: {', '.join(_suites_that_run())}. {task.instead}",
         )
     if parameters.metric is not None:
         raise Problem(
@@ -134,8 +134,8 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
     return tuple(spec.name for spec in found)
 
 
-def _classification() -> list[str]:
-    return [name for name in registry.names() if registry.suite(name).datasets[0].task != "detection"]
+def _suites_that_run() -> list[str]:
+    return [name for name in registry.names() if any(one.task in RUN for one in registry.suite(name).datasets)]
 
 
 def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
         dataset = store.get(owner, parameters.suite.removeprefix(registry.OWN))
     except Problem as problem:
         raise problem.at("/parameters/suite") from None
-    if dataset.task not in ("classification", "multilabel") or len(dataset.classes) < 2:
+    if dataset.task not in RUN or len(dataset.classes) < TASKS[dataset.task].classes:
         raise Problem(
             Kind.INVALID,
             "dataset-task",
@@ -162,9 +162,9 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
             remedy="Upload it again with a folder or list called test.",
         )
     try:
-        spec = own_spec(dataset, parameters.metric, tuple(parameters.templates))
+        spec = registry.own_spec(dataset, parameters.metric, tuple(parameters.templates))
     except ValidationError:
-        why = registry.misfit(parameters.metric or "accuracy", dataset.task, len(dataset.classes))
+        why = TASKS[dataset.task].misfit(parameters.metric or "", len(dataset.classes))
         raise Problem(
             Kind.INVALID,
             "metric-misfit",
@@ -188,10 +188,4 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
     return (spec.name,)
 
 
-def _load() -> Handler[BenchmarkParameters]:
-    from services.evaluation.run import run
-
-    return run
-
-
-KIND = JobKind("benchmark", "benchmark", BenchmarkParameters, _load, check)
+KIND = JobKind("benchmark", "benchmark", BenchmarkParameters, check=check)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog.card import Card
-from models.repository.writer import installed
+from models.repository.reading import installed
 from services.errors import Kind, Problem
 from services.finetuning.class_rows import language_models
 
@@ -60,3 +60,11 @@ def parts(models_dir: Path, names: Names) -> tuple[str, ...]:
     if language is not None and language.pipeline is not None:
         needed += filter(None, (language.pipeline.image_model, language.pipeline.text_model))
     return tuple(dict.fromkeys(needed))
+
+
+def newest(models_dir: Path, name: str) -> tuple[Card, Path]:
+    """Find the newest version of an installed model: its card and its folder."""
+    own = [(found.card, found.folder) for found in installed(models_dir) if found.name == name]
+    card, folder = own[-1]
+    assert card is not None
+    return card, folder

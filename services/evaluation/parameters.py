@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.evaluation.protocols import Protocol, protocol
-from services.evaluation.suites.registry import DEFAULT_TEMPLATES, MetricName
+from services.evaluation.suites.registry import DEFAULT_TEMPLATES
+from services.evaluation.tasks import MetricName
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Shots = Annotated[int, Field(ge=1, le=100_000)] | Literal["full"]

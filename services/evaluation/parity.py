@@ -21,9 +21,7 @@ from torch import nn
 
 from models.errors import ModelError
 from services.datasets.splits import SplitError, few_shot, validation_split
-from services.evaluation.tasks.classification import TOOLKIT, accuracy
-from services.evaluation.tasks.detection import coco_ap
-from services.evaluation.tasks.zero_shot import class_rows_of, zero_shot_probabilities
+from services.evaluation.tasks.classification.zero_shot import class_rows_of, zero_shot_probabilities
 from services.finetuning.head import Head, HeadConfig, Probe, probabilities, train_probe
 from services.finetuning.search.grid import (
     COARSE,
@@ -35,6 +33,8 @@ from services.finetuning.search.grid import (
     reference_search,
     run,
 )
+from services.metrics.classification import TOOLKIT, accuracy
+from services.metrics.detection import coco_ap
 
 FILES = ("elevater_metrics.json", "elevater_splits.json", "elevater_hparam.json")
 HEAD_TOLERANCE = 2e-5

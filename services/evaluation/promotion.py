@@ -14,8 +14,8 @@ from services.evaluation.promotion_kind import PromoteParameters
 from services.evaluation.protocols import Protocol
 from services.evaluation.reports.results import Cell, Record
 from services.evaluation.reports.winner import Choice, winner_of
-from services.evaluation.subjects import Array, Subject
 from services.evaluation.suites.sources import Sources
+from services.evaluation.tasks.classification.subject import Array, Subject
 from services.finetuning import run as finetune
 from services.finetuning.kind import FinetuneParameters
 from services.finetuning.run import Language

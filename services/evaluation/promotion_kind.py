@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from models.catalog.card import MODEL_NAME
 from services.errors import Problem
 from services.evaluation.reports.winner import Choice, winner_of
-from services.finetuning.kind import check_name
-from services.jobs.kind import Handler, JobKind
+from services.finetuning.kind import FAMILY
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
+from services.ownership import check_names
 
 
 class PromoteParameters(BaseModel):
@@ -43,13 +44,7 @@ def check(services: JobServices, owner: str, parameters: PromoteParameters) -> N
         winner_of(job.id, job.kind, job.state, job.result, choice)
     except Problem as problem:
         raise problem.at(f"/parameters{problem.pointer or '/benchmark'}") from None
-    check_name(services, owner, parameters.name)
+    check_names(services.settings.models_dir, owner, [parameters.name], family=FAMILY)
 
 
-def _load() -> Handler[PromoteParameters]:
-    from services.evaluation.promotion import run
-
-    return run
-
-
-KIND = JobKind("promote", "finetune", PromoteParameters, _load, check)
+KIND = JobKind("promote", "finetune", PromoteParameters, check=check)

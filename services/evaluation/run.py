@@ -15,33 +15,29 @@ from itertools import groupby
 from typing import Any
 
 import orjson
-import torch
 from safetensors.numpy import save
 
 from services.errors import Kind, Problem
+from services.evaluation.bench import Bench, Setting, TaskRunner
 from services.evaluation.named import Names, parts, resolve
 from services.evaluation.parameters import BenchmarkParameters
-from services.evaluation.plan import Unit, search_of, units
+from services.evaluation.plan import Unit, units
 from services.evaluation.reports.recording import as_error, clock, record_of
 from services.evaluation.reports.results import Record
-from services.evaluation.reports.writing import Report, probabilities_name
-from services.evaluation.running import Workbench
-from services.evaluation.state import SEARCH_TRIALS, State, trial_key
-from services.evaluation.subjects import Subject
+from services.evaluation.reports.writing import Report, predictions_name
+from services.evaluation.state import State, trial_key
 from services.evaluation.suites.sources import Sources
+from services.evaluation.tasks.runners import runner
 from services.finetuning.following import TELL
 from services.finetuning.head import Epoch
 from services.finetuning.recipe import Hooks
 from services.finetuning.search.grid import Trial
-from services.finetuning.strategies import strategy
 from services.jobs.context import JobContext
 from services.runtime.onnx.backend import OnnxBackend
 
 
 def run(ctx: JobContext[BenchmarkParameters]) -> Mapping[str, Any]:
     """See :class:`services.evaluation.parameters.BenchmarkParameters`."""
-    # Matrices this small are faster on one thread, and other jobs want the cores.
-    torch.set_num_threads(1)
     return asyncio.run(_Benchmark(ctx).go())
 
 
@@ -52,7 +48,7 @@ class _Benchmark:
         self._sources = Sources(ctx, ctx.parameters, self._fetching)
         self._specs = self._sources.sets
         self._plan = list(units(self._parameters, tuple(self._specs)))
-        self._weights = {unit.key: self._weight(unit) for unit in self._plan}
+        self._weights = {unit.key: self._runner(unit).steps(self._parameters, unit) for unit in self._plan}
         saved = ctx.load_checkpoint()
         self._state = State.of(saved.read_bytes()) if saved else State()
         self._began = time.monotonic()
@@ -87,16 +83,18 @@ class _Benchmark:
             self._say(f"preparing {dataset}")
             with self._sources.material(dataset) as material, material.open() as package:
                 self._state.hashes[dataset] = material.sha256
-                subject = Subject(backend, names, ctx.settings)
-                bench = Workbench(
-                    subject,
-                    material,
-                    package,
-                    self._parameters,
-                    group,
-                    lambda: self._sources.knowledge(dataset),
-                    ctx.scratch / f"{names.name}-{dataset}",
+                setting = Setting(
+                    backend=backend,
+                    names=names,
+                    settings=ctx.settings,
+                    material=material,
+                    package=package,
+                    parameters=self._parameters,
+                    units=group,
+                    knowledge=lambda: self._sources.knowledge(dataset),
+                    scratch=ctx.scratch / f"{names.name}-{dataset}",
                 )
+                bench = runner(material.spec.task).open(setting)
                 for unit in group:
                     await self._unit(bench, unit)
         except Problem as problem:
@@ -106,7 +104,7 @@ class _Benchmark:
                 if unit.key not in self._state.done:
                     self._finish(unit, record_of(unit, self._metric(unit), error=as_error(problem)))
 
-    async def _unit(self, bench: Workbench, unit: Unit) -> None:
+    async def _unit(self, bench: Bench, unit: Unit) -> None:
         limit = self._parameters.max_seconds
         if limit is not None and clock(self._began, self._spent_before) > limit:
             told = {"code": "time-budget", "title": "The time budget was spent", "detail": f"{limit:g} s were allowed."}
@@ -128,11 +126,13 @@ class _Benchmark:
             self._finish(unit, failed)
             return
         if self._parameters.predictions:
-            name = probabilities_name(self._plan.index(unit))
+            name = predictions_name(self._plan.index(unit))
             with self._ctx.artifact(name, "application/octet-stream") as out:
-                out.write(save({"probabilities": ran.probabilities}))
+                out.write(save(dict(ran.predictions)))
         trials = len(self._state.trials)
-        self._finish(unit, record_of(unit, self._metric(unit), ran, trials=trials, seconds=clock(since, so_far)))
+        notes = self._runner(unit).notes(unit, ran, trials)
+        seconds_spent = clock(since, so_far)
+        self._finish(unit, record_of(unit, self._metric(unit), ran, trials=trials, notes=notes, seconds=seconds_spent))
 
     def _hooks(self, unit: Unit, since: float, so_far: float) -> Hooks:
         """What is kept of every trial, and where the search ends early."""
@@ -189,16 +189,10 @@ class _Benchmark:
     def _metric(self, unit: Unit) -> str:
         return self._specs[unit.dataset].metric
 
-    # Telling
+    def _runner(self, unit: Unit) -> TaskRunner:
+        return runner(self._specs[unit.dataset].task)
 
-    def _weight(self, unit: Unit) -> int:
-        """How many steps of progress a unit is: its trials, and one for the rest."""
-        if unit.protocol.zero_shot:
-            return 1
-        if self._parameters.learning_rate is not None:
-            return 1
-        _, trials = search_of(self._parameters, strategy(str(unit.protocol.method)).trains_encoder)
-        return 1 + min(SEARCH_TRIALS, trials or SEARCH_TRIALS)
+    # Telling
 
     def _total(self) -> int:
         return sum(self._weights.values())

@@ -10,9 +10,6 @@ import orjson
 from services.evaluation.reports.results import Record
 from services.finetuning.search.grid import Trial
 
-SEARCH_TRIALS = 90
-"""The reference's search tries at most this many settings; progress counts in them."""
-
 
 def trial_key(trial: Trial) -> str:
     """The setting of a trial: the same setting scores the same."""

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from models.encoders import ImageEncoder
 from services.finetuning.head import Head
-from services.finetuning.strategies import strategy
-from services.finetuning.strategies.base import Options, checked, merged
+from services.finetuning.strategies.base import Options, checked, merged, strategy
 
 
 def apply(encoder: ImageEncoder, method: str, options: Options, seed: int = 0) -> ImageEncoder:

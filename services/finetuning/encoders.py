@@ -22,7 +22,7 @@ from models.encoders import DESCRIPTION, ImageEncoder, read_encoder
 from models.errors import ModelError
 from models.export.precision import LEAST
 from models.intake.sources.fetch import fetch
-from models.repository.writer import MODEL, RepositoryError, read_card
+from models.repository.reading import MODEL, RepositoryError, read_card
 from services.errors import Kind, Problem
 from services.finetuning.adapted import apply, load_adapter
 from services.finetuning.strategies.base import merged

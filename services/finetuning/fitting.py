@@ -28,10 +28,10 @@ from services.finetuning.images import Pictures
 from services.finetuning.intrinsic import Intrinsic, measure, select
 from services.finetuning.memory import halving
 from services.finetuning.recipe import Fitted, Hooks, Recipe, device, device_of, features_of, placed
-from services.finetuning.search.grid import Best, Trial, open_search, run
+from services.finetuning.search.choosing import open_search
+from services.finetuning.search.grid import Best, Trial, run
 from services.finetuning.sites import Part
-from services.finetuning.strategies import strategy
-from services.finetuning.strategies.base import checked
+from services.finetuning.strategies.base import checked, strategy
 
 __all__ = ["Examples", "Fitted", "Hooks", "Recipe", "evaluate", "fit", "new_model", "tensors"]
 

@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from models.catalog.card import MODEL_NAME, Card
-from models.repository.writer import installed
+from models.catalog.card import MODEL_NAME
+from models.repository.reading import latest
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.finetuning.strategies import names
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
+from services.ownership import Owners, Viewer, check_names
+from services.runtime.problems import model_not_found
 
 FAMILY = "finetuned"
 """The family on the cards of models that this kind makes; no other model may be given a new version by it."""
@@ -69,7 +71,7 @@ class FinetuneParameters(BaseModel):
 
 
 def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> None:
-    """Refuse at once what can never work: a set of another key, a task that does not fit, a name that is taken."""
+    """Refuse at once what can never work: another key's set or encoder, a task that does not fit, a taken name."""
     try:
         dataset = dataset_store(services.settings, services.engine, services.artifacts).get(owner, parameters.dataset)
     except Problem as problem:
@@ -90,7 +92,8 @@ def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> 
             f"{dataset.name!r} has {len(dataset.classes)}; at least two are needed.",
             pointer="/parameters/dataset",
         )
-    check_name(services, owner, parameters.name)
+    check_base(services, owner, parameters.model)
+    check_names(services.settings.models_dir, owner, [parameters.name], family=FAMILY)
     if (parameters.learning_rate is None) != (parameters.weight_decay is None):
         raise Problem(
             Kind.INVALID,
@@ -101,38 +104,15 @@ def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> 
         )
 
 
-def check_name(services: JobServices, owner: str, name: str) -> None:
-    """Refuse a name whose versions are not all fine-tunings of ``owner``. Raises ``model-name-taken``."""
-    cards = [found.card for found in installed(services.settings.models_dir) if found.name == name]
-    if any(card is None or card.family != FAMILY or owner_of(maker_note(card)) != owner for card in cards):
-        raise Problem(
-            Kind.CONFLICT,
-            "model-name-taken",
-            "The model name is taken",
-            f"A model {name!r} exists that no fine-tuning of yours has made.",
-            pointer="/parameters/name",
-            remedy="Choose another name.",
-        )
+def check_base(services: JobServices, owner: str, model: str) -> None:
+    """Refuse a model that is not there, or is another's. Raises ``model-not-found``."""
+    root = services.settings.models_dir
+    if not MODEL_NAME.fullmatch(model) or latest(root, model) is None:
+        raise model_not_found(model).at("/parameters/model")
+    try:
+        Owners(root).require(Viewer.of(services.engine, owner), model)
+    except Problem as problem:
+        raise problem.at("/parameters/model") from None
 
 
-def note_of(owner: str, job_id: str) -> str:
-    """What the card's provenance says of who made a model, read back by :func:`owner_of`."""
-    return f"made by job {job_id} for {owner}"
-
-
-def maker_note(card: Card) -> str:
-    """The note that :func:`note_of` wrote on ``card``; empty where there is none."""
-    return card.provenance[0].note if card.provenance else ""
-
-
-def owner_of(note: str) -> str:
-    return note.rpartition(" for ")[2]
-
-
-def _load() -> Handler[FinetuneParameters]:
-    from services.finetuning.run import run
-
-    return run
-
-
-KIND = JobKind("finetune", "finetune", FinetuneParameters, _load, check)
+KIND = JobKind("finetune", "finetune", FinetuneParameters, check=check)

@@ -17,17 +17,19 @@ from safetensors.numpy import save_file
 from models.catalog.card import Card, Licence, Measurement, Provenance, TensorSpec
 from models.export.head import append_linear_head
 from models.export.onnx import Axis, Signature, export, verify
-from models.repository.locking import locked
-from models.repository.writer import MODEL, next_version, write_version
+from models.repository.ownership import MadeBy
+from models.repository.reading import MODEL, next_version
+from models.repository.writer import writing
 from services.datasets.store import Dataset
 from services.finetuning.adapted import Adapted, save_adapter, served
 from services.finetuning.data.splits import Splits
 from services.finetuning.encoders import describe_adapted
 from services.finetuning.head import Head
-from services.finetuning.kind import FAMILY, FinetuneParameters, check_name, note_of
+from services.finetuning.kind import FAMILY, FinetuneParameters
 from services.finetuning.recipe import Fitted, Recipe
-from services.finetuning.strategies import strategy
+from services.finetuning.strategies.base import strategy
 from services.jobs.context import JobContext
+from services.ownership import check_names
 
 ADAPTER = "adapter.safetensors"
 LABELS = "labels.txt"
@@ -65,11 +67,11 @@ def publish(ctx: JobContext[FinetuneParameters], folder: Path, base: Card, datas
         files[base.licence.file] = folder / base.licence.file
     root = ctx.settings.models_dir
     # Since the job was submitted another may have taken the name, or made the version that was next.
-    with locked(root / f".{ctx.parameters.name}.finetune.lock"):
-        check_name(ctx.services, ctx.owner, ctx.parameters.name)
+    with writing(root, ctx.parameters.name) as held:
+        check_names(root, ctx.owner, [ctx.parameters.name], family=FAMILY)
         card = _card(ctx, base, dataset, outcome)
         ctx.confirm()
-        write_version(root, card, files)
+        held.write(card, files, made_by=MadeBy(key=ctx.owner, job=ctx.job_id))
     return card
 
 
@@ -144,8 +146,8 @@ def summary(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _measured(ctx: JobContext[FinetuneParameters], dataset: Dataset, outcome: Outcome) -> tuple[Measurement, ...]:
-    job, metric, splits = f"job {ctx.job_id}", outcome.recipe.metric, outcome.splits
+def _measured(dataset: Dataset, outcome: Outcome) -> tuple[Measurement, ...]:
+    metric, splits = outcome.recipe.metric, outcome.splits
     found = []
     validation, test = outcome.fitted.validation_score, outcome.test_score
     if not math.isnan(validation):
@@ -153,13 +155,22 @@ def _measured(ctx: JobContext[FinetuneParameters], dataset: Dataset, outcome: Ou
         note = "what settings were chosen on, so a little optimistic"
         value = round(validation, 4)
         found.append(
-            Measurement(dataset=f"{dataset.name} validation", metric=metric, value=value, n=rows, note=note, source=job)
+            Measurement(
+                dataset=f"{dataset.name} validation",
+                metric=metric,
+                value=value,
+                n=rows,
+                note=note,
+                source="fine-tuning",
+            )
         )
     if splits.test is not None and not math.isnan(test):
         rows, value = len(splits.test), round(test, 4)
         error = round(math.sqrt(max(test * (1 - test), 0.0) / rows), 4) if metric == "accuracy" else None
         found.append(
-            Measurement(dataset=f"{dataset.name} test", metric=metric, value=value, n=rows, error=error, source=job)
+            Measurement(
+                dataset=f"{dataset.name} test", metric=metric, value=value, n=rows, error=error, source="fine-tuning"
+            )
         )
     return tuple(found)
 
@@ -203,10 +214,9 @@ def _card(ctx: JobContext[FinetuneParameters], base: Card, dataset: Dataset, out
             Provenance(
                 source=f"dataset:{dataset.id}",
                 sha256=ctx.services.artifacts.by_id(dataset.artifact_id).sha256,
-                note=note_of(ctx.owner, ctx.job_id),
             ),
             Provenance(source=f"model:{base.name}/{base.version}", sha256=base.files[MODEL]),
         ),
-        measured=_measured(ctx, dataset, outcome),
+        measured=_measured(dataset, outcome),
         limits=("Knows only the classes it was trained on.", *base.limits),
     )

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from models.catalog.card import Card
 from models.encoders import ImageEncoder
-from models.repository.writer import installed
+from models.repository.ownership import MadeBy, version_of
+from models.repository.reading import installed, read_card
 from services.datasets.opening import dataset_store
 from services.datasets.package import Package
 from services.datasets.splits import SplitError
@@ -30,12 +31,12 @@ from services.finetuning.data.splits import Splits, as_features, as_pictures, ch
 from services.finetuning.encoders import open_encoder
 from services.finetuning.fitting import evaluate, fit
 from services.finetuning.following import Follower
-from services.finetuning.kind import FinetuneParameters, maker_note, note_of
+from services.finetuning.kind import FinetuneParameters, check_base
 from services.finetuning.publishing import ADAPTER, Outcome, figures_of, publish
 from services.finetuning.recipe import Fitted, Recipe
-from services.finetuning.search.grid import REFERENCE_TRIALS, open_search
-from services.finetuning.strategies import strategy
-from services.finetuning.strategies.base import checked
+from services.finetuning.search.choosing import open_search
+from services.finetuning.search.grid import REFERENCE_TRIALS
+from services.finetuning.strategies.base import checked, strategy
 from services.jobs.context import JobContext
 from services.media.intake import Limits
 from services.runtime.onnx.backend import OnnxBackend
@@ -86,6 +87,8 @@ class _Finetune:
         ctx, parameters = self._ctx, self._parameters
         dataset = self._datasets.get(ctx.owner, parameters.dataset)
         made = self._made_before()
+        if made is None:
+            check_base(ctx.services, ctx.owner, parameters.model)
         backend = OnnxBackend(ctx.settings.model_copy(update={"preload": self._needed()}))
         await backend.start()
         try:
@@ -113,11 +116,9 @@ class _Finetune:
 
     def _made_before(self) -> Card | None:
         """The version that an earlier attempt at this very job wrote."""
-        note = note_of(self._ctx.owner, self._ctx.job_id)
-        for found in installed(self._ctx.settings.models_dir):
-            if found.name == self._parameters.name and found.card and maker_note(found.card) == note:
-                return found.card
-        return None
+        root, name = self._ctx.settings.models_dir, self._parameters.name
+        version = version_of(root, name, MadeBy(key=self._ctx.owner, job=self._ctx.job_id))
+        return None if version is None else read_card(root / name / version)
 
     async def _train(self, backend: OnnxBackend, dataset: Dataset) -> Card:
         ctx, parameters = self._ctx, self._parameters

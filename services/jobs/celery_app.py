@@ -6,7 +6,7 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from services.jobs.broker import url_of
-from services.jobs.kind import QUEUES
+from services.jobs.queues import QUEUES
 from services.settings import Settings
 
 TASK = "sightline.run_job"

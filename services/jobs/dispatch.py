@@ -16,7 +16,7 @@ from sqlalchemy import Engine, func, select, update
 
 from services.jobs.broker import connection
 from services.jobs.celery_app import TASK, broker_priority, queue_keys
-from services.jobs.kind import QUEUES
+from services.jobs.queues import QUEUES
 from services.storage.database import reading, writing
 from services.storage.tables import jobs
 

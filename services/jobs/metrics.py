@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.jobs.kind import QUEUES
+from services.jobs.queues import QUEUES
 from services.storage.database import reading
 from services.storage.tables import job_totals, jobs, webhook_deliveries
 

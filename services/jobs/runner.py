@@ -31,9 +31,14 @@ Outcome = Literal["succeeded", "failed", "cancelled", "handed-back", "lost", "no
 
 
 def run_job(
-    services: JobServices, job_id: str, *, worker: str | None = None, shutdown: Callable[[], bool] = lambda: False
+    services: JobServices,
+    kinds: Mapping[str, JobKind[Any]],
+    job_id: str,
+    *,
+    worker: str | None = None,
+    shutdown: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Do the job, if it waits. Returns what became of it here.
+    """Do the job, if it waits, with the work that its kind loads. Returns what became of it here.
 
     ``shutdown`` is asked a few times a second; once it says true the job stops at its next step and is handed back.
     """
@@ -52,7 +57,7 @@ def run_job(
         tracing.job(services.tracing, lease.job.traceparent, f"job {lease.job.kind}", told) as trace,
         Heartbeat(services.settings, services.engine, services.artifacts, lease, reporter, shutdown=shutdown),
     ):
-        outcome = trace.outcome = _Run(services, lease, reporter, trace.traceparent).go()
+        outcome = trace.outcome = _Run(services, kinds, lease, reporter, trace.traceparent).go()
     log.info("job %s", outcome, extra={"job": job_id, "kind": lease.job.kind, "attempt": lease.job.attempt})
     return outcome
 
@@ -60,8 +65,16 @@ def run_job(
 class _Run:
     """One attempt, with as many tries as passing trouble costs."""
 
-    def __init__(self, services: JobServices, lease: Lease, reporter: Reporter, traceparent: str) -> None:
+    def __init__(
+        self,
+        services: JobServices,
+        kinds: Mapping[str, JobKind[Any]],
+        lease: Lease,
+        reporter: Reporter,
+        traceparent: str,
+    ) -> None:
         self._services = services
+        self._kinds = kinds
         self._lease = lease
         self._reporter = reporter
         self._traceparent = traceparent
@@ -119,7 +132,7 @@ class _Run:
 
     def _prepared(self) -> tuple[JobKind[Any], Any]:
         job = self._lease.job
-        kind = self._services.kinds.get(job.kind)
+        kind = self._kinds.get(job.kind)
         if kind is None:
             raise Problem(
                 Kind.INTERNAL,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from sqlalchemy import Engine
 
 from services import tracing
-from services.job_kinds import registry
-from services.jobs.kind import JobKind
 from services.jobs.records import JobStore
 from services.settings import Settings
 from services.storage.artifacts import ArtifactStore
@@ -20,13 +18,12 @@ from services.tracing import Tracing
 
 @dataclass(frozen=True, slots=True)
 class JobServices:
-    """The database, the artifacts, the jobs and their kinds. Made after a fork, never before."""
+    """The database, the artifacts and the jobs. Made after a fork, never before."""
 
     settings: Settings
     engine: Engine
     artifacts: ArtifactStore
     jobs: JobStore
-    kinds: dict[str, JobKind[Any]]
     tracing: Tracing | None = None
 
     @classmethod
@@ -43,7 +40,7 @@ class JobServices:
             settings.scratch_dir,
             quota_bytes=settings.artifact_quota_bytes,
         )
-        return cls(settings, engine, artifacts, JobStore(engine, artifacts), registry(settings.job_modules), tracing)
+        return cls(settings, engine, artifacts, JobStore(engine, artifacts), tracing)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import redis
@@ -21,6 +22,7 @@ from celery.worker import state
 
 from services.jobs.broker import connection
 from services.jobs.celery_app import TASK, make_app, queue_keys
+from services.jobs.kind import JobKind
 from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.settings import Settings
@@ -32,14 +34,20 @@ _DEAF_EXIT = 75
 
 
 class Worker:
-    """Runs the jobs of one queue until told to stop; jobs that run then are handed back to the queue."""
+    """Runs the jobs of one queue until told to stop; jobs that run then are handed back to the queue.
 
-    def __init__(self, settings: Settings, queue: str, concurrency: int) -> None:
+    ``kinds`` is asked in a child, so that the parent loads nothing of what jobs need.
+    """
+
+    def __init__(
+        self, settings: Settings, queue: str, *, concurrency: int, kinds: Callable[[], Mapping[str, JobKind[Any]]]
+    ) -> None:
         self._settings = settings
+        self._kinds = kinds
         self._queue = queue
         self._concurrency = concurrency
         self._stopping = mmap.mmap(-1, 1)  # shared with the children, who look at it several times a second
-        self._services: JobServices | None = None  # of a child
+        self._opened: tuple[JobServices, Mapping[str, JobKind[Any]]] | None = None  # in a child
         self._app = make_app(settings)
         self._app.task(self._run, name=TASK)
 
@@ -70,9 +78,9 @@ class Worker:
         return int(worker.exitcode or 0)
 
     def _run(self, job_id: str) -> None:
-        if self._services is None:
-            self._services = JobServices.open(self._settings)
-        run_job(self._services, job_id, shutdown=lambda: self._stopping[0] != 0)
+        if self._opened is None:
+            self._opened = JobServices.open(self._settings), self._kinds()
+        run_job(*self._opened, job_id, shutdown=lambda: self._stopping[0] != 0)
 
     def _child_begins(self, **_: Any) -> None:
         parent = os.getppid()

@@ -10,7 +10,6 @@ from models.catalog.card import Batching, ImagePreprocess, Licence, Measurement,
 from models.export.precision import Chosen
 from models.unicl.cards import Served
 from services.datasets.store import Dataset
-from services.finetuning.kind import note_of
 from services.pretraining.export import Exported
 from services.pretraining.kind import FAMILY, PretrainParameters
 from services.pretraining.zero_shot_score import Score
@@ -20,13 +19,11 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What was trained by which job: ``scale`` the temperature, ``scores`` by split, the exported towers.
+    """What was trained: ``scale`` the temperature, ``scores`` by split, the exported towers.
 
     ``served_scores`` are those of the files where these are not exact.
     """
 
-    job_id: str
-    owner: str
     parameters: PretrainParameters
     dataset: Dataset
     dataset_sha256: str
@@ -61,11 +58,10 @@ def served(trained: Trained) -> Served:
             Provenance(
                 source=f"dataset:{dataset.id}",
                 sha256=trained.dataset_sha256,
-                note=note_of(trained.owner, trained.job_id),
             ),
         ),
         measured=tuple(
-            _measured(f"{dataset.name} {split}", score, f"job {trained.job_id}", suffix)
+            _measured(f"{dataset.name} {split}", score, suffix)
             for scores, suffix in ((trained.scores, ""), (trained.served_scores, f" in {trained.exported.precision}"))
             for split, several in scores.items()
             for score in several
@@ -74,7 +70,7 @@ def served(trained: Trained) -> Served:
     )
 
 
-def _measured(dataset: str, score: Score, source: str, suffix: str) -> Measurement:
+def _measured(dataset: str, score: Score, suffix: str) -> Measurement:
     return Measurement(
         dataset=dataset,
         metric=score.metric + suffix,
@@ -82,10 +78,10 @@ def _measured(dataset: str, score: Score, source: str, suffix: str) -> Measureme
         n=score.n,
         error=round(math.sqrt(score.value * (1 - score.value) / score.n), 4),
         note=f"guessing gives {score.chance:.3g}",
-        source=source,
+        source="pre-training",
     )
 
 
 def _cost(chosen: Chosen, trained: Trained) -> tuple[Measurement, ...]:
-    about = {"source": f"job {trained.job_id}", "note": f"What it costs in accuracy, {trained.parameters.name} says"}
+    about = {"source": "pre-training", "note": f"What it costs in accuracy, {trained.parameters.name} says"}
     return tuple(one.model_copy(update=about) for one in chosen.measured)

@@ -13,7 +13,7 @@ from models.encoders import encoder_files, encoder_of
 from models.errors import ModelError
 from models.export.onnx import Answer
 from models.export.precision import Chosen, Precision, answers
-from models.repository.writer import MODEL
+from models.repository.reading import MODEL
 from models.unicl.export import image_signature, serve_image, serve_text, text_signature
 from models.unicl.network import UniCL
 

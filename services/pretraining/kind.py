@@ -6,14 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from models.catalog.card import Card
-from models.repository.writer import installed
 from services.datasets.opening import dataset_store
 from services.encoding.templates import fill
 from services.errors import Kind, Problem
-from services.finetuning.kind import maker_note, owner_of
-from services.jobs.kind import Handler, JobKind
+from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
+from services.ownership import check_names
 
 FAMILY = "pretrained"
 """The family on the cards of models that this kind makes; no other model may be given a new version by it."""
@@ -100,33 +98,12 @@ def check(services: JobServices, owner: str, parameters: PretrainParameters) -> 
         fill(("label",), parameters.templates)
     except Problem as problem:
         raise problem.at(f"/parameters{problem.pointer}") from None
-    check_name(services, owner, parameters.name)
+    check_names(services.settings.models_dir, owner, names_of(parameters.name), family=FAMILY)
 
 
-def check_name(services: JobServices, owner: str, name: str) -> None:
-    """Refuse a name of which this kind made not every version for ``owner``. Raises ``model-name-taken``."""
-    names = {name, *(f"{name}-{tower}" for tower in TOWERS)}
-    for found in installed(services.settings.models_dir):
-        if found.name in names and not (found.card and made_for(found.card, owner)):
-            raise Problem(
-                Kind.CONFLICT,
-                "model-name-taken",
-                "The model name is taken",
-                f"A model {found.name!r} exists that no pre-training of yours has made.",
-                pointer="/parameters/name",
-                remedy="Choose another name.",
-            )
+def names_of(name: str) -> tuple[str, ...]:
+    """The models that a job makes: the one that is asked for, and its towers."""
+    return (name, *(f"{name}-{tower}" for tower in TOWERS))
 
 
-def made_for(card: Card, owner: str) -> bool:
-    """Whether a job of this kind made ``card`` for ``owner``."""
-    return card.family == FAMILY and owner_of(maker_note(card)) == owner
-
-
-def _load() -> Handler[PretrainParameters]:
-    from services.pretraining.run import run
-
-    return run
-
-
-KIND = JobKind("pretrain", "finetune", PretrainParameters, _load, check)
+KIND = JobKind("pretrain", "finetune", PretrainParameters, check=check)

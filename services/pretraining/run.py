@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from models.catalog.card import Card, ImagePreprocess
-from models.repository.locking import locked
-from models.repository.writer import MODEL, installed, next_version, write_version
+from models.repository.ownership import MadeBy, version_of
+from models.repository.reading import MODEL, next_version, read_card
+from models.repository.writer import writing
 from models.text.bpe_training import train_bpe, vocabulary_size
 from models.unicl.cards import cards, tower_names
 from models.unicl.checkpoint import read
@@ -28,15 +29,15 @@ from services.datasets.package import Package
 from services.datasets.samples import Split
 from services.datasets.store import Dataset
 from services.errors import Kind, Problem
-from services.finetuning.kind import maker_note, note_of
-from services.finetuning.run_state import RunState
 from services.jobs.context import JobContext
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor
+from services.ownership import check_names
 from services.pretraining.cards import Trained, served
 from services.pretraining.export import Exported, export_towers
-from services.pretraining.kind import PretrainParameters, check_name
+from services.pretraining.kind import FAMILY, PretrainParameters, names_of
 from services.pretraining.pairs import Pairs, captions_of, with_texts
+from services.pretraining.run_state import RunState
 from services.pretraining.zero_shot_score import Score, Towers, scores
 from services.runtime.onnx.backend import OnnxBackend
 from services.runtime.onnx.cores import physical_cores
@@ -64,6 +65,7 @@ class _Pretrain:
         self._out = ctx.scratch / "run"
         self._state = RunState(ctx, self._out, (CHECKPOINT, TOKENIZER))
         self._image = ImagePreprocess(size=ctx.parameters.image_size)
+        self._made_by = MadeBy(key=ctx.owner, job=ctx.job_id)
 
     def go(self) -> dict[str, Any]:
         ctx = self._ctx
@@ -205,11 +207,9 @@ class _Pretrain:
 
     def _made_before(self, name: str) -> Card | None:
         """The version of ``name`` that an earlier attempt at this very job wrote."""
-        note = note_of(self._ctx.owner, self._ctx.job_id)
-        for found in installed(self._ctx.settings.models_dir):
-            if found.name == name and found.card and maker_note(found.card) == note:
-                return found.card
-        return None
+        root = self._ctx.settings.models_dir
+        version = version_of(root, name, self._made_by)
+        return None if version is None else read_card(root / name / version)
 
     def _publish(
         self,
@@ -222,8 +222,6 @@ class _Pretrain:
         """Write both towers, then what joins them; its version is the last of the three to appear."""
         ctx, name = self._ctx, self._parameters.name
         trained = Trained(
-            ctx.job_id,
-            ctx.owner,
             self._parameters,
             dataset,
             ctx.services.artifacts.by_id(dataset.artifact_id).sha256,
@@ -240,12 +238,13 @@ class _Pretrain:
         )
         root = ctx.settings.models_dir
         # Since the job was submitted another may have taken the name.
-        with locked(root / f".{name}.pretrain.lock"):
-            check_name(ctx.services, ctx.owner, name)
+        with writing(root, *names_of(name)) as held:
+            check_names(root, ctx.owner, names_of(name), family=FAMILY)
             made = [self._versioned(card) for card in cards(model.config, served(trained))]
             ctx.confirm()
             for card, content in zip(made, files, strict=True):
-                write_version(root, card, content, replace=True)
+                whole = None if card.name == name else name
+                held.write(card, content, made_by=self._made_by, part_of=whole, replace=True)
         return made[-1]
 
     def _versioned(self, card: Card) -> Card:

@@ -44,6 +44,8 @@ class ApiKey:
     revoked_at: float | None = None
     job_id: str | None = None
     """The job that calls for this key, when it is not the key itself: such requests can wait behind others."""
+    sees_all: bool = False
+    """Whether the models of all keys are there for it: those of administrators, and their jobs."""
 
     def may(self, scope: Scope) -> bool:
         """``admin`` may do everything."""
@@ -133,6 +135,15 @@ class KeyStore:
                 return _key(row)
         return None
 
+    def is_admin(self, key_id: str) -> bool:
+        """Whether a key is an administrator's; where no key is asked for, everybody is one."""
+        if key_id == ANONYMOUS:
+            return True
+        valid = api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)
+        with reading(self._engine) as connection:
+            scopes = connection.scalar(select(api_keys.c.scopes).where(*valid))
+        return "admin" in (scopes or ())
+
     def any(self) -> bool:
         """Whether a key exists that is not revoked."""
         with reading(self._engine) as connection:
@@ -143,7 +154,7 @@ class KeyStore:
         if found is None:
             return None
         if found.owner == ANONYMOUS:
-            return ApiKey(ANONYMOUS, "anonymous", "", ("infer",), 0.0, 0.0, job_id=found.job_id)
+            return ApiKey(ANONYMOUS, "anonymous", "", ("infer",), 0.0, 0.0, job_id=found.job_id, sees_all=True)
         alive = api_keys.c.id == found.owner, api_keys.c.revoked_at.is_(None)
         with reading(self._engine) as connection:
             row = connection.execute(select(api_keys).where(*alive)).one_or_none()
@@ -167,4 +178,5 @@ def _key(row: Row[tuple[object, ...]]) -> ApiKey:
         rate=row.rate,
         created_at=row.created_at,
         revoked_at=row.revoked_at,
+        sees_all="admin" in row.scopes,
     )

@@ -175,6 +175,7 @@ datasets = Table(
     Column("flaw_count", Integer, nullable=False),
     Column("artifact_id", Text, ForeignKey("artifacts.id"), nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("account", JSON),  # the layout, and what became of every file and annotation
     Index(None, "owner", "id"),
     UniqueConstraint("owner", "name"),
 )

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sightline.cli.benchmark_tables import print_cells, print_comparison, print_leaderboard
-from sightline.cli.infer import KeyOption, UrlOption
-from sightline.cli.jobs import watch_to_end
+from sightline.cli.job_views import watch_to_end
+from sightline.cli.options import KeyOption, UrlOption, connect
 from sightline.cli.output import JsonOption, console, print_json, table
 
 app = typer.Typer(help="Measure models and ways of adapting them on suites of data sets.", no_args_is_help=True)
@@ -48,8 +48,6 @@ def run_benchmark(
     json: JsonOption = False,
 ) -> None:
     """Run a benchmark, watch it, and show its results; exit code 1 unless it succeeds."""
-    from sightline.client import Client
-
     given: dict[str, Any] = {
         "suite": suite,
         "models": model,
@@ -63,7 +61,7 @@ def run_benchmark(
         "test_limit": test_limit,
         "predictions": predictions,
     }
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         if knowledge is not None:
             given["knowledge"] = client.jobs.upload(knowledge).reference
         parameters = {name: value for name, value in given.items() if value is not None}
@@ -91,10 +89,8 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """The leaderboard of a suite."""
-    from sightline.client import Client
-
     wanted = None if shots is None else _shots(shots)
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         found = client.leaderboard(
             suite,
             view=_one_of(view, "--view", ("score", "parameters", "shots")),  # type: ignore[arg-type]
@@ -116,9 +112,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Two benchmarks, data set by data set, and what chance could have done."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         found = client.compare(left, right)
     if json:
         print_json(asdict(found))
@@ -138,9 +132,7 @@ def promote(
     json: JsonOption = False,
 ) -> None:
     """Make the best adapted result of a benchmark a live model, and watch it come to be."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         made = client.jobs.promote(job_id, name, dataset=dataset, model=model, protocol=protocol)
         watch_to_end(client, made.id, json, show=True)
 
@@ -200,7 +192,7 @@ def boxes(
     json: JsonOption = False,
 ) -> None:
     """COCO AP of what a detector wrote down, as the detection suites are measured. Any detector will do."""
-    from services.evaluation.tasks.boxes import score_boxes
+    from services.evaluation.tasks.detection import score_boxes
 
     scores = score_boxes(annotations, detections)
     if json:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.infer import KeyOption, UrlOption
+from sightline.cli.options import KeyOption, UrlOption, connect
 from sightline.cli.output import DataDirOption, JsonOption, console, print_json, progress_bars, settings_with, table
 
 if TYPE_CHECKING:
     from sightline.client import Dataset
+    from sightline.client.datasets import Account
 
 SHOWN = 20
 SPLITS = ("train", "val", "test")
@@ -33,19 +34,30 @@ def upload(
     content: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, a zip or a tar with pictures and labels.")],
     name: Annotated[str, typer.Option("--name", help="What it is called: jobs and suites (dataset:NAME) name it so.")],
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the whole set for one flaw.")] = False,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="How it is laid out: folders, coco, yolo, voc, table or iris; found out when absent."),
+    ] = None,
+    allow_losses: Annotated[
+        bool,
+        typer.Option("--allow-losses", help="Keep what is sound even where a class, a split or a tenth is lost."),
+    ] = False,
     url: UrlOption = None,
     key: KeyOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Import a labelled set: one folder a class below train, val and test; COCO; CSV or JSONL; or ELEVATER's lists."""
-    from sightline.client import Client
+    """Import a labelled set: class folders, COCO, YOLO, VOC, CSV, TSV or JSONL tables, or ELEVATER's lists.
 
-    with Client(url, key) as client:
-        made = client.datasets.upload(content, name, strict=strict)
+    Says how it was read, and what became of every file and every annotation.
+    """
+    with connect(url, key) as client:
+        made = client.datasets.upload(content, name, strict=strict, layout=layout, allow_losses=allow_losses)
     if json:
         print_json(asdict(made))
         return
     print_sets([made])
+    if made.account is not None:
+        print_account(made.account)
     for problem in made.problems[:SHOWN]:
         console(errors=True).print(problem)
     if made.problem_count > SHOWN:
@@ -55,9 +67,7 @@ def upload(
 @app.command("list")
 def list_sets(url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Your data sets, newest first."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         found = list(client.datasets.list())
     if json:
         print_json([asdict(one) for one in found])
@@ -74,10 +84,21 @@ def remove(
     key: KeyOption = None,
 ) -> None:
     """Remove a data set of yours. Models that were trained on it stay."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         client.datasets.delete(name)
+
+
+def print_account(account: Account) -> None:
+    """How an upload was read, and what of it was left out."""
+    out = console()
+    out.print(f"read as {account.layout}: {account.why}")
+    if account.runner_up is not None:
+        out.print(f"{account.runner_up} came close: --layout {account.runner_up} takes it")
+
+    for what, tally in (("files", account.files), ("annotations", account.annotations)):
+        out.print(f"{what}: {tally.seen:,} seen, {tally.read:,} read")
+        for group in tally.left_out:
+            out.print(f"  {group.count:,} left out: {group.reason}, as {', '.join(group.examples)}")
 
 
 def print_sets(found: Sequence[Dataset]) -> None:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.cli.infer import KeyOption, UrlOption
+from sightline.cli.job_views import STYLES, ago, amount, event_line, print_job, took, watch_to_end
+from sightline.cli.options import KeyOption, UrlOption, connect
 from sightline.cli.output import JsonOption, console, print_json, size, table
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-    from sightline.client import Client, Job, JobEvent
+    from sightline.client import Job
 
 app = typer.Typer(help="Submit, watch and cancel jobs on a running platform.", no_args_is_help=True)
 
-_STYLES = {"queued": "dim", "running": "cyan", "succeeded": "green", "failed": "bold red", "cancelled": "yellow"}
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `sightline jobs list` shows.")]
 
 
@@ -56,9 +52,7 @@ def submit(
     given = _parameters(parameters, parameter or [])
     if (webhook is None) != (webhook_secret is None):
         raise typer.BadParameter("--webhook and --webhook-secret belong together")
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         if input_file is not None:
             given["input"] = client.jobs.upload(input_file).reference
         job = client.jobs.submit(
@@ -69,7 +63,7 @@ def submit(
             idempotency_key=idempotency_key,
         )
         if wait:
-            _watch(client, job.id, json)
+            watch_to_end(client, job.id, json, show=True)
         elif json:
             print_json(asdict(job))
         else:
@@ -90,9 +84,7 @@ def list_jobs(
 
     from rich.text import Text
 
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         found = list(islice(client.jobs.list(states=state or (), kinds=kind or ()), limit))  # type: ignore[arg-type]
     if json:
         print_json([asdict(job) for job in found])
@@ -101,7 +93,7 @@ def list_jobs(
         console().print("No jobs.")
         return
     rows = [
-        (job.id, job.kind, Text(job.state, _STYLES[job.state]), _amount(job), _ago(job.created_at), _took(job))
+        (job.id, job.kind, Text(job.state, STYLES[job.state]), amount(job), ago(job.created_at), took(job))
         for job in found
     ]
     table(("id", "kind", "state", "progress", "submitted", "ran"), rows, right=("progress", "ran"))
@@ -110,23 +102,19 @@ def list_jobs(
 @app.command()
 def show(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """One job: what it was asked, how far it is, what it made."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         job = client.jobs.get(job_id)
     if json:
         print_json(asdict(job))
     else:
-        _print_job(job)
+        print_job(job)
 
 
 @app.command()
 def watch(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Follow a job to its end with a progress bar; exit code 1 unless it succeeds. With --json, one event a line."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
-        _watch(client, job_id, json)
+    with connect(url, key) as client:
+        watch_to_end(client, job_id, json, show=True)
 
 
 @app.command()
@@ -138,23 +126,19 @@ def logs(
     json: JsonOption = False,
 ) -> None:
     """What happened to a job, line by line."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         found = client.jobs.events(job_id) if follow else client.jobs.history(job_id)
         for event in found:
             if json:
                 print_json(asdict(event))
-            elif (line := _line(event)) is not None:
+            elif (line := event_line(event)) is not None:
                 console().print(line)
 
 
 @app.command()
 def cancel(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """End a waiting job now; ask a running one to stop."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         job = client.jobs.cancel(job_id)
     _told(job, json, "cancelled" if job.ended else "stops at its next step")
 
@@ -162,9 +146,7 @@ def cancel(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, jso
 @app.command()
 def retry(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         job = client.jobs.retry(job_id)
     _told(job, json, "waits again")
 
@@ -172,9 +154,7 @@ def retry(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json
 @app.command()
 def delete(job_id: IdArgument, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Remove a job that has ended, and what it made."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         client.jobs.delete(job_id)
     if json:
         print_json({"id": job_id, "deleted": True})
@@ -192,9 +172,7 @@ def download(
     json: JsonOption = False,
 ) -> None:
     """Fetch what a job made."""
-    from sightline.client import Client
-
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         job = client.jobs.get(job_id)
         wanted = [job.artifact(one) for one in name] if name else list(job.artifacts)
         output.mkdir(parents=True, exist_ok=True)
@@ -204,90 +182,6 @@ def download(
     else:
         for artifact, path in zip(wanted, written, strict=True):
             console().print(f"{path}  {size(artifact.size)}")
-
-
-def _watch(client: Client, job_id: str, json: bool) -> None:
-    watch_to_end(client, job_id, json, show=True)
-
-
-def watch_to_end(client: Client, job_id: str, json: bool, *, show: bool = False) -> Job:
-    """Follow a job; with ``show`` print it at the end. Exits with code 1, the job printed, unless it succeeds."""
-    if json:
-        for event in client.jobs.events(job_id):
-            print_json(asdict(event))
-        job = client.jobs.get(job_id)
-        if job.state != "succeeded":
-            raise typer.Exit(1)
-        return job
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[amount]}"),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[message]}"),
-    )
-    with Progress(*columns, console=console(errors=True)) as bars:
-        bar = bars.add_task("queued", total=None, amount="", message="")
-        for event in client.jobs.events(job_id):
-            data = event.data
-            if event.event == "progress":
-                step, total = data.get("step"), data.get("total")
-                amount = f"{step:,} of {total:,}" if step is not None and total else ""
-                bars.update(bar, completed=step or 0, total=total, amount=amount, message=data.get("message") or "")
-            elif event.event == "state":
-                bars.update(bar, description=data["state"])
-            elif event.event == "log":
-                bars.console.print(_line(event))
-    job = client.jobs.get(job_id)
-    if show or job.state != "succeeded":
-        _print_job(job)
-    if job.state != "succeeded":
-        raise typer.Exit(1)
-    return job
-
-
-def _print_job(job: Job) -> None:
-    from rich.text import Text
-
-    out = console()
-    took = f", ran {_took(job)}" if job.started_at else ""
-    tries = f", attempt {job.attempt}" if job.attempt > 1 else ""
-    out.print(Text.assemble((job.id, "bold"), f"  {job.kind}  ", (job.state, _STYLES[job.state]), f"{took}{tries}"))
-    if not job.ended and (amount := _amount(job)):
-        out.print(f"  {amount}  {job.progress.message or ''}")
-    for name, value in (job.result or {}).items():
-        out.print(f"  {name}: {value}")
-    if job.error:
-        out.print(Text(f"  {job.error.get('title')}: {job.error.get('detail', '')}", "red"))
-        if job.error.get("remedy"):
-            out.print(Text(f"  {job.error['remedy']}", "bold"))
-    for artifact in job.artifacts:
-        out.print(Text.assemble(f"  {artifact.name}  ", (f"{size(artifact.size)}, {artifact.reference}", "dim")))
-
-
-def _line(event: JobEvent) -> Text | None:
-    """An event for people; progress is left to the bar."""
-    from rich.text import Text
-
-    data: Mapping[str, Any] = event.data
-    clock = time.strftime("%H:%M:%S ", time.localtime(event.at))
-    match event.event:
-        case "state":
-            why = f"  {data['reason']}" if data.get("reason") else ""
-            why += f"  {data['error'].get('detail', '')}" if data.get("error") else ""
-            return Text.assemble((clock, "dim"), (data["state"], _STYLES.get(data["state"], "")), why)
-        case "log":
-            style = {"warning": "yellow", "error": "red"}.get(data.get("level", ""), "")
-            return Text.assemble((clock, "dim"), (str(data.get("message", "")), style))
-        case "metric":
-            numbers = "  ".join(
-                f"{name} {value:.4g}" if value is not None else f"{name} -" for name, value in data["metrics"].items()
-            )
-            step = f"step {data['step']}  " if data.get("step") is not None else ""
-            return Text.assemble((clock, "dim"), step, numbers)
-    return None
 
 
 def _parameters(file: Path | None, given: list[str]) -> dict[str, Any]:
@@ -318,27 +212,3 @@ def _told(job: Job, json: bool, what: str) -> None:
         print_json(asdict(job))
     else:
         console().print(f"{job.id} {what}.")
-
-
-def _amount(job: Job) -> str:
-    step, total = job.progress.step, job.progress.total
-    if step is None:
-        return ""
-    return f"{step:,} of {total:,}" if total else f"{step:,}"
-
-
-def _took(job: Job) -> str:
-    if job.started_at is None:
-        return ""
-    return _span((job.finished_at or time.time()) - job.started_at)
-
-
-def _ago(at: float) -> str:
-    return f"{_span(time.time() - at)} ago"
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"

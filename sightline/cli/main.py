@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
 
-from sightline.cli import benchmark, datasets, infer, jobs, keys, models, serve, settings, triton, version, worker
+from sightline.cli import (
+    benchmark,
+    classify,
+    datasets,
+    embed,
+    jobs,
+    keys,
+    models,
+    serve,
+    settings,
+    triton,
+    version,
+    worker,
+)
 from sightline.cli.failures import report
 
 app = typer.Typer(
@@ -19,18 +33,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("classify")(infer.classify)
-app.command("embed")(infer.embed)
-app.add_typer(models.app, name="models")
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(keys.app, name="keys")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(triton.app, name="triton")
-app.add_typer(benchmark.app, name="benchmark")
-app.command("worker")(worker.worker)
-app.command("settings")(settings.settings)
-app.command("version")(version.version)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "serve": serve.serve,
+    "classify": classify.classify,
+    "embed": embed.embed,
+    "worker": worker.worker,
+    "settings": settings.settings,
+    "version": version.version,
+}
+"""One function each. A new task is a file with its command, and a row here."""
+
+GROUPS = {
+    "models": models.app,
+    "datasets": datasets.app,
+    "keys": keys.app,
+    "jobs": jobs.app,
+    "triton": triton.app,
+    "benchmark": benchmark.app,
+}
+"""Several commands each, under a name."""
+
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 @app.callback()

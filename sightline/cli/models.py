@@ -39,7 +39,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A model's nam
 def list_models(data_dir: DataDirOption = None, json: JsonOption = False) -> None:
     """Every model of the catalog, and every one that is installed."""
     from models.catalog.catalog import Catalog
-    from models.repository.writer import installed
+    from models.repository.reading import installed
 
     there = installed(settings_with(data_dir=data_dir).models_dir)
     known: dict[str, Card] = {name: entry.card for name, entry in Catalog.read().entries.items()}
@@ -175,7 +175,7 @@ def import_model(
 def info(name: NameArgument, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
     """A model's card: what it is, where it comes from, what it scores, what it is not for."""
     from models.catalog.catalog import Catalog
-    from models.repository.writer import latest, read_card
+    from models.repository.reading import latest, read_card
 
     folder = latest(settings_with(data_dir=data_dir).models_dir, name)
     card = read_card(folder) if folder is not None else Catalog.read().entry(name).card
@@ -203,7 +203,7 @@ def verify(
         return
     from models.errors import ModelError
     from models.intake.pull import verify as verify_model
-    from models.repository.writer import RepositoryError, installed, latest
+    from models.repository.reading import RepositoryError, installed, latest
 
     root = settings_with(data_dir=data_dir).models_dir
     for name in names or []:
@@ -243,7 +243,7 @@ def remove(
     json: JsonOption = False,
 ) -> None:
     """Remove a model from this machine. A running server stops to serve it."""
-    from models.repository.writer import latest
+    from models.repository.reading import latest
     from models.repository.writer import remove as remove_model
 
     settings = settings_with(data_dir=data_dir)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def stamp(root: Path, name: str) -> int | None:
     """A number that another one takes the place of when the highest version of ``name`` is written or replaced."""
-    from models.repository.writer import latest
+    from models.repository.reading import latest
 
     folder = latest(root, name)
     return None if folder is None else folder.stat().st_mtime_ns

@@ -66,7 +66,7 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """Compare each config.pbtxt, card and ONNX file; exit code 1 when something would not be served right."""
-    from models.repository.writer import refresh_configs
+    from models.repository.config_files import refresh_configs
     from sightline.triton.checking import check as check_models
 
     settings = settings_with(data_dir=data_dir)

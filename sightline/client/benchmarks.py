@@ -1,18 +1,16 @@
-"""Leaderboards and comparisons of benchmarks: the calls as values, and what they return. Scores are 0 to 1."""
+"""``client.leaderboard`` and ``client.compare``: what benchmarks have measured. Scores are 0 to 1."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import httpx
-import orjson
 
-from sightline.client.calls import Call
-from sightline.client.job_calls import one
-from sightline.client.job_results import Job
+from sightline.client.halves import N, call
+from sightline.client.resource import Resource, json_of
 
 View = Literal["score", "parameters", "shots"]
 Mode = Literal["strict", "reference"]
@@ -104,38 +102,42 @@ class Comparison:
     note: str
 
 
-def leaderboard(suite: str, view: View, mode: Mode, shots: int | None) -> Call[Leaderboard]:
-    asked = {"suite": suite, "view": view, "mode": mode} | ({} if shots is None else {"shots": str(shots)})
-    return Call("GET", f"/v1/leaderboard?{urlencode(asked)}", _leaderboard)
+class Benchmarks(Resource[N]):
+    @call
+    async def leaderboard(
+        self, suite: str, *, view: View = "score", mode: Mode = "strict", shots: int | None = None
+    ) -> Leaderboard:
+        """What your benchmarks have measured on a suite, best first; ``shots`` -1 is all images, 0 zero-shot.
 
+        >>> client = Client()
+        >>> [standing.model for standing in client.leaderboard("pocket").standings]
+        []
+        """
+        asked = {"suite": suite, "view": view, "mode": mode} | ({} if shots is None else {"shots": str(shots)})
+        return await self._ask("GET", f"/v1/leaderboard?{urlencode(asked)}", _leaderboard)
 
-def compare(left: str, right: str) -> Call[Comparison]:
-    return Call("GET", f"/v1/leaderboard/compare?{urlencode({'left': left, 'right': right})}", _comparison)
-
-
-def promote(job_id: str, name: str, dataset: str | None, model: str | None, protocol: str | None) -> Call[Job]:
-    body = {"name": name, "dataset": dataset, "model": model, "protocol": protocol}
-    given = {field: value for field, value in body.items() if value is not None}
-    return Call("POST", f"/v1/jobs/{quote(job_id, safe='')}/promote", one, given)
+    @call
+    async def compare(self, left: str, right: str) -> Comparison:
+        """Two finished benchmarks by their job ids, data set by data set."""
+        asked = urlencode({"left": left, "right": right})
+        return await self._ask("GET", f"/v1/leaderboard/compare?{asked}", _comparison)
 
 
 def _leaderboard(response: httpx.Response) -> Leaderboard:
-    body = orjson.loads(response.content)
+    body = json_of(response)
     return Leaderboard(
         body["suite"],
         body["view"],
         body["mode"],
         tuple(body["datasets"]),
         tuple(_standing(entry) for entry in body["data"]),
-        tuple(
-            Curve(
-                entry["model"],
-                entry["protocol"],
-                tuple((point["shots"], point["average"]) for point in entry["points"]),
-            )
-            for entry in body["curves"]
-        ),
+        tuple(_curve(entry) for entry in body["curves"]),
     )
+
+
+def _curve(entry: Mapping[str, Any]) -> Curve:
+    points = tuple((point["shots"], point["average"]) for point in entry["points"])
+    return Curve(entry["model"], entry["protocol"], points)
 
 
 def _standing(entry: Mapping[str, Any]) -> Standing:
@@ -148,23 +150,24 @@ def _standing(entry: Mapping[str, Any]) -> Standing:
 
 
 def _comparison(response: httpx.Response) -> Comparison:
-    body = orjson.loads(response.content)
-    differences = tuple(
-        Difference(
-            dataset=entry["dataset"],
-            protocol=entry["protocol"],
-            shots=entry["shots"],
-            metric=entry["metric"],
-            left_model=entry["left"]["model"],
-            right_model=entry["right"]["model"],
-            left=entry["left"]["mean"],
-            right=entry["right"]["mean"],
-            difference=entry["difference"],
-            stderr=entry["stderr"],
-            p=entry["p"],
-            significant=entry["significant"],
-        )
-        for entry in body["data"]
-    )
+    body = json_of(response)
+    differences = tuple(_difference(entry) for entry in body["data"])
     own = {name: body[name] for name in ("left", "right", "mean_difference", "wins", "losses", "sign_test_p", "note")}
     return Comparison(differences=differences, **own)
+
+
+def _difference(entry: Mapping[str, Any]) -> Difference:
+    return Difference(
+        dataset=entry["dataset"],
+        protocol=entry["protocol"],
+        shots=entry["shots"],
+        metric=entry["metric"],
+        left_model=entry["left"]["model"],
+        right_model=entry["right"]["model"],
+        left=entry["left"]["mean"],
+        right=entry["right"]["mean"],
+        difference=entry["difference"],
+        stderr=entry["stderr"],
+        p=entry["p"],
+        significant=entry["significant"],
+    )

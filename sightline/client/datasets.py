@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
-import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urlencode
+from typing import Any
 
 import httpx
-import orjson
 
-from sightline.client.calls import Call
-from sightline.client.connection import pause_after_refusal, unreachable
 from sightline.client.errors import SightlineError
-from sightline.client.retries import Retries
+from sightline.client.halves import N, call, stream
+from sightline.client.resource import Resource, json_of, nothing, read_answer, segment
 
-T = TypeVar("T")
-
-_CHUNK = 1 << 18
 _TARS = (".tar", ".tgz", ".gz", ".bz2", ".xz")
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What was left out of an upload for one ``reason``: how many, and the first three."""
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Files, or annotations, of an upload: ``seen`` is ``read`` and all that was left out together."""
+
+    seen: int
+    read: int
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of an upload: its ``layout`` and ``why`` it was taken, every file and every annotation.
+
+    ``runner_up`` is another layout that came close; ``lost`` names classes and splits of which nothing is left.
+    """
+
+    layout: str
+    why: str
+    runner_up: str | None
+    files: Tally
+    annotations: Tally
+    lost: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
-    """An imported data set. ``counts`` by split; ``problems`` say what of the upload was left out, and why."""
+    """An imported data set. ``counts`` by split; ``problems`` say what of the upload was left out, and why.
+
+    ``account`` says it of all files and annotations; ``None`` for sets of earlier versions.
+    """
 
     id: str
     name: str
@@ -40,119 +68,68 @@ class Dataset:
     class_counts: Mapping[str, int]
     problems: tuple[str, ...]
     problem_count: int
+    account: Account | None = None
 
 
-class Send(Protocol):
-    """How the blocking client sends a call."""
+class Datasets(Resource[N]):
+    """Labelled image sets on the platform. Every method raises :class:`APIError` or :class:`Unreachable`.
 
-    def __call__(self, call: Call[T]) -> T: ...
+    >>> with Client() as client:
+    ...     made = client.datasets.upload("squares", "squares")
+    ...     client.datasets.delete(made.id)
+    >>> made.classes, made.counts["train"]
+    (('blue', 'red'), 4)
+    """
 
+    @call
+    async def upload(
+        self,
+        content: Path | str,
+        name: str,
+        *,
+        strict: bool = False,
+        layout: str | None = None,
+        allow_losses: bool = False,
+    ) -> Dataset:
+        """Import a zip, a tar or a folder as the set ``name``.
 
-class SendAsync(Protocol):
-    """How the asynchronous client sends one."""
-
-    async def __call__(self, call: Call[T]) -> T: ...
-
-
-class Datasets:
-    """Labelled image sets on the platform. Every method raises :class:`APIError` or :class:`Unreachable`."""
-
-    def __init__(self, http: httpx.Client, retries: Retries, send: Send) -> None:
-        self._http, self._retries, self._send = http, retries, send
-
-    def upload(self, content: Path | str, name: str, *, strict: bool = False) -> Dataset:
-        """Import a zip, a tar or a folder as the set ``name``; ``strict`` refuses the whole of it for one flaw."""
-        attempt = 0
+        ``strict`` refuses the whole of it for one flaw. Without it flawed files are left out, unless a class, a split
+        or more than a tenth would be lost, which only ``allow_losses`` permits. ``layout`` (``folders``, ``coco``,
+        ``yolo``, ``voc``, ``table``, ``iris``) says how it is laid out where that is not to be found out.
+        """
+        params = {"name": name, "strict": _flag(strict), "allow_losses": _flag(allow_losses)}
+        if layout is not None:
+            params["layout"] = layout
         with _archive(Path(content)) as file:
-            while True:
-                attempt += 1
-                try:
-                    response = self._http.post(
-                        _upload_path(name, strict), content=_chunks(file), headers=_headers(file), timeout=None
-                    )
-                except httpx.TransportError as error:  # it may have arrived: sending it twice would be refused
-                    raise unreachable(error) from error
-                if response.is_success:
-                    return _one(response)
-                time.sleep(pause_after_refusal(response, self._retries, attempt))
+            response = await self._send(
+                "POST",
+                "/v1/datasets",
+                content=file,
+                headers=_headers(file),
+                resend=False,  # it may have arrived: sending it twice would be refused
+                params=params,
+                timeout=None,
+            )
+        return read_answer(response, _one)
 
-    def get(self, name: str) -> Dataset:
-        """A set by its id or name."""
-        return self._send(_get(name))
-
-    def list(self) -> Iterator[Dataset]:
-        """Sets, newest first; further pages are fetched as they are reached."""
-        after: str | None = None
-        while True:
-            found, after = self._send(_page(after))
-            yield from found
-            if after is None:
-                return
-
-    def delete(self, name: str) -> None:
-        """Remove a set by its id or name. Models that were trained on it stay."""
-        self._send(_delete(name))
-
-
-class AsyncDatasets:
-    """The same for :class:`AsyncClient`."""
-
-    def __init__(self, http: httpx.AsyncClient, retries: Retries, send: SendAsync) -> None:
-        self._http, self._retries, self._send = http, retries, send
-
-    async def upload(self, content: Path | str, name: str, *, strict: bool = False) -> Dataset:
-        """Import a zip, a tar or a folder as the set ``name``; ``strict`` refuses the whole of it for one flaw."""
-        attempt = 0
-        with _archive(Path(content)) as file:
-            while True:
-                attempt += 1
-                try:
-                    response = await self._http.post(
-                        _upload_path(name, strict), content=_async_chunks(file), headers=_headers(file), timeout=None
-                    )
-                except httpx.TransportError as error:
-                    raise unreachable(error) from error
-                if response.is_success:
-                    return _one(response)
-                await asyncio.sleep(pause_after_refusal(response, self._retries, attempt))
-
+    @call
     async def get(self, name: str) -> Dataset:
         """A set by its id or name."""
-        return await self._send(_get(name))
+        return await self._ask("GET", f"/v1/datasets/{segment(name)}", _one)
 
-    async def list(self) -> AsyncIterator[Dataset]:
+    @stream
+    def list(self) -> AsyncIterator[Dataset]:
         """Sets, newest first; further pages are fetched as they are reached."""
-        after: str | None = None
-        while True:
-            found, after = await self._send(_page(after))
-            for one in found:
-                yield one
-            if after is None:
-                return
+        return self._pages("/v1/datasets", _dataset)
 
+    @call
     async def delete(self, name: str) -> None:
         """Remove a set by its id or name. Models that were trained on it stay."""
-        await self._send(_delete(name))
-
-
-def _get(name: str) -> Call[Dataset]:
-    return Call("GET", f"/v1/datasets/{quote(name, safe='')}", _one)
-
-
-def _delete(name: str) -> Call[None]:
-    return Call("DELETE", f"/v1/datasets/{quote(name, safe='')}", lambda response: None)
-
-
-def _page(after: str | None) -> Call[tuple[list[Dataset], str | None]]:
-    def read(response: httpx.Response) -> tuple[list[Dataset], str | None]:
-        body = orjson.loads(response.content)
-        return [_dataset(one) for one in body["data"]], body["last_id"] if body["has_more"] else None
-
-    return Call("GET", "/v1/datasets?" + urlencode({"limit": 100} | ({"after": after} if after else {})), read)
+        await self._ask("DELETE", f"/v1/datasets/{segment(name)}", nothing)
 
 
 def _one(response: httpx.Response) -> Dataset:
-    return _dataset(orjson.loads(response.content))
+    return _dataset(json_of(response))
 
 
 def _dataset(body: Mapping[str, Any]) -> Dataset:
@@ -165,16 +142,34 @@ def _dataset(body: Mapping[str, Any]) -> Dataset:
         body["class_counts"],
         tuple(_told(flaw) for flaw in body["problems"]),
         body["problem_count"],
+        _account(body["account"]) if body.get("account") else None,
     )
+
+
+def _account(body: Mapping[str, Any]) -> Account:
+    layout = body["layout"]
+    return Account(
+        layout=layout["name"],
+        why=layout["why"],
+        runner_up=layout["runner_up"],
+        files=_tally(body["files"]),
+        annotations=_tally(body["annotations"]),
+        lost=tuple(body["lost"]),
+    )
+
+
+def _tally(body: Mapping[str, Any]) -> Tally:
+    left_out = [LeftOut(one["reason"], one["count"], tuple(one["examples"])) for one in body["left_out"]]
+    return Tally(body["seen"], body["read"], tuple(left_out))
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _told(flaw: Mapping[str, Any]) -> str:
     line = "" if flaw["line"] is None else f", line {flaw['line']}"
     return f"{flaw['file']}{line}: {flaw['message']}"
-
-
-def _upload_path(name: str, strict: bool) -> str:
-    return "/v1/datasets?" + urlencode({"name": name, "strict": "true" if strict else "false"})
 
 
 def _headers(file: Path) -> dict[str, str]:
@@ -198,15 +193,3 @@ def _archive(content: Path) -> Iterator[Path]:
                 for name in sorted(files):
                     bundle.write(Path(root) / name, str((Path(root) / name).relative_to(content)))
         yield packed
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-async def _async_chunks(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK):
-            yield chunk

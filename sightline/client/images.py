@@ -28,9 +28,10 @@ class ImageError(SightlineError):
     """A value that is no image, or a file that cannot be read."""
 
 
-def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
-    """One image or several as a list."""
-    return list(images) if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
+def as_texts(images: ImageLike | Sequence[ImageLike]) -> list[str]:
+    """One image or several as they go into a JSON body."""
+    given: Sequence[ImageLike] = images if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
+    return [as_text(image) for image in given]
 
 
 def as_text(image: ImageLike) -> str:

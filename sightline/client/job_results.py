@@ -76,9 +76,26 @@ class JobEvent:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some jobs, and after which to ask for more."""
+def job_of(entry: Mapping[str, Any]) -> Job:
+    """A job from its object in an answer."""
+    progress = entry["progress"]
+    return Job(
+        id=entry["id"],
+        kind=entry["kind"],
+        state=entry["state"],
+        progress=Progress(progress["step"], progress["total"], progress["message"], progress["metrics"]),
+        attempt=entry["attempt"],
+        priority=entry["priority"],
+        created_at=entry["created_at"],
+        started_at=entry["started_at"],
+        finished_at=entry["finished_at"],
+        parameters=entry.get("parameters"),
+        result=entry["result"],
+        error=entry["error"],
+        artifacts=tuple(artifact_of(made) for made in entry["artifacts"]),
+    )
 
-    jobs: list[Job]
-    next: str | None
+
+def artifact_of(entry: Mapping[str, Any]) -> Artifact:
+    """An artifact from its object in an answer."""
+    return Artifact(entry["id"], entry["name"], entry["media_type"], entry["size"], entry["sha256"], entry["url"])

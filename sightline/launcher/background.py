@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from gateway import logs
-from services.jobs.kind import QUEUES
+from services.jobs.queues import QUEUES
 from services.settings import Settings
 
 
@@ -34,9 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.fd is not None:
             return torch_main.serve_inherited(settings, options.fd)
         return torch_main.serve_address(settings, options.host, options.port)
+    from services.job_runners import runnable
     from services.jobs.worker import Worker
 
-    return Worker(settings, options.queue, options.concurrency or settings.worker_concurrency).run()
+    concurrency = options.concurrency or settings.worker_concurrency
+    kinds = partial(runnable, settings.job_modules)
+    return Worker(settings, options.queue, concurrency=concurrency, kinds=kinds).run()
 
 
 if __name__ == "__main__":

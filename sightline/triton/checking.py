@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog.card import Card
+from models.repository.reading import CONFIG, MODEL, Installed, installed
 from models.repository.triton_config import config_pbtxt
-from models.repository.writer import CONFIG, MODEL, Installed, installed
 from services.errors import Kind, Problem
 from services.runtime.onnx.session import open_session
 from services.settings import Settings

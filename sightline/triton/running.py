@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.repository.writer import refresh_configs
+from models.repository.config_files import refresh_configs
 from services.errors import Kind, Problem
 from services.settings import Settings, child_environment
 from sightline.launcher.processes import Process, Supervisor

@@ -19,7 +19,7 @@ import gateway.process
 import gateway.request.images
 import gateway.request.parsing
 import services.runtime.served
-from gateway.tasks.classify_body import ClassifyBody
+from gateway.tasks.classify import ClassifyBody
 from services.media.preprocess import Preprocessor
 from services.settings import Settings
 
@@ -58,7 +58,7 @@ def _inline_decoding() -> None:
 
 
 def _shortcuts() -> None:
-    gateway.app.FAST_ROUTES = ()  # type: ignore[assignment]
+    gateway.app.fast_routes = lambda endpoints: []
 
 
 def _uvloop() -> None:

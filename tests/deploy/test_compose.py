@@ -127,7 +127,7 @@ def test_settings_that_services_are_given_exist(services: dict[str, dict[str, An
 
 
 def test_every_queue_has_a_worker_and_time_to_hand_its_jobs_back(services: dict[str, dict[str, Any]]) -> None:
-    from services.jobs.kind import QUEUES
+    from services.jobs.queues import QUEUES
 
     workers = {service["command"][-1]: service for name, service in services.items() if name.startswith("worker-")}
     assert set(workers) == set(QUEUES)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import shutil
 from pathlib import Path
 
-from gateway.sampler import Sampler
+from gateway.request.admission import Admission
+from gateway.sampler import Sampler, run
 from gateway.telemetry import Telemetry
 from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings
@@ -58,3 +61,16 @@ async def test_a_model_that_was_unloaded_on_request_is_no_model_that_is_not_read
         assert math.isnan(ready("tiny-text"))
     finally:
         await backend.close()
+
+
+async def test_admitted_work_is_told_by_what_it_costs(settings: Settings, repository: Path) -> None:
+    backend, telemetry, admission = OnnxBackend(settings), Telemetry(), Admission(16)
+    with admission.admit(), admission.admit() as large:
+        large.grow(5)
+        sampling = asyncio.create_task(run(backend, telemetry, admission))
+        await asyncio.sleep(0)
+        assert telemetry.registry.get_sample_value("sightline_inflight_units") == 6
+        sampling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sampling
+    await backend.close()

@@ -15,7 +15,6 @@ import pytest
 
 from services import tracing
 from services.errors import Problem
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.runtime.protocol import Inference
 from services.settings import Settings
@@ -23,6 +22,7 @@ from services.stages import Stages
 from services.tracing import TimedStages
 from tests.support import tiny_models
 from tests.support.collector import Collector, collecting
+from tests.support.jobs import run_job
 from tests.support.pictures import encoded, photo
 from tests.support.server import Server, serving
 from tests.support.serving import eventually

@@ -47,10 +47,12 @@ async def call(
     chunks: Iterable[bytes | float] = (),
     leave: bool = False,
     leave_after_body: bool = False,
+    until: asyncio.Event | None = None,
 ) -> Answered:
     """One request. ``chunks`` are the body, a number among them a pause in seconds.
 
-    With ``leave`` the client goes after them and before the end of its body, with ``leave_after_body`` at its end.
+    With ``leave`` the client goes after them and before the end of its body, with ``leave_after_body`` at its end,
+    with ``until`` when that is set.
     """
     pieces = list(chunks)
     answered = Answered()
@@ -63,7 +65,7 @@ async def call(
                 return {"type": "http.request", "body": piece, "more_body": bool(pieces) or leave}
             await asyncio.sleep(piece)
         if not leave and not leave_after_body:
-            await idle.wait()
+            await (until or idle).wait()
         return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:

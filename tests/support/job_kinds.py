@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.errors import Kind, Problem
 from services.jobs.context import JobContext
-from services.jobs.kind import JobKind, Queue
+from services.jobs.kind import JobKind
+from services.jobs.queues import Queue
 
 
 class CountParameters(BaseModel):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.settings import Settings
 from services.storage.database import reading
 from services.storage.tables import jobs
+from tests.support.jobs import run_job
 from tests.support.server import serving
 
 

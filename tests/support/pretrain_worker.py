@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.pretraining import run as pretrain
 from services.settings import Settings
+from tests.support.jobs import run_job
 
 if __name__ == "__main__":
     pretrain.CHECKPOINT_SECONDS = 0.0  # after every step, so that there is one to go on from

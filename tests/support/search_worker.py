@@ -14,9 +14,9 @@ from pathlib import Path
 from services.finetuning import fitting
 from services.finetuning.head import Epoch
 from services.finetuning.search.grid import Trial
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.settings import Settings
+from tests.support.jobs import run_job
 
 
 def record(folder: Path, stop_in: int | None = None) -> None:

@@ -17,7 +17,8 @@ from models.backbones.vit import VitConfig
 from models.catalog.card import Card, ImagePreprocess, Licence, TensorSpec
 from models.encoders import Backbone, EncoderConfig, ImageEncoder, encoder_files
 from models.export.onnx import Axis, Signature, export
-from models.repository.writer import read_card, write_version
+from models.repository.reading import read_card
+from models.repository.writer import write_version
 
 SIDE = 32
 

@@ -46,10 +46,15 @@ class Running:
     log: Path
 
     @property
+    def pids(self) -> list[int]:
+        """What the supervisor has started."""
+        children = Path(f"/proc/{self.supervisor.pid}/task/{self.supervisor.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    @property
     def pid(self) -> int | None:
         """The worker's process id, when it runs."""
-        children = Path(f"/proc/{self.supervisor.pid}/task/{self.supervisor.pid}/children").read_text().split()
-        return int(children[0]) if children else None
+        return next(iter(self.pids), None)
 
     def kill(self) -> None:
         pid = self.pid

@@ -78,6 +78,12 @@ OVERVIEW = Board(
             "Saturation",
             (
                 Panel("In flight", {"{{instance}}": "sum by (instance) (sightline_inflight)"}),
+                Panel(
+                    "Work admitted",
+                    {"{{instance}}": "sum by (instance) (sightline_inflight_units)"},
+                    about="Inferences by what they cost: an ordinary request is 1, one of many images or texts more."
+                    " Each worker admits SIGHTLINE_MAX_INFLIGHT.",
+                ),
                 Panel("Waiting for a batch", {"{{model}}": "sum by (model) (sightline_queue_depth)"}),
                 Panel(
                     "Turned away",

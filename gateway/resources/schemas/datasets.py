@@ -17,6 +17,41 @@ class Flaw(Answer):
     message: str
 
 
+class Group(Answer):
+    """What was left out for one reason."""
+
+    reason: str
+    count: int
+    examples: list[str] = Field(description="The first three")
+
+
+class Tally(Answer):
+    """``seen`` is ``read`` and all that was left out together."""
+
+    seen: int
+    read: int
+    left_out: list[Group] = Field(description="The largest group first")
+
+
+class Layout(Answer):
+    """How the upload was read, and why."""
+
+    name: str = Field(examples=["coco"])
+    why: str = Field(description="The marks by which it was found")
+    score: float = Field(description="How much of the upload it explains, from 0 to 1")
+    runner_up: str | None = Field(None, description="Another layout that came close; `layout=` takes it")
+    runner_up_why: str | None = None
+
+
+class Account(Answer):
+    """Every file and every annotation of the upload: read, or left out and why."""
+
+    layout: Layout
+    files: Tally
+    annotations: Tally
+    lost: list[str] = Field(description="Classes and splits of which nothing is left")
+
+
 class Dataset(Answer):
     """An imported data set."""
 
@@ -30,6 +65,7 @@ class Dataset(Answer):
     class_counts: dict[str, int] = Field(description="Labelled images, or boxes, of every class")
     problems: list[Flaw] = Field(description="What was left out; the first 1,000")
     problem_count: int
+    account: Account | None = Field(None, description="Null for sets of earlier versions")
     created_at: float = Field(description="Unix seconds")
 
 
@@ -47,7 +83,8 @@ class Box(Answer):
     """One object of a picture."""
 
     label: str
-    box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 in pixels")
+    box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 in pixels of the image as displayed")
+    ignore: bool | None = Field(None, description="True for a crowd or a difficult object; absent otherwise")
 
 
 class Sample(Answer):

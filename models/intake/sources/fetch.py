@@ -24,8 +24,8 @@ from models.intake.sources.lock import (
 from models.intake.sources.registry import fetch_tarball, fetch_wheel
 from models.intake.sources.tree import digest, extract_trees
 from models.progress import Progress, silent
+from models.repository.hashing import sha256
 from models.repository.locking import locked
-from models.repository.writer import sha256
 
 
 def fetch(source_id: str, cache: Path, progress: Progress = silent, lock: dict[str, Source] | None = None) -> Path:

@@ -48,7 +48,7 @@ def _reporting(stage: str, size: int, progress: Progress) -> type[tqdm]:
     """The hub draws bars itself; this one draws nothing and passes on."""
     from tqdm.auto import tqdm
 
-    class Reporting(tqdm):
+    class Reporting(tqdm):  # type: ignore[misc]  # it has no types
         def __init__(self, *arguments: object, **options: Any) -> None:
             self.done = int(options.get("initial") or 0)
             super().__init__(*arguments, **options | {"disable": True})

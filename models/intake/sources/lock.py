@@ -80,7 +80,7 @@ class _Source(_Pinned):
 
     @model_validator(mode="after")
     def _members_are_distinct(self) -> _Source:
-        names = [part.name for part in (*self.members, *self.trees)]
+        names = [*(member.name for member in self.members), *(tree.name for tree in self.trees)]
         if len(set(names)) != len(names):
             raise ValueError("two members have the same name")
         if self.licence.member not in names:

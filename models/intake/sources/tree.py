@@ -13,7 +13,7 @@ from typing import IO
 from models.intake.sources.archive import CHUNK, DAMAGED, Format
 from models.intake.sources.errors import HashMismatch, SourceError
 from models.intake.sources.lock import Tree
-from models.repository.writer import sha256
+from models.repository.hashing import sha256
 
 MOST_LINKS = 8
 """How many links may lead to a file."""

@@ -19,7 +19,7 @@ from models.errors import ModelError
 from models.export.efficientnet_lite import read as read_classifier
 from models.export.minilm import HEADED_SIGNATURE, HeadedMiniLM, read_minilm, tokens
 from models.export.onnx import Axis, Signature, export, verify
-from models.repository.writer import sha256
+from models.repository.hashing import sha256
 from models.text.minilm import MiniLMConfig
 from models.unicl.lite2.network import PhotoUniCL
 from models.unicl.lite2.network import load as load_photos

@@ -79,8 +79,8 @@ def load(weights: Path) -> PhotoUniCL:
 
 
 def from_state(state: Mapping[str, Tensor]) -> PhotoUniCL:
-    heads = [KernelHead(state[f"{name}.metric"], 1, 1) for name in ("text", "meaning")]
-    model = PhotoUniCL(state["see"], *heads)
+    text, meaning = (KernelHead(state[f"{name}.metric"], 1, 1) for name in ("text", "meaning"))
+    model = PhotoUniCL(state["see"], text, meaning)
     for name, head in (("text", model.text), ("meaning", model.meaning)):
         head.anchors, head.coefficients = state[f"{name}.anchors"], state[f"{name}.coefficients"]
     model.load_state_dict(dict(state))

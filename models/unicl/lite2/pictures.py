@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from models.catalog.card import Card
-from models.repository.writer import MODEL, read_card
+from models.repository.reading import MODEL, read_card
 
 STYLES = ("fluent-3d", "noto")
 """Of the pictographs: shaded ones, which are nearest to photos, and flat ones."""

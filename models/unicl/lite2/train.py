@@ -147,7 +147,7 @@ class Trainer:
             torch.manual_seed((self.recipe.seed << 32) + step)
             loss = self.loss(np.random.default_rng([self.recipe.seed, step]))
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.optimizer.step()
             losses.append(loss.item())
         self.settle()
@@ -194,8 +194,8 @@ class Trainer:
         solved = model.meaning.solve(places, self.targets[of], self.weights[of])
         meaning = model.meaning.kernel(model.meaning.place(self.meanings[hidden]), places) @ solved
         known = torch.from_numpy((self.labels.synsets[hidden] >= 0) & (rng.random(len(hidden)) >= recipe.unknown))
-        turned = (F.normalize(each @ self.turn, dim=1) for each in (text, meaning))
-        return model.labels(*turned, known.float())
+        text, meaning = (F.normalize(each @ self.turn, dim=1) for each in (text, meaning))
+        return model.labels(text, meaning, known.float())
 
     def _trust(self, of: Indices) -> Tensor:
         """Of texts: halved, since a class has two."""

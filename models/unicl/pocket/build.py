@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ def build(sources: Mapping[str, Path], into: Path, progress: Progress = silent) 
         style.append(TITLED)
         title.append(len(titles) - 1)
     progress("write", len(STYLES) + 1, len(STYLES) + 1)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "images": np.stack(images),
         "concept": np.array(owner, np.int32),
         "style": np.array(style, np.int32),
@@ -127,9 +128,12 @@ def pixels(drawings: NDArray[np.uint8], side: int = 16) -> NDArray[np.float32]:
     rgba = drawings.astype(np.float32) / 255
     flat = rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
     step = drawings.shape[1] // side
-    coarse = flat.reshape(len(flat), side, step, side, step, 3).mean(axis=(2, 4)).reshape(len(flat), -1)
+    blocks = flat.reshape(len(flat), side, step, side, step, 3)
+
+    coarse = blocks.mean(axis=(2, 4)).reshape(len(flat), -1)
     coarse -= coarse.mean(axis=1, keepdims=True)
-    rows: NDArray[np.float32] = coarse / np.maximum(np.linalg.norm(coarse, axis=1, keepdims=True), 1e-6)
+    length = np.linalg.norm(coarse, axis=1, keepdims=True)
+    rows: NDArray[np.float32] = np.divide(coarse, np.maximum(length, 1e-6))
     return rows
 
 

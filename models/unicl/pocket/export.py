@@ -16,7 +16,7 @@ from models.export.minilm import HEADED_SIGNATURE, HeadedMiniLM, read_minilm, to
 from models.export.onnx import Axis, Signature, agreement, export, verify
 from models.export.quantise import dynamic_int8
 from models.focalnet.export import MAX_BATCH, pictures
-from models.repository.writer import sha256
+from models.repository.hashing import sha256
 from models.text.minilm import MiniLMConfig
 from models.unicl.pocket.network import SIZE, PocketUniCL
 from models.unicl.pocket.network import load as load_pocket

@@ -29,7 +29,7 @@ def ship(run: Path, into: Path, weights: Path) -> str:
     from safetensors.torch import load_file
 
     from models.intake.sources.lock import read_lock
-    from models.repository.writer import sha256
+    from models.repository.hashing import sha256
     from models.unicl.pocket.collect import ATTRIBUTION, LOCK, attribution
     from models.unicl.pocket.export import pack
     from models.unicl.pocket.train import WEIGHTS

@@ -1,25 +1,22 @@
-"""COCO json: images, annotations and categories; boxes ``x, y, w, h`` or captions; one json a split or one for all.
+"""COCO json: images, annotations and categories; boxes ``x, y, w, h``, labels or captions; one json a split or for all.
 
-Also the classification form of the ELEVATER toolkit (annotations with ``category_id`` and no ``bbox``) and its
-``bbox_format: ltrb``. Categories are ordered by id and counted from 0, as vision-datasets does.
+Also the forms of the ELEVATER toolkit's vision-datasets (annotations without ``bbox`` are labels, ``bbox_format:
+ltrb``, ``zip_file`` beside ``file_name``, ``train.zip@image.jpg``), of Roboflow (``_annotations.coco.json`` in each
+split's folder) and of Label Studio (paths of its own server). Each file's category ids mean that file's names; classes
+are ordered by id and counted from 0, as vision-datasets does, where the files agree.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 from typing import Any
 
-from services.datasets.samples import SPLITS, Box, Flaw, Flaws, Parsed, Sample, Split
+from services.datasets.formats.boxes import xyxy_of_coco, xyxy_of_polygons
+from services.datasets.formats.layout import Fit, share
+from services.datasets.listing import Listing, Unreadable
+from services.datasets.samples import Box, Classes, Flaw, Parsed, Sample, Split, folder_split, named_split, task_of
 
-MAX_JSON_BYTES = 64 << 20
-"""Of all json files together: as objects they take some twenty times as much."""
-
-
-def matches(names: list[str]) -> bool:
-    return any(name.endswith(".json") for name in names)
+NAME = "coco"
 
 
 @dataclass(slots=True)
@@ -27,141 +24,114 @@ class _Image:
     path: str
     split: Split
     size: tuple[float, float] | None
-    labels: list[int] = field(default_factory=list)
+    labels: set[int] = field(default_factory=set)
     boxes: list[Box] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
 
 
-def read(root: Path, names: list[str]) -> Parsed:
-    parsed = Parsed("coco", "detection", [])
-    documents: dict[str, dict[str, Any]] = {}
-    left = MAX_JSON_BYTES
-    for name in (name for name in names if name.endswith(".json")):
-        document = _load(root / name, name, left, parsed.flaws)
-        left -= (root / name).stat().st_size
-        if document is not None:
-            documents[name] = document
-    ids = _categories(documents, parsed)
-    images: dict[str, _Image] = {}
-    lookup = _Lookup(names)
+def fit(listing: Listing) -> Fit | None:
+    documents = _documents(listing)
+    if not documents:
+        return None
+    named: set[str] = set()
     for name, document in documents.items():
-        _read_document(name, document, ids, lookup, images, parsed.flaws)
-    if any(image.boxes for image in images.values()):
-        parsed.task = "detection"
-    elif any(image.captions for image in images.values()):
-        parsed.task = "captions"
-    else:
-        single = all(len(image.labels) == 1 for image in images.values())
-        parsed.task = "classification" if single else "multilabel"
+        for entry in document["images"]:
+            found = _file_of(entry, name, listing)
+            if found is not None:
+                named.add(found)
+    why = f"{', '.join(list(documents)[:3])} lists {len(named):,} of {len(listing.pictures):,} images"
+    return Fit(max(0.4, share(len(named), len(listing.pictures))), why)
+
+
+def read(listing: Listing) -> Parsed:
+    parsed = Parsed(NAME, "detection", [])
+    for name in listing.suffixed(".json"):
+        try:
+            document = listing.json(name)
+        except Unreadable as error:
+            parsed.flaws.append(Flaw(name, None, str(error)))
+            continue
+        if not _is_coco(document):
+            parsed.flaws.append(Flaw(name, None, "no list 'images': not a COCO file"))
+
+    documents = _documents(listing)
+    parsed.label_files = list(documents)
+    categories = {name: _categories(name, document, parsed) for name, document in documents.items()}
+    classes = _classes(categories)
+    parsed.classes = classes.names
+    images: dict[str, _Image] = {}
+    for name, document in documents.items():
+        ids = {key: classes.index(label) for key, label in categories[name].items()}
+        _Reader(name, listing, ids, images, parsed).read(document)
+
     parsed.samples = [
-        Sample(image.path, image.split, tuple(sorted(set(image.labels))), tuple(image.boxes), tuple(image.captions))
-        for image in images.values()
+        Sample(one.path, one.split, tuple(sorted(one.labels)), tuple(one.boxes), tuple(one.captions), frame=one.size)
+        for one in images.values()
     ]
+    parsed.task = task_of(parsed.samples, len(parsed.classes))
     return parsed
 
 
-def _load(path: Path, name: str, left: int, flaws: Flaws) -> dict[str, Any] | None:
-    if path.stat().st_size > left:
-        flaws.append(Flaw(name, None, f"the json files are larger than {MAX_JSON_BYTES >> 20} MiB together"))
+def _documents(listing: Listing) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name in listing.suffixed(".json"):
+        try:
+            document = listing.json(name)
+        except Unreadable:
+            continue
+        if _is_coco(document):
+            found[name] = document
+    return found
+
+
+def _is_coco(document: Any) -> bool:
+    return isinstance(document, dict) and isinstance(document.get("images"), list)
+
+
+def _file_of(entry: Any, document: str, listing: Listing) -> str | None:
+    """The file that an entry of ``images`` names."""
+    file_name = entry.get("file_name") if isinstance(entry, dict) else None
+    if not isinstance(file_name, str):
         return None
-    try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        flaws.append(Flaw(name, getattr(error, "lineno", None), f"not JSON: {error}"))
+    archive = entry.get("zip_file")
+    if isinstance(archive, str):
+        file_name = f"{archive}/{file_name}"
+    return listing.find(file_name.replace("@", "/", 1) if ".zip@" in file_name else file_name,
+                        beside=document, split=named_split(document))  # fmt: skip
+
+
+def _categories(name: str, document: dict[str, Any], parsed: Parsed) -> dict[str, str]:
+    """The names of one file's categories by id."""
+    found: dict[str, str] = {}
+    for position, category in enumerate(_list(document, "categories")):
+        key = _id(category.get("id")) if isinstance(category, dict) else None
+        if key is None or "name" not in category:
+            parsed.flaws.append(Flaw(name, None, f"categories[{position}] has no id and name"))
+        elif found.setdefault(key, str(category["name"])) != str(category["name"]):
+            parsed.flaws.append(Flaw(name, None, f"category {key} has two names; the first stands"))
+    return found
+
+
+def _classes(categories: dict[str, dict[str, str]]) -> Classes:
+    """All names: by id where every file gives an id one name, else in the order of the files."""
+    merged: dict[str, str] = {}
+    agree = all(merged.setdefault(key, label) == label for own in categories.values() for key, label in own.items())
+    if agree:
+        return Classes(dict.fromkeys(merged[key] for key in sorted(merged, key=_order)))
+    return Classes(dict.fromkeys(own[key] for own in categories.values() for key in sorted(own, key=_order)))
+
+
+def _order(key: str) -> tuple[float, str]:
+    return (float(key), "") if key.lstrip("-").isdigit() else (float("inf"), key)
+
+
+def _id(value: Any) -> str | None:
+    """An id of any type as one text: ``3``, ``3.0`` and ``"3"`` are the same."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    if not isinstance(document, dict) or not isinstance(document.get("images"), list):
-        flaws.append(Flaw(name, None, "no list 'images': not a COCO file"))
-        return None
-    return document
-
-
-def _categories(documents: Mapping[str, dict[str, Any]], parsed: Parsed) -> dict[Any, int]:
-    found: dict[int, str] = {}
-    for name, document in documents.items():
-        for position, category in enumerate(_list(document, "categories")):
-            if not isinstance(category, dict) or not isinstance(category.get("id"), int) or "name" not in category:
-                parsed.flaws.append(Flaw(name, None, f"categories[{position}] has no id and name"))
-            elif found.setdefault(category["id"], str(category["name"])) != str(category["name"]):
-                parsed.flaws.append(Flaw(name, None, f"category {category['id']} has two names"))
-    parsed.classes = [found[key] for key in sorted(found)]
-    return {key: index for index, key in enumerate(sorted(found))}
-
-
-class _Lookup:
-    """Finds the file that a ``file_name`` means: as given, beside the json, or the only file of that name."""
-
-    def __init__(self, names: list[str]) -> None:
-        self._names = set(names)
-        self._by_base: dict[str, list[str]] = {}
-        for name in names:
-            self._by_base.setdefault(PurePosixPath(name).name, []).append(name)
-
-    def find(self, file_name: str, document: str, split: Split) -> str | None:
-        folder = PurePosixPath(document).parent
-        for candidate in (folder / file_name, PurePosixPath(file_name), folder / "images" / file_name):
-            if str(candidate) in self._names:
-                return str(candidate)
-        same = self._by_base.get(PurePosixPath(file_name).name, [])
-        own = [name for name in same if any(SPLITS.get(part.lower()) == split for part in PurePosixPath(name).parts)]
-        return own[0] if len(own) == 1 else same[0] if len(same) == 1 else None
-
-
-def _split_of(name: str) -> Split:
-    """The split that a json's folder or file name mentions; ``train`` when neither does."""
-    path = PurePosixPath(name)
-    words = path.stem.lower().replace("-", "_").replace(".", "_").split("_")
-    for word in [*words, *(part.lower() for part in reversed(path.parent.parts))]:
-        for stem in (word, word.rstrip("0123456789")):
-            if stem in SPLITS:
-                return SPLITS[stem]
-    return "train"
-
-
-def _read_document(
-    name: str,
-    document: dict[str, Any],
-    ids: dict[Any, int],
-    lookup: _Lookup,
-    images: dict[str, _Image],
-    flaws: Flaws,
-) -> None:
-    split = _split_of(name)
-    own: dict[Any, _Image] = {}
-    for position, entry in enumerate(document["images"]):
-        file_name = entry.get("file_name") if isinstance(entry, dict) else None
-        if not isinstance(file_name, str) or not isinstance(entry.get("id"), int | str):
-            flaws.append(Flaw(name, None, f"images[{position}] has no id and file_name"))
-            continue
-        path = lookup.find(file_name, name, split)
-        if path is None:
-            flaws.append(Flaw(name, None, f"images[{position}]: {file_name!r} is not in the archive"))
-            continue
-        width, height = entry.get("width"), entry.get("height")
-        known = isinstance(width, int | float) and isinstance(height, int | float) and width > 0 and height > 0
-        own[entry["id"]] = images.setdefault(path, _Image(path, split, (width, height) if known else None))
-    left_top_right_bottom = document.get("bbox_format") == "ltrb"
-    for position, note in enumerate(_list(document, "annotations")):
-        where = f"annotations[{position}]"
-        image = own.get(_key(note, "image_id"))
-        if image is None:
-            flaws.append(Flaw(name, None, f"{where} belongs to no readable image"))
-            continue
-        if isinstance(note.get("caption"), str):
-            image.captions.append(note["caption"])
-            continue
-        label = ids.get(_key(note, "category_id"))
-        if label is None:
-            flaws.append(Flaw(name, None, f"{where} has the unknown category {note.get('category_id')!r}"))
-            continue
-        if note.get("bbox") is None:
-            image.labels.append(label)
-            continue
-        box = _box(note["bbox"], left_top_right_bottom, image.size)
-        if isinstance(box, str):
-            flaws.append(Flaw(name, None, f"{where}: {box}"))
-        else:
-            image.boxes.append(Box(label, box))
-            image.labels.append(label)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else str(value)
+    return str(value).strip()
 
 
 def _list(document: dict[str, Any], name: str) -> list[Any]:
@@ -169,23 +139,84 @@ def _list(document: dict[str, Any], name: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _key(note: Any, name: str) -> int | str | None:
-    """An id of an annotation; ``None`` for whatever cannot be one."""
-    value = note.get(name) if isinstance(note, dict) else None
-    return value if isinstance(value, int | str) else None
+class _Reader:
+    """Reads one file into ``images``, which all files share."""
 
+    def __init__(
+        self, name: str, listing: Listing, ids: dict[str, int | None], images: dict[str, _Image], parsed: Parsed
+    ) -> None:
+        self._name = name
+        self._listing = listing
+        self._ids = ids
+        self._images = images
+        self._parsed = parsed
+        self._own: dict[str, _Image] = {}
+        self._corners = False
 
-def _box(
-    value: Any, left_top_right_bottom: bool, size: tuple[float, float] | None
-) -> tuple[float, float, float, float] | str:
-    """``xyxy`` of a COCO box, cut to the image; a message when it is none."""
-    numbers = isinstance(value, list) and len(value) == 4 and all(isinstance(number, int | float) for number in value)
-    if not numbers or not all(abs(number) < 1e7 for number in value):  # NaN fails the comparison
-        return f"bbox {value!r} is not four numbers"
-    x0, y0, x1, y1 = value if left_top_right_bottom else (*value[:2], value[0] + value[2], value[1] + value[3])
-    if size is not None:
-        x0, x1 = max(0.0, x0), min(size[0], x1)
-        y0, y1 = max(0.0, y0), min(size[1], y1)
-    if x1 <= x0 or y1 <= y0:
-        return f"bbox {value!r} has no area inside the image"
-    return float(x0), float(y0), float(x1), float(y1)
+    def read(self, document: dict[str, Any]) -> None:
+        self._corners = document.get("bbox_format") == "ltrb"
+        for position, entry in enumerate(document["images"]):
+            self._image(f"images[{position}]", entry)
+        for position, note in enumerate(_list(document, "annotations")):
+            self._parsed.annotations += 1
+            self._annotation(f"annotations[{position}]", note if isinstance(note, dict) else {})
+
+    def _image(self, where: str, entry: Any) -> None:
+        key = _id(entry.get("id")) if isinstance(entry, dict) else None
+        if key is None or not isinstance(entry.get("file_name"), str):
+            self._flaw(f"{where} has no id and file_name", "an entry of images without id or file_name")
+            return
+        path = _file_of(entry, self._name, self._listing)
+        if path is None:
+            self._flaw(f"{where}: {entry['file_name']!r} is not in the archive", "images that are not in the archive")
+            return
+
+        width, height = entry.get("width"), entry.get("height")
+        known = isinstance(width, int | float) and isinstance(height, int | float) and width > 0 and height > 0
+        split = named_split(self._name) or folder_split(path) or "train"
+        image = self._images.setdefault(path, _Image(path, split, (width, height) if known else None))
+        self._own[key] = image
+        self._parsed.split_seen[image.split] += 1
+
+    def _annotation(self, where: str, note: dict[str, Any]) -> None:
+        image = self._own.get(_id(note.get("image_id")) or "")
+        label = self._ids.get(_id(note.get("category_id")) or "")
+        if label is not None:
+            self._parsed.class_seen[label] += 1
+        if image is None:
+            self._lost(f"{where} belongs to no readable image", "annotations of no readable image")
+            return
+        if isinstance(note.get("caption"), str) and note["caption"].strip():
+            image.captions.append(note["caption"])
+            return
+        if label is None:
+            self._lost(
+                f"{where} has the unknown category {note.get('category_id')!r}", "annotations of an unknown category"
+            )
+            return
+
+        box = self._box(note, image.size)
+        if isinstance(box, str):
+            self._lost(f"{where}: {box}", "boxes that cannot be used")
+        elif box is None:
+            image.labels.add(label)
+        else:
+            image.boxes.append(Box(label, box, ignore=note.get("iscrowd") in (1, True, "1")))
+            image.labels.add(label)
+
+    def _box(
+        self, note: dict[str, Any], size: tuple[float, float] | None
+    ) -> tuple[float, float, float, float] | str | None:
+        """``xyxy``; ``None`` for an annotation without a place, a text for one that cannot be used."""
+        if note.get("bbox") not in (None, []):
+            return xyxy_of_coco(note["bbox"], corners=self._corners, size=size)
+        polygons = note.get("segmentation")
+        return xyxy_of_polygons(polygons, size=size) if isinstance(polygons, list) and polygons else None
+
+    def _flaw(self, message: str, reason: str) -> None:
+        """Of an image's entry: the json file itself was read."""
+        self._parsed.annotations += 1
+        self._lost(message, reason)
+
+    def _lost(self, message: str, reason: str) -> None:
+        self._parsed.flaws.append(Flaw(self._name, None, message, annotation=True, reason=reason))

@@ -1,46 +1,122 @@
-"""Class folders: ``[split/]class/image``; the folder's name is the class, without a split everything is ``train``."""
+"""Class folders: ``[split/]class/image`` or ``class/split/image``, at any depth below folders that all share.
+
+The folder's name is the class; folders below it belong to it. Without a folder that names a split all is ``train``.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import PurePosixPath
 
-from services.datasets.samples import IMAGE_SUFFIXES, SPLITS, Classes, Flaw, Flaws, Parsed, Sample, Split
+from services.datasets.formats.layout import Fit, share
+from services.datasets.listing import Listing
+from services.datasets.samples import SPLITS, Classes, Flaw, Parsed, Sample, Split
+
+NAME = "folders"
+
+_NO_CLASS = frozenset(
+    [
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "pictures",
+        "photos",
+        "frames",
+        "data",
+        "dataset",
+        "files",
+        "jpegimages",
+        "labels",
+        "annotations",
+        "masks",
+        "raw",
+    ]
+)
+"""Names of folders that hold whatever images there are, so that they name no class."""
+
+_LOOK = 20_000
+"""Images that decide where the split and the class stand."""
 
 
-def matches(names: list[str]) -> bool:
-    return any(len(PurePosixPath(name).parts) >= 2 for name in _images(names))
+def fit(listing: Listing) -> Fit | None:
+    placed = _Places(listing.pictures)
+    names = Counter(label for name in listing.pictures[:_LOOK] if (label := placed.of(name)[1]) is not None)
+    if not names:
+        return None
+
+    why = f"images in {len(names):,} folders, as {', '.join(repr(name) for name, _ in names.most_common(3))}"
+    real = [name for name in names if name.lower() not in _NO_CLASS]
+    if not real:
+        return Fit(0.05, f"{why}; none of them names a class")
+    if len(names) == 1:
+        return Fit(0.3, why)
+    return Fit(0.9 * share(sum(names.values()), len(listing.pictures[:_LOOK])), why)
 
 
-def read(root: Path, names: list[str]) -> Parsed:
-    images = _images(names)
-    depth = _common_depth(images)
-    flaws = Flaws()
+def read(listing: Listing) -> Parsed:
+    parsed = Parsed(NAME, "classification", [])
+    placed = _Places(listing.pictures)
     found: list[tuple[str, Split, str]] = []
-    for name in images:
-        parts = PurePosixPath(name).parts[depth:]
-        split: Split = "train"
-        if len(parts) >= 3 and parts[0].lower() in SPLITS:
-            split, parts = SPLITS[parts[0].lower()], parts[1:]
-        if len(parts) < 2:
-            flaws.append(Flaw(name, None, "the image lies in no class folder"))
+    for name in listing.pictures:
+        split, label = placed.of(name)
+        if label is None:
+            parsed.flaws.append(Flaw(name, None, "the image lies in no class folder"))
             continue
-        found.append((name, split, parts[0]))
+        found.append((name, split, label))
+
     classes = Classes(sorted({label for _, _, label in found}))
-    samples = [Sample(name, split, (classes.names.index(label),)) for name, split, label in found]
-    return Parsed("folders", "classification", classes.names, samples, flaws)
+    parsed.classes = classes.names
+    for name, split, label in found:
+        index = classes.index(label)
+        assert index is not None
+        parsed.annotations += 1
+        parsed.class_seen[index] += 1
+        parsed.split_seen[split] += 1
+        parsed.samples.append(Sample(name, split, (index,)))
+    return parsed
 
 
-def _images(names: list[str]) -> list[str]:
-    return [name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+class _Places:
+    """At which depth the split and the class stand, decided by all images together."""
+
+    def __init__(self, images: list[str]) -> None:
+        folders = [PurePosixPath(name).parent.parts for name in images[:_LOOK]]
+        self._split = _split_depth(folders)
+        self._class = _class_depth(folders, self._split)
+
+    def of(self, name: str) -> tuple[Split, str | None]:
+        """Split and class of an image; no class where it lies too far up."""
+        parts = PurePosixPath(name).parent.parts
+        split: Split = "train"
+        if self._split is not None and len(parts) > self._split and parts[self._split].lower() in SPLITS:
+            split = SPLITS[parts[self._split].lower()]
+        elif self._split is not None and (self._class or 0) > self._split:
+            parts = (*parts[: self._split], "", *parts[self._split :])  # an image beside the split folders
+        return split, parts[self._class] if self._class is not None and len(parts) > self._class else None
 
 
-def _common_depth(images: list[str]) -> int:
-    """How many leading folders all images share, without eating a split or the class itself."""
-    parts = [PurePosixPath(name).parts for name in images]
-    depth = 0
-    while all(len(own) - depth >= 3 for own in parts):
-        heads = {own[depth] for own in parts}
-        if len(heads) > 1 or next(iter(heads)).lower() in SPLITS:
-            break
-        depth += 1
-    return depth
+def _split_depth(folders: list[tuple[str, ...]]) -> int | None:
+    """The depth at which most folders name a split."""
+    counts: Counter[int] = Counter()
+    for parts in folders:
+        counts.update(depth for depth, part in enumerate(parts) if part.lower() in SPLITS)
+    for depth, count in sorted(counts.items()):
+        if count >= 0.5 * len(folders):
+            return depth
+    return None
+
+
+def _class_depth(folders: list[tuple[str, ...]], split: int | None) -> int | None:
+    """The first depth, the split's aside, at which folders differ.
+
+    Where all are the same: below the split's folder, else the last. ``None`` where there is none but the split's.
+    """
+    deepest = max((len(parts) for parts in folders), default=0)
+    candidates = [depth for depth in range(deepest) if depth != split]
+    for depth in candidates:
+        heads = {parts[depth] for parts in folders if len(parts) > depth}
+        if len(heads) > 1:
+            return depth
+    below = [depth for depth in candidates if split is not None and depth > split]
+    return below[0] if below else candidates[-1] if candidates else None

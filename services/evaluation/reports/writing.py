@@ -7,30 +7,28 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from models.catalog.card import Card
-from models.repository.writer import installed
-from services.evaluation.named import Names
+from services.evaluation.bench import Predictions
+from services.evaluation.named import Names, newest
 from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import Unit, shots_name
-from services.evaluation.reports import plots, submission
+from services.evaluation.reports import plots
 from services.evaluation.reports.results import Record, as_csv, cells
 from services.evaluation.suites.registry import SuiteSet
+from services.evaluation.tasks import TaskName
+from services.evaluation.tasks.runners import runner
 from services.jobs.context import JobContext
 
 FORMAT = 1
 _PACKAGES = ("sightline", "numpy", "torch", "scikit-learn", "onnxruntime")
 
 
-def probabilities_name(position: int) -> str:
-    """The artifact with the probabilities of the unit at ``position`` of the plan."""
+def predictions_name(position: int) -> str:
+    """Name the artifact with the predictions of the unit at ``position`` of the plan."""
     return f"probabilities-{position:05d}.safetensors"
 
 
@@ -95,39 +93,29 @@ class Report:
     def _model(self, names: Names) -> dict[str, Any]:
         found = {}
         for name in names.all:
-            card, _ = self._card(name)
+            card, _ = newest(self._ctx.settings.models_dir, name)
             found[name] = {"version": card.version, "title": card.title, "files": dict(card.files)}
         return {"encoder": names.encoder, "language": names.language, "parts": found}
 
-    def _card(self, name: str) -> tuple[Card, Path]:
-        own = [(found.card, found.folder) for found in installed(self._ctx.settings.models_dir) if found.name == name]
-        card, folder = own[-1]
-        assert card is not None
-        return card, folder
-
     def _submissions(self, records: Sequence[Record]) -> None:
-        kept = {made.name: made for made in self._ctx.services.artifacts.of_job(self._ctx.job_id)}
-        groups: dict[tuple[str, str, int | None], list[tuple[Record, NDArray[np.float32]]]] = {}
+        """Pack predictions where the task of their data sets has a form for that."""
+        ctx = self._ctx
+        kept = {made.name: made for made in ctx.services.artifacts.of_job(ctx.job_id)}
+        groups: dict[tuple[str, str, int | None, TaskName], list[tuple[Record, Predictions]]] = {}
         for position, record in enumerate(records):
-            made = kept.get(probabilities_name(position))
+            made = kept.get(predictions_name(position))
             if record.score is None or made is None:
                 continue
-            probs = load(b"".join(self._ctx.services.artifacts.read(made)))["probabilities"]
-            groups.setdefault((record.model, record.protocol, record.shots), []).append((record, probs))
-        for (model, protocol, shots), runs in groups.items():
-            name = re.sub(r"[^A-Za-z0-9._-]", "-", f"submission-{model}-{protocol}-{shots_name(shots)}")[:120]
-            self._put(f"{name}.zip", "application/zip", submission.pack(model, self._sizes(model), runs))
+            predictions = load(b"".join(ctx.services.artifacts.read(made)))
+            task = self._specs[record.dataset].task
+            groups.setdefault((record.model, record.protocol, record.shots, task), []).append((record, predictions))
 
-    def _sizes(self, model: str) -> submission.Sizes:
-        names = self._names[model]
-        encoder, folder = self._card(names.encoder)
-        visual, texts = submission.parameters_of(folder / "model.onnx"), 0
-        if names.language is not None:
-            pipeline = self._card(names.language)[0].pipeline
-            if pipeline is not None and pipeline.text_model is not None:
-                texts = submission.parameters_of(self._card(pipeline.text_model)[1] / "model.onnx")
-        features = next(spec.shape[-1] for spec in encoder.outputs if spec.name == encoder.embedding)
-        return submission.Sizes(visual, visual + texts, features)
+        for (model, protocol, shots, task), runs in groups.items():
+            pack = runner(task).submission
+            if pack is None:
+                continue
+            name = re.sub(r"[^A-Za-z0-9._-]", "-", f"submission-{model}-{protocol}-{shots_name(shots)}")[:120]
+            self._put(f"{name}.zip", "application/zip", pack(ctx.settings.models_dir, self._names[model], runs))
 
 
 def versions() -> dict[str, str]:

@@ -9,27 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from models.repository.locking import locked
 from services.datasets.archive import ArchiveLimits
 from services.datasets.importing import import_archive
 from services.datasets.package import Package
-from services.datasets.store import Dataset
 from services.errors import Kind, Problem
-from services.evaluation.knowledge import ClassKnowledge, read_knowledge
 from services.evaluation.suites import builtin, pictographs
 from services.evaluation.suites.fetching import Follow, bring
+from services.evaluation.suites.knowledge import ClassKnowledge, read_knowledge
 from services.evaluation.suites.registry import (
     Builtin,
     Example,
-    MetricName,
     Pictographs,
     Published,
     Suite,
     SuiteSet,
-    SuiteTask,
 )
+from services.evaluation.tasks import TASKS
 from services.media.intake import Limits
 from services.settings import Settings
 
@@ -56,14 +53,15 @@ class Material:
 
 def prepare(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -> Material:
     """A suite's data set, its package made once. Raises ``suite-*``, and what imports raise."""
-    if spec.task == "detection":
+    task = TASKS[spec.task]
+    if task.not_run:
         raise Problem(
             Kind.INVALID,
             "suite-task",
-            "Detection sets are not run by this kind of job",
-            f"{spec.name!r} of {chosen.name!r} has boxes; the protocols are of image classification.",
+            f"{task.name.capitalize()} sets are not run by this kind of job",
+            f"{spec.name!r} of {chosen.name!r} {task.not_run}.",
             pointer="/parameters/datasets",
-            remedy="Score what a detector found in it with `sightline benchmark boxes ANNOTATIONS DETECTIONS`.",
+            remedy=task.instead,
         )
     assert spec.source is not None
     cache = settings.cache_dir / "suites"
@@ -75,23 +73,6 @@ def prepare(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -
             _make(chosen, spec, settings, file, follow)
     with file.open("rb") as source:
         return Material(spec, file, hashlib.file_digest(source, "sha256").hexdigest())
-
-
-def own(dataset: Dataset, file: Path, sha256: str, metric: MetricName | None, templates: tuple[str, ...]) -> Material:
-    """A data set of a key as a suite of one; ``file`` is its package."""
-    return Material(own_spec(dataset, metric, templates), file, sha256)
-
-
-def own_spec(dataset: Dataset, metric: MetricName | None, templates: tuple[str, ...]) -> SuiteSet:
-    """What a suite would say of a key's own data set. Raises ``ValueError`` where the metric does not fit."""
-    usual: MetricName = "11point_mAP" if dataset.task == "multilabel" else "accuracy"
-    return SuiteSet(
-        name=dataset.name,
-        task=cast(SuiteTask, dataset.task),
-        metric=metric or usual,
-        classes=tuple(dataset.classes),
-        templates=templates,
-    )
 
 
 def suite_knowledge(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -> dict[str, ClassKnowledge]:
@@ -150,7 +131,7 @@ def _bundle(archive: Path, files: list[Path], source: Published, spec: SuiteSet)
 
 
 def _import(archive: Path, spec: SuiteSet, settings: Settings, into: Path) -> None:
-    imported = import_archive(archive, spec.name, into, Limits.of(settings), LIMITS)
+    imported = import_archive(archive, spec.name, into, Limits.of(settings), LIMITS, allow_losses=True)
     # Lines of lists that could not be taken: left out, they would make another data set of the same name.
     wrong = [f"{flaw.file}, line {flaw.line}: {flaw.message}" for flaw in imported.flaws if flaw.line is not None]
     if not wrong and spec.task == "classification" and imported.task == "multilabel":

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import ModelError, invalid_fields
 from services.datasets.samples import Split
+from services.datasets.store import Dataset
 from services.errors import Kind, Problem
-
-MetricName = Literal["accuracy", "mean-per-class", "roc_auc", "11point_mAP", "coco_ap"]
-SuiteTask = Literal["classification", "multilabel", "detection"]
+from services.evaluation.tasks import TASKS, MetricName, TaskName
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 OWN = "dataset:"
@@ -96,7 +95,7 @@ class SuiteSet(_Strict):
 
     name: str
     about: str = ""
-    task: SuiteTask
+    task: TaskName
     metric: MetricName
     in_average: bool = True
     center_crop: bool = True
@@ -112,7 +111,7 @@ class SuiteSet(_Strict):
 
     @model_validator(mode="after")
     def _metric_fits(self) -> SuiteSet:
-        why = misfit(self.metric, self.task, len(self.classes))
+        why = TASKS[self.task].misfit(self.metric, len(self.classes))
         if why:
             raise ValueError(why)
         return self
@@ -133,15 +132,15 @@ class Suite(_Strict):
         return tuple(own.name for own in self.datasets if own.in_average)
 
 
-def misfit(metric: str, task: str, classes: int) -> str:
-    """Why ``metric`` cannot be computed for such a set; empty when it can."""
-    if (metric == "coco_ap") != (task == "detection"):
-        return f"{metric} does not fit a {task} set"
-    if task == "multilabel" and metric != "11point_mAP":
-        return f"{metric} takes one label an image; sets with several take 11point_mAP"
-    if metric == "roc_auc" and classes != 2:
-        return f"roc_auc takes two classes, and there are {classes}"
-    return ""
+def own_spec(dataset: Dataset, metric: MetricName | None, templates: tuple[str, ...]) -> SuiteSet:
+    """Describe a key's own data set as a suite does. Raises ``ValueError`` where the metric does not fit."""
+    return SuiteSet(
+        name=dataset.name,
+        task=cast(TaskName, dataset.task),
+        metric=metric or TASKS[dataset.task].metrics[0],
+        classes=tuple(dataset.classes),
+        templates=templates,
+    )
 
 
 def is_own(name: str) -> bool:

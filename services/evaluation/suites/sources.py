@@ -9,10 +9,10 @@ from typing import Any
 from services.datasets.opening import dataset_store
 from services.datasets.store import Dataset
 from services.errors import Kind, Problem
-from services.evaluation.knowledge import ClassKnowledge, read_knowledge
 from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.suites import preparing, registry
 from services.evaluation.suites.fetching import Follow
+from services.evaluation.suites.knowledge import ClassKnowledge, read_knowledge
 from services.evaluation.suites.preparing import Material
 from services.evaluation.suites.registry import SuiteSet
 from services.jobs.context import JobContext
@@ -70,7 +70,7 @@ class Sources:
         parameters = self._parameters
         if self._own:
             dataset = self._dataset()
-            spec = preparing.own_spec(dataset, parameters.metric, tuple(parameters.templates))
+            spec = registry.own_spec(dataset, parameters.metric, tuple(parameters.templates))
             self.suite = f"{registry.OWN}{dataset.name}"
             return {spec.name: spec}
         wanted = None if parameters.datasets is None else tuple(parameters.datasets)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from services.datasets.splits import SplitError, validation_split
-from services.evaluation.tasks.classification import METRICS
 from services.finetuning.head import Inputs
 from services.finetuning.images import Pictures
+from services.metrics.classification import METRICS
 
 if TYPE_CHECKING:
     from services.finetuning.recipe import Recipe

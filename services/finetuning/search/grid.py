@@ -106,20 +106,5 @@ def run(search: Search, score: Callable[[Trial], float], more: Callable[[int], b
         return whole
 
 
-SEARCHES = ("reference", "optuna")
-"""Searches by name; see :func:`open_search`."""
-
 REFERENCE_TRIALS = len(LEARNING_RATES) * (len(COARSE) + 2 * len(STEPS))
 """The reference tries at most this many settings."""
-
-
-def open_search(name: str, seed: int, trials: int | None, first: tuple[float, float]) -> tuple[Search, int]:
-    """A search by name and the most trials it makes. ``first`` (learning rate, weight decay) is where ``optuna``
-    begins; the reference always begins at the smallest. Raises ``ValueError`` for an unknown name."""
-    if name == "reference":
-        return reference_search(), min(trials or REFERENCE_TRIALS, REFERENCE_TRIALS)
-    if name == "optuna":
-        from services.finetuning.search.tpe import TRIALS, tpe_search
-
-        return tpe_search(seed, trials or TRIALS, first), trials or TRIALS
-    raise ValueError(f"search {name!r} is none of {', '.join(SEARCHES)}")

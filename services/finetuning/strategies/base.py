@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from models.encoders import ImageEncoder
 from services.errors import Kind, Problem
+from services.finetuning import strategies
 from services.finetuning.sites import Part, Projection, branches, projections
 
 Options = Mapping[str, Any]
@@ -36,6 +38,21 @@ class Strategy:
     weight_decay: float = 1e-4
     encoder_rate: float = 1.0
     trains_encoder: bool = True
+
+
+def strategy(name: str) -> Strategy:
+    """Import the strategy of a name. Raises ``unknown-method`` that lists the names."""
+    if name not in strategies.names():
+        raise Problem(
+            Kind.INVALID,
+            "unknown-method",
+            "There is no such method",
+            f"{name[:100]!r} is no way to adapt an encoder.",
+            pointer="/parameters/method",
+            remedy=f"Use one of {', '.join(strategies.names())}.",
+        )
+    found: Strategy = importlib.import_module(f"{strategies.__name__}.{name}").STRATEGY
+    return found
 
 
 def unsuitable(method: str, encoder: ImageEncoder, why: str, remedy: str = "Choose another method.") -> Problem:

@@ -7,8 +7,9 @@ import time
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.middleware.body_guard import BodyGuard, read_body
+from gateway.middleware.body_guard import BodyGuard
 from gateway.problems import problem_response
+from gateway.request.parsing import read_body
 from gateway.request.request_context import RequestContext
 from services.errors import Problem
 from tests.support.asgi import Answered, call

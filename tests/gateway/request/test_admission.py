@@ -13,19 +13,55 @@ from services.errors import Kind, Problem
 
 def test_no_more_than_the_limit_are_let_in() -> None:
     admission = Admission(2)
-    with admission, admission:
-        with pytest.raises(Problem) as caught, admission:
+    with admission.admit(), admission.admit():
+        with pytest.raises(Problem) as caught, admission.admit():
             pass
         assert caught.value.kind is Kind.TOO_MANY
         assert caught.value.retry_after
-    with admission:
+    with admission.admit():
+        pass
+
+
+def test_a_large_request_counts_as_many_small_ones_until_its_end() -> None:
+    admission = Admission(8)
+    with admission.admit() as large:
+        large.grow(6)
+        assert admission.units == 6
+        with admission.admit(), admission.admit():
+            with pytest.raises(Problem) as caught, admission.admit():
+                pass
+            assert (caught.value.kind, caught.value.code) == (Kind.TOO_MANY, "overloaded")
+    assert admission.units == 0
+
+
+def test_a_request_does_not_grow_beyond_what_others_leave() -> None:
+    admission = Admission(8)
+    with admission.admit() as first:
+        first.grow(4)
+        with pytest.raises(Problem) as caught, admission.admit() as second:
+            second.grow(5)
+        assert (caught.value.kind, caught.value.code) == (Kind.TOO_MANY, "overloaded")
+        assert caught.value.retry_after
+        assert admission.units == 4
+        with admission.admit() as third:
+            third.grow(4)
+            assert admission.units == 8
+
+
+def test_an_oversized_request_is_let_in_alone_and_lets_nobody_in_beside_it() -> None:
+    admission = Admission(8)
+    with admission.admit() as place:
+        place.grow(100)
+        with pytest.raises(Problem), admission.admit():
+            pass
+    with admission.admit():
         pass
 
 
 def test_a_place_is_free_again_after_a_failure() -> None:
     admission = Admission(1)
     for _ in range(3):
-        with pytest.raises(ValueError, match="broken"), admission:
+        with pytest.raises(ValueError, match="broken"), admission.admit():
             raise ValueError("broken")
 
 

@@ -1,4 +1,4 @@
-"""The table that checks requests and the schema that documents them say the same; refusals point at the field."""
+"""The form that checks requests accepts what the class it is derived from does; refusals point at the field."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import orjson
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from gateway.request.fields import Form
-from gateway.tasks.classify_body import ClassifyBody
-from gateway.tasks.embeddings_body import EmbeddingsBody
-from gateway.tasks.forms import classify_form, embeddings_form
+from gateway.request.form import form_of
+from gateway.request.nested import Form
+from gateway.tasks.classify import ClassifyBody
+from gateway.tasks.embeddings import EmbeddingsBody
 from services.errors import Kind, Problem
 from services.settings import Settings
 
 SETTINGS = Settings()
-CLASSIFY, EMBEDDINGS = classify_form(SETTINGS), embeddings_form(SETTINGS)
+CLASSIFY, EMBEDDINGS = form_of(ClassifyBody, SETTINGS), form_of(EmbeddingsBody, SETTINGS)
 
 TEXTS: list[Any] = ["a cat", "", " ", "\t\n", "a\x00b", "x" * 64, "x" * 65, "x" * 8192, "x" * 8193, "ä" * 8192, "💡"]
 NOT_TEXTS: list[Any] = [0, 1, -1, 1.5, 3.0, True, False, [], {}, [1], {"a": 1}, 10**30, 1e308, [["a"]], [None]]
@@ -27,20 +27,14 @@ NUMBERS: list[Any] = [2, 64, 10_000, 10_001, 65_536, 65_537, 0.5, 1.0, 1.0000001
 VALUES = [None, *TEXTS, *NOT_TEXTS, *LISTS, *LONG, *NUMBERS]
 
 
-def accepts(form: Form, body: object) -> bool:
+def accepts(form: Form[Any], body: object) -> bool:
     try:
-        fields = form.read(body)
+        form.read(body)
     except Problem as problem:
         assert problem.kind is Kind.INVALID
         assert problem.pointer is not None
         return False
-    return exclusive(fields)
-
-
-def exclusive(fields: dict[str, Any]) -> bool:
-    """What the routes check beyond the table: which fields exclude each other."""
-    sent = [name for name in ("image", "images", "input") if name in fields]
-    return len(sent) == 1 and not {"labels", "label_set"} <= fields.keys()
+    return True
 
 
 def documents(schema: type[BaseModel], body: object) -> bool:
@@ -56,7 +50,7 @@ CASES += [(EMBEDDINGS, EmbeddingsBody, name) for name in EMBEDDINGS.fields]
 
 
 @pytest.mark.parametrize(("form", "schema", "name"), CASES, ids=[f"{case[1].__name__}-{case[2]}" for case in CASES])
-def test_table_and_schema_accept_and_refuse_the_same(form: Form, schema: type[BaseModel], name: str) -> None:
+def test_form_and_class_accept_and_refuse_the_same(form: Form[Any], schema: type[BaseModel], name: str) -> None:
     for value in VALUES:
         if isinstance(value, int) and abs(value) > 2**63:
             continue  # not an integer of JSON as either side reads it
@@ -66,11 +60,11 @@ def test_table_and_schema_accept_and_refuse_the_same(form: Form, schema: type[Ba
 
 
 @pytest.mark.parametrize(("form", "schema"), [(CLASSIFY, ClassifyBody), (EMBEDDINGS, EmbeddingsBody)])
-def test_table_and_schema_have_the_same_fields(form: Form, schema: type[BaseModel]) -> None:
+def test_form_and_class_have_the_same_fields(form: Form[Any], schema: type[BaseModel]) -> None:
     assert set(form.fields) == set(schema.model_fields)
 
 
-def test_table_and_schema_agree_on_fields_together() -> None:
+def test_form_and_class_agree_on_fields_together() -> None:
     rng = random.Random(7)
     values = [value for value in VALUES if len(str(value)) < 300 and not (isinstance(value, int) and value > 2**63)]
     accepted = 0
@@ -82,7 +76,7 @@ def test_table_and_schema_agree_on_fields_together() -> None:
     assert accepted > 50
 
 
-def problem(form: Form, body: object) -> Problem:
+def problem(form: Form[Any], body: object) -> Problem:
     with pytest.raises(Problem) as caught:
         form.read(body)
     return caught.value

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gateway.request.budget import Budget
-from gateway.request.images import Pictures
+from gateway.request.images import ImageReader
 from gateway.request.references import References
 from services.errors import Kind, Problem
 from services.media.intake import Limits
@@ -31,19 +31,19 @@ def png(width: int, height: int, mode: str = "RGB") -> bytes:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Iterator[Pictures]:
+def pictures(tmp_path: Path) -> Iterator[ImageReader]:
     settings = Settings(data_dir=tmp_path)
     limits = Limits.of(settings)
     engine = connect(settings.database)
     artifacts = ArtifactStore(engine, open_blobs(settings.artifact_address), settings.scratch_dir)
     references = References(limits, RemoteImages(settings), artifacts, per_request=4096, held=4096)
-    made = Pictures(limits, references, pixels=30_000_000, threads=2)
+    made = ImageReader(limits, references, pixels=30_000_000, threads=2)
     yield made
     made.close()
     engine.dispose()
 
 
-async def test_bytes_and_text_small_and_large_come_back_in_order(pictures: Pictures) -> None:
+async def test_bytes_and_text_small_and_large_come_back_in_order(pictures: ImageReader) -> None:
     sizes = [(8, 9), (1600, 1500), (10, 11), (2000, 1000)]
     images: list[tuple[str, str | bytes]] = []
     for index, (width, height) in enumerate(sizes):
@@ -53,7 +53,7 @@ async def test_bytes_and_text_small_and_large_come_back_in_order(pictures: Pictu
         assert [(picture.width, picture.height) for picture in read] == sizes
 
 
-async def test_what_is_wrong_says_where(pictures: Pictures) -> None:
+async def test_what_is_wrong_says_where(pictures: ImageReader) -> None:
     good = png(4, 4)
     for bad, code in [("not base64!", "image-not-base64"), (b"", "image-empty"), (good[:40], "image-truncated")]:
         with pytest.raises(Problem) as caught:
@@ -66,7 +66,7 @@ async def test_what_is_wrong_says_where(pictures: Pictures) -> None:
     assert (caught.value.code, caught.value.pointer) == ("image-url-disabled", "/image")
 
 
-async def test_many_large_pictures_in_one_request_are_refused_before_they_are_decoded(pictures: Pictures) -> None:
+async def test_many_large_pictures_in_one_request_are_refused_before_they_are_decoded(pictures: ImageReader) -> None:
     bomb = png(5000, 4900, "1")
     assert len(bomb) < 10_000
     with pytest.raises(Problem) as caught:
@@ -79,7 +79,7 @@ async def test_many_large_pictures_in_one_request_are_refused_before_they_are_de
     )
 
 
-async def test_large_pictures_of_several_requests_wait_for_each_other(pictures: Pictures) -> None:
+async def test_large_pictures_of_several_requests_wait_for_each_other(pictures: ImageReader) -> None:
     bomb = png(4500, 4500, "1")
     held = most = 0
 
@@ -95,7 +95,7 @@ async def test_large_pictures_of_several_requests_wait_for_each_other(pictures: 
     assert most == 1
 
 
-async def test_the_loop_turns_while_a_large_picture_is_decoded(pictures: Pictures) -> None:
+async def test_the_loop_turns_while_a_large_picture_is_decoded(pictures: ImageReader) -> None:
     large = png(4800, 4800)
     turns = 0
 

@@ -47,7 +47,8 @@ def png(colour: tuple[int, int, int] = (10, 200, 10)) -> bytes:
     return sink.getvalue()
 
 
-PETS = archive(train__cat__1_png=png(), train__dog__2_png=png(), test__cat__3_png=png(), train__dog__bad_png=b"no")
+FLAWED = archive(train__cat__1_png=png(), train__dog__2_png=png(), test__cat__3_png=png(), train__dog__bad_png=b"no")
+PETS = archive(train__cat__1_png=png(), train__dog__2_png=png(), test__cat__3_png=png())
 
 
 async def send(http: httpx.AsyncClient, name: str = "pets", data: bytes = PETS, **query: Any) -> httpx.Response:
@@ -56,7 +57,7 @@ async def send(http: httpx.AsyncClient, name: str = "pets", data: bytes = PETS, 
 
 
 async def test_a_set_is_described_with_what_was_left_out(http: httpx.AsyncClient) -> None:
-    made = await send(http)
+    made = await send(http, data=FLAWED, allow_losses=True)
     assert made.status_code == 201, made.text
     body = made.json()
     assert made.headers["location"] == f"/v1/datasets/{body['id']}"
@@ -67,6 +68,11 @@ async def test_a_set_is_described_with_what_was_left_out(http: httpx.AsyncClient
     )
     assert body["class_counts"] == {"cat": 2, "dog": 1}
     assert [problem["file"] for problem in body["problems"]] == ["train/dog/bad.png"]
+    account = body["account"]
+    assert account["layout"]["name"] == "folders" and "'cat'" in account["layout"]["why"]
+    assert (account["files"]["seen"], account["files"]["read"]) == (4, 3)
+    (group,) = account["files"]["left_out"]
+    assert (group["count"], group["examples"]) == (1, ["train/dog/bad.png"])
     for reference in (body["id"], "pets"):
         assert (await http.get(f"/v1/datasets/{reference}")).json() == body
     assert (await http.get("/v1/datasets")).json()["data"] == [body]
@@ -96,6 +102,35 @@ async def test_a_form_with_the_file_is_the_same(http: httpx.AsyncClient) -> None
     assert made.status_code == 201 and made.json()["counts"] == {"train": 2, "test": 1}
 
 
+async def test_fields_of_the_form_say_what_the_query_does(http: httpx.AsyncClient) -> None:
+    file = {"file": ("pets.zip", FLAWED)}
+    refused = await http.post("/v1/datasets", data={"name": "pets"}, files=file)
+    assert refused.status_code == 422 and refused.json()["error"]["code"] == "dataset-losses"
+    made = await http.post("/v1/datasets", data={"name": "pets", "allow_losses": "true"}, files=file)
+    assert made.status_code == 201 and made.json()["name"] == "pets"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "pointer"),
+    [
+        ({}, "name-missing", "/name"),
+        ({"name": "a/b"}, "field-value", "/name"),
+        ({"name": "pets", "nmae": "x"}, "field-unknown", "/nmae"),
+        ({"name": "pets", "strict": "maybe"}, "field-type", "/strict"),
+    ],
+)
+async def test_a_wrong_field_of_the_form_is_named(
+    http: httpx.AsyncClient, fields: dict[str, str], code: str, pointer: str
+) -> None:
+    answer = await http.post("/v1/datasets", data=fields, files={"file": ("pets.zip", PETS)})
+    assert (answer.status_code, answer.json()["error"]["code"], answer.json()["pointer"]) == (422, code, pointer)
+
+
+async def test_a_body_without_a_name_is_refused_before_it_is_read(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/datasets", content=PETS, headers={"content-type": "application/zip"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "name-missing")
+
+
 async def test_pictures_are_listed_by_page_and_given_back_as_sent(http: httpx.AsyncClient) -> None:
     await send(http)
     first = (await http.get("/v1/datasets/pets/samples", params={"limit": 2})).json()
@@ -114,7 +149,9 @@ async def test_pictures_are_listed_by_page_and_given_back_as_sent(http: httpx.As
     [
         (b"not an archive", {}, 415, "archive-unrecognised"),
         (b"", {}, 400, "upload-empty"),
-        (PETS, {"strict": True}, 422, "dataset-flawed"),
+        (FLAWED, {"strict": True}, 422, "dataset-flawed"),
+        (FLAWED, {}, 422, "dataset-losses"),
+        (PETS, {"layout": "cocoa"}, 422, "dataset-layout-unknown"),
         (archive(**{"..__up_png": png()}), {}, 422, "archive-path"),
         (archive(train__cat__1_png=b"no"), {}, 422, "dataset-empty"),
         (archive(readme=b"hello"), {}, 422, "dataset-layout-unknown"),
@@ -136,7 +173,7 @@ async def test_a_refused_upload_says_why_and_leaves_nothing(
 
 
 async def test_flaws_of_a_refused_set_are_listed(http: httpx.AsyncClient) -> None:
-    answer = await send(http, strict=True)
+    answer = await send(http, data=FLAWED, strict=True)
     assert answer.json()["problems"][0]["file"] == "train/dog/bad.png"
 
 

@@ -17,7 +17,6 @@ from sqlalchemy import insert
 
 from gateway.app import create_app
 from gateway.context import Context
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.settings import Settings
 from services.storage.database import writing
@@ -25,6 +24,7 @@ from services.storage.ids import new_id
 from services.storage.keys import KeyStore
 from services.storage.tables import jobs
 from tests.support.asgi import call, client
+from tests.support.jobs import run_job
 
 
 @pytest.fixture
@@ -415,7 +415,7 @@ async def test_a_stream_tells_everything_until_the_end_and_goes_on_where_it_stop
 async def test_a_silent_stream_gives_signs_of_life(
     app: FastAPI, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.resources.job_stream._ALIVE_SECONDS", 1.0)
+    monkeypatch.setattr("gateway.stream.AWAKE_SECONDS", 1.0)
     job = (await http.post("/v1/jobs", json=body())).json()
     watching = asyncio.create_task(http.get(f"/v1/jobs/{job['id']}/events"))
     await asyncio.sleep(2.5)

@@ -124,6 +124,22 @@ async def test_a_version_can_be_asked_for(http: httpx.AsyncClient) -> None:
     assert (missing.status_code, missing.json()["pointer"]) == (404, "/version")
 
 
+@pytest.mark.parametrize(
+    ("fields", "code", "pointer"),
+    [
+        ({}, "image-missing", "/image"),
+        ({"image": "aGk=", "images": ["aGk="]}, "field-conflict", "/images"),
+        ({"image": "aGk=", "labels": ["a"], "label_set": "coco-80"}, "field-conflict", "/label_set"),
+        ({"image": "aGk=", "templates": ["a {}"], "template_set": "imagenet-81"}, "field-conflict", "/template_set"),
+    ],
+)
+async def test_fields_that_say_the_same_are_not_sent_together(
+    http: httpx.AsyncClient, fields: dict[str, object], code: str, pointer: str
+) -> None:
+    answer = await http.post(CLASSIFY, json=fields)
+    assert (answer.status_code, answer.json()["error"]["code"], answer.json()["pointer"]) == (422, code, pointer)
+
+
 async def test_an_answer_too_large_is_refused_before_any_work(http: httpx.AsyncClient) -> None:
     answer = await http.post(CLASSIFY, json={"images": [text(jpeg())] * 64, "top_k": 10_000})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "answer-too-large")

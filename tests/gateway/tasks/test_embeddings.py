@@ -47,6 +47,14 @@ def norm(vector: list[float]) -> float:
     return math.sqrt(sum(number * number for number in vector))
 
 
+async def test_texts_or_images_are_embedded_and_not_both(http: httpx.AsyncClient) -> None:
+    image = base64.b64encode(png("red")).decode()
+    for body, code in (({}, "input-missing"), ({"input": "a", "image": image}, "field-conflict")):
+        answer = await http.post(EMBEDDINGS, json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, code)
+        assert answer.json()["pointer"] == "/input"
+
+
 async def test_texts_become_unit_vectors_in_order(http: httpx.AsyncClient) -> None:
     texts = ["a red apple", "the old car", "a dog"]
     body = (await http.post(EMBEDDINGS, json={"model": "tiny-text", "input": texts})).json()

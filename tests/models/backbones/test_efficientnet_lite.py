@@ -81,7 +81,7 @@ def test_pulled_network_recognises_real_photos(default_models: Path, photo: str,
     from PIL import Image
     from skimage import data
 
-    from models.repository.writer import read_card
+    from models.repository.reading import read_card
 
     folder = default_models / "efficientnet-lite2" / "1"
     spec = read_card(folder).image

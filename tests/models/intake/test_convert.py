@@ -22,7 +22,7 @@ from models.export.precision import Chosen, has_openvino
 from models.focalnet import variants as focalnet_variants
 from models.intake.checkpoint import CheckpointError
 from models.intake.convert import FAMILIES, convert, main
-from models.repository.writer import sha256, verify_version
+from models.repository.hashing import sha256, verify_version
 from models.text.clip_transformer import ClipTextConfig
 from models.unicl import variants as unicl_variants
 from models.unicl.network import UniCL, UniCLConfig
@@ -101,7 +101,7 @@ def test_focalnet_file_becomes_a_classifier(tmp_path: Path, monkeypatch: pytest.
         expected = (network(images), network.pooled(images), modulation_map(network.features(images).modulator))
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    assert not list((tmp_path / "models").glob(".*.convert"))
+    assert not list((tmp_path / "models").glob(".*.writing"))
 
 
 @pytest.mark.slow

@@ -16,7 +16,8 @@ from models.catalog.card import Card, Task
 from models.errors import ModelError
 from models.intake.importing import About, import_onnx
 from models.intake.presets import preset
-from models.repository.writer import installed, verify_version
+from models.repository.hashing import verify_version
+from models.repository.reading import installed
 from tests.support import tiny_models
 
 WEIGHTS = "float[3,2] w = {1.0, -1.0, 0.5, 0.25, -0.75, 2.0}, int64[2] flat = {1, 3}, int64[1] first = {0}"
@@ -59,7 +60,7 @@ def _refused(folder: Path, model: onnx.ModelProto | bytes, complaint: str, **how
     with pytest.raises(ModelError, match=complaint) as refusal:
         _take(folder, _save(folder, model), **how)  # type: ignore[arg-type]
     assert refusal.value.remedy
-    assert not installed(folder / "r") and not list((folder / "r").glob(".*.import"))
+    assert not installed(folder / "r") and not list((folder / "r").glob(".*.writing"))
     return refusal.value
 
 

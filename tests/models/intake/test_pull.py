@@ -19,7 +19,8 @@ from models.intake.pull import pull, verify
 from models.intake.sources.errors import HashMismatch
 from models.intake.sources.lock import HttpsSource
 from models.progress import silent
-from models.repository.writer import RepositoryError, installed, write_version
+from models.repository.reading import RepositoryError, installed
+from models.repository.writer import write_version
 from tests.support.file_server import FileServer, file_server
 
 WEIGHTS = b"weights" * 1000
@@ -88,7 +89,7 @@ class Place:
 
     def left(self) -> list[str]:
         hidden = (path.name for path in self.repository.iterdir() if path.name.startswith("."))
-        return [name for name in hidden if not name.endswith((".lock", ".pull"))]
+        return [name for name in hidden if not name.endswith(".lock")]
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ def test_killed_pull_leaves_no_half_model_and_does_not_block_the_next(place: Pla
     arguments = (tmp_path, place.entry(seconds=60), _source(place.server), barrier, answers)
     process = context.Process(target=_pull_in_a_process, args=arguments)
     process.start()
-    half = place.repository / ".tiny.export" / "half"
+    half = place.repository / ".tiny.writing" / "work" / "half"
     for _ in range(600):
         if half.exists():
             break

@@ -9,16 +9,9 @@ import pytest
 
 from models.catalog.card import Batching, Card, Licence, TensorSpec
 from models.repository import writer as module
-from models.repository.writer import (
-    RepositoryError,
-    installed,
-    latest,
-    next_version,
-    read_card,
-    remove,
-    verify_version,
-    write_version,
-)
+from models.repository.hashing import verify_version
+from models.repository.reading import RepositoryError, installed, latest, next_version, read_card
+from models.repository.writer import remove, write_version
 
 LICENCE = Licence(spdx="MIT")
 
@@ -67,7 +60,7 @@ def test_writer_that_fails_leaves_the_repository_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     write_version(tmp_path, _card(), {"model.onnx": b"one"})
-    real = module._store
+    real = module.store
 
     def store(content: Path | bytes, target: Path) -> str:
         if (at == "card") == (target.name == "card.json") and at != "sync":
@@ -77,9 +70,9 @@ def test_writer_that_fails_leaves_the_repository_as_it_was(
     def no_sync(folder: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(module, "_store", store)
+    monkeypatch.setattr(module, "store", store)
     if at == "sync":
-        monkeypatch.setattr(module, "_sync_tree", no_sync)
+        monkeypatch.setattr(module, "sync_tree", no_sync)
     for version, replace in (("2", False), ("1", True)):
         with pytest.raises(OSError, match=r"space|Input"):
             write_version(tmp_path, _card(version=version), {"model.onnx": b"two"}, replace=replace)

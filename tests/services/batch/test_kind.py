@@ -19,9 +19,9 @@ from services.batch import lines as batch_lines
 from services.batch import run as batch_run
 from services.errors import Problem
 from services.jobs.records import Job, Order
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.storage.keys import KeyStore
+from tests.support.jobs import run_job
 
 OWNER = "anonymous"
 
@@ -101,7 +101,7 @@ def gateway() -> Iterator[Gateway]:
 def calling(services: JobServices, gateway: Gateway) -> JobServices:
     """``services`` whose jobs call the stand-in."""
     settings = services.settings.model_copy(update={"gateway_url": gateway.url, "max_body_bytes": 4096})
-    return JobServices(settings, services.engine, services.artifacts, services.jobs, services.kinds)
+    return JobServices(settings, services.engine, services.artifacts, services.jobs)
 
 
 def upload(services: JobServices, content: bytes) -> str:
@@ -315,7 +315,7 @@ def test_a_gateway_that_is_away_is_waited_for(services: JobServices, monkeypatch
 
     monkeypatch.setattr(batch_run, "_AWAY_SECONDS", 0.5)
     settings = services.settings.model_copy(update={"gateway_url": "http://127.0.0.1:9", "job_patience": 0.5})
-    away = JobServices(settings, services.engine, services.artifacts, services.jobs, services.kinds)
+    away = JobServices(settings, services.engine, services.artifacts, services.jobs)
     job = submit(away, input=[{"url": "/v1/echo", "body": {}}])
     assert asyncio.run(asyncio.to_thread(run_job, away, job.id)) == "failed"
     error = away.jobs.get(OWNER, job.id).error

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from services.datasets.formats import read
+from services.datasets.formats import choose, read
+from services.datasets.listing import Listing
 from services.datasets.samples import Box, Flaw, Sample, readable_classes
 from services.errors import Problem
 
@@ -14,7 +15,8 @@ def lay(root, files):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read(root, list(files))
+    listing = Listing(root, files)
+    return read(listing, choose(listing).name)
 
 
 def test_class_folders_below_splits(tmp_path):
@@ -118,8 +120,9 @@ def test_of_many_flaws_the_first_are_kept_and_all_counted(tmp_path):
 
 
 def test_a_line_without_end_is_not_read(tmp_path):
-    parsed = lay(tmp_path, {"d.jsonl": b"x" * (3 << 20), "a.png": b""})
-    assert "longer than 1 MiB" in parsed.flaws.first[0].message
+    lines = b"x" * (3 << 20) + b'\n{"image": "a.png", "label": "cat"}'
+    parsed = lay(tmp_path, {"d.jsonl": lines, "a.png": b""})
+    assert "longer than 1 MiB" in parsed.flaws.first[0].message and len(parsed.samples) == 1
 
 
 def test_class_names_become_one_line_each_and_distinct():

@@ -57,7 +57,11 @@ def test_the_same_upload_gives_the_same_bytes(tmp_path):
 
 
 def test_a_corrupt_image_is_left_out_and_named(tmp_path):
-    imported = take(tmp_path, {"cat/1.png": png(), "cat/2.png": png()[:-30], "dog/3.png": b"text"})
+    entries = {"cat/1.png": png(), "cat/2.png": png()[:-30], "dog/3.png": b"text"}
+    with pytest.raises(Problem) as caught:
+        take(tmp_path, entries)
+    assert caught.value.code == "dataset-losses" and "class 'dog'" in caught.value.detail
+    imported = take(tmp_path, entries, allow_losses=True)
     assert [flaw.file for flaw in imported.flaws] == ["cat/2.png", "dog/3.png"]
     assert imported.counts.splits == {"train": 1}
 

@@ -41,7 +41,7 @@ def blobs(tmp_path):
 
 
 def test_an_import_can_be_found_by_id_and_name_and_opened(store, upload, tmp_path):
-    made = store.import_("key_a", "pets", upload)
+    made = store.import_("key_a", "pets", upload, allow_losses=True)
     assert store.get("key_a", made.id) == store.get("key_a", "pets") == made
     assert (made.splits, made.flaw_count) == ({"train": 2, "test": 1}, 1)
     assert made.flaws[0]["file"] == "train/dog/bad.png"
@@ -50,19 +50,19 @@ def test_an_import_can_be_found_by_id_and_name_and_opened(store, upload, tmp_pat
 
 
 def test_another_key_sees_nothing_of_it(store, upload):
-    made = store.import_("key_a", "pets", upload)
+    made = store.import_("key_a", "pets", upload, allow_losses=True)
     assert store.list("key_b") == []
     for attempt in (made.id, "pets"):
         with pytest.raises(Problem) as caught:
             store.get("key_b", attempt)
         assert caught.value.code == "dataset-not-found"
-    assert store.import_("key_b", "pets", upload).id != made.id
+    assert store.import_("key_b", "pets", upload, allow_losses=True).id != made.id
 
 
 def test_a_name_is_taken_once(store, upload, tmp_path):
-    store.import_("key_a", "pets", upload)
+    store.import_("key_a", "pets", upload, allow_losses=True)
     with pytest.raises(Problem) as caught:
-        store.import_("key_a", "pets", upload)
+        store.import_("key_a", "pets", upload, allow_losses=True)
     assert caught.value.code == "dataset-exists"
 
 
@@ -75,8 +75,8 @@ def test_a_refused_import_leaves_neither_row_nor_bytes(store, upload, tmp_path):
 
 
 def test_deleting_takes_the_bytes_unless_another_set_shares_them(store, upload, tmp_path):
-    store.import_("key_a", "pets", upload)
-    store.import_("key_b", "pets", upload)
+    store.import_("key_a", "pets", upload, allow_losses=True)
+    store.import_("key_b", "pets", upload, allow_losses=True)
     store.delete("key_a", "pets")
     assert len(blobs(tmp_path)) == 1
     store.delete("key_b", "pets")
@@ -87,7 +87,10 @@ def test_deleting_takes_the_bytes_unless_another_set_shares_them(store, upload, 
 
 def test_the_cache_keeps_no_package_of_a_deleted_set(store, upload, tmp_path):
     cache = tmp_path / "cache"
-    kept, deleted = store.import_("key_a", "kept", upload), store.import_("key_a", "deleted", upload, strict=False)
+    kept, deleted = (
+        store.import_("key_a", "kept", upload, allow_losses=True),
+        store.import_("key_a", "deleted", upload, allow_losses=True),
+    )
     for dataset in (kept, deleted):
         with store.open(dataset, cache):
             pass

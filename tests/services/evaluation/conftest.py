@@ -20,6 +20,7 @@ from services.jobs.services import JobServices
 from services.settings import Settings
 from services.storage.database import upgrade
 from tests.support import tiny_models
+from tests.support.jobs import kinds
 
 OWNER = "key_a"
 COLOURS = {"red cat": (220, 40, 40), "green car": (40, 200, 60), "old dog": (70, 70, 210)}
@@ -71,7 +72,7 @@ def submit(services: JobServices) -> Submit:
     def submitted(**fields: Any) -> Job:
         defaults: dict[str, Any] = {"suite": "dataset:colours", "models": ["tiny-open"], "shots": [4], "seeds": [0]}
         parameters = BenchmarkParameters.model_validate(defaults | fields)
-        kind = services.kinds["benchmark"]
+        kind = kinds(services)["benchmark"]
         kind.check(services, OWNER, parameters)
         order = Order(kind.name, kind.queue, parameters.model_dump(mode="json"))
         return services.jobs.submit(OWNER, order, max_queued=100)[0]

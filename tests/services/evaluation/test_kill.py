@@ -14,9 +14,9 @@ from services.finetuning import fitting
 from services.finetuning.kind import FinetuneParameters
 from services.jobs.reaper import Reaper
 from services.jobs.records import Order
-from services.jobs.runner import run_job
 from tests.services.evaluation.conftest import OWNER
 from tests.support import search_worker
+from tests.support.jobs import kinds, run_job
 from tests.support.serving import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +58,7 @@ def finetuning(services, **fields):
     parameters = FinetuneParameters(
         dataset="colours", model="tiny-classifier", name="mine", init="random", trials=14, epochs=5, **fields
     )
-    kind = services.kinds["finetune"]
+    kind = kinds(services)["finetune"]
     kind.check(services, OWNER, parameters)
     order = Order(kind.name, kind.queue, parameters.model_dump(mode="json"))
     return services.jobs.submit(OWNER, order, max_queued=100)[0]

@@ -13,18 +13,18 @@ from PIL import Image
 from safetensors.numpy import load
 
 from models.catalog.card import Pipeline, TextPreprocess
-from models.repository.writer import verify_version
+from models.repository.hashing import verify_version
 from services.datasets.opening import dataset_store
 from services.evaluation.promotion_kind import PromoteParameters
-from services.evaluation.tasks.zero_shot import softmax
+from services.evaluation.tasks.classification.zero_shot import softmax
 from services.jobs.records import Order
-from services.jobs.runner import run_job
 from services.media.image import read_picture
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor
 from services.runtime.onnx.backend import OnnxBackend
 from tests.services.evaluation.conftest import OWNER
 from tests.support import tiny_encoders, tiny_models
+from tests.support.jobs import kinds, run_job
 
 SIDE = 32
 
@@ -67,7 +67,7 @@ def finish(services, job):
 
 def promote(services, benchmark, name):
     parameters = PromoteParameters(benchmark=benchmark.id, name=name)
-    kind = services.kinds["promote"]
+    kind = kinds(services)["promote"]
     kind.check(services, OWNER, parameters)
     order = Order(kind.name, kind.queue, parameters.model_dump())
     return finish(services, services.jobs.submit(OWNER, order, max_queued=10)[0])

@@ -13,24 +13,24 @@ from models.catalog.card import Pipeline
 from services.datasets.package import Stored
 from services.datasets.samples import Sample
 from services.errors import Problem
-from services.evaluation import adapting
 from services.evaluation import run as jobs
-from services.evaluation.adapting import Data, reference
 from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import search_of
 from services.evaluation.promotion_kind import PromoteParameters
 from services.evaluation.reports import recording
-from services.evaluation.suites.draws import Draws
 from services.evaluation.suites.registry import SuiteSet
+from services.evaluation.tasks.classification import adapting
+from services.evaluation.tasks.classification.adapting import Data, reference
+from services.evaluation.tasks.classification.draws import Draws
 from services.finetuning import fitting
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.normalisation import fitted_rows
 from services.finetuning.recipe import Hooks, Recipe
 from services.jobs.events import after
 from services.jobs.records import Order
-from services.jobs.runner import run_job
 from tests.services.evaluation.conftest import COLOURS, OWNER
 from tests.support import tiny_encoders, tiny_models
+from tests.support.jobs import kinds, run_job
 
 FIXED = {"learning_rate": 0.1, "weight_decay": 1e-4, "epochs": 10}
 
@@ -177,7 +177,7 @@ def test_what_can_never_work_is_refused_when_it_is_submitted(services, colours, 
 def test_the_winner_becomes_a_model_with_its_card(services, colours, submit):
     job = finish(services, submit(protocols=["zero-shot", "linear-probe"], seeds=[0, 1], **FIXED))
     parameters = PromoteParameters(benchmark=job.id, name="my-colours")
-    kind = services.kinds["promote"]
+    kind = kinds(services)["promote"]
     kind.check(services, OWNER, parameters)
     promoted = services.jobs.submit(OWNER, Order("promote", kind.queue, parameters.model_dump()), max_queued=10)[0]
     ended = finish(services, promoted)
@@ -189,7 +189,7 @@ def test_the_winner_becomes_a_model_with_its_card(services, colours, submit):
 
 def test_a_suites_winner_is_promoted_too(services, submit):
     job = finish(services, submit(suite="pocket", datasets=["faces"], protocols=["linear-probe"], shots=[20], **FIXED))
-    kind = services.kinds["promote"]
+    kind = kinds(services)["promote"]
     parameters = PromoteParameters(benchmark=job.id, name="face-or-not")
     order = Order("promote", kind.queue, parameters.model_dump())
     ended = finish(services, services.jobs.submit(OWNER, order, max_queued=10)[0])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.evaluation.tasks.classification import accuracy
 from services.finetuning.head import Head, HeadConfig, Probe, probabilities, train_probe
+from services.metrics.classification import accuracy
 
 FIXTURE = json.loads((Path(__file__).parents[2] / "parity" / "elevater_metrics.json").read_text())
 TEXT = torch.tensor(FIXTURE["zero_shot"]["class_weights"]).T

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from models.catalog.card import Pipeline, TextPreprocess
-from models.repository.writer import installed, verify_version
+from models.repository.hashing import verify_version
+from models.repository.reading import installed
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.finetuning.kind import FinetuneParameters
 from services.jobs.records import Order
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.media.image import Picture
 from services.media.preprocess import Preprocessor
@@ -23,6 +23,7 @@ from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings
 from services.storage.database import upgrade
 from tests.support import tiny_models
+from tests.support.jobs import kinds, run_job
 
 OWNER = "key_a"
 COLOURS = {"red cat": (220, 40, 40), "green car": (40, 200, 60), "old dog": (70, 70, 210)}
@@ -69,7 +70,7 @@ def add_language(services):
 def submit(services, **fields):
     defaults = {"dataset": "colours", "model": "tiny-classifier", "name": "my-colours", "init": "random"}
     parameters = FinetuneParameters(**(defaults | fields))
-    kind = services.kinds["finetune"]
+    kind = kinds(services)["finetune"]
     kind.check(services, OWNER, parameters)
     order = Order("finetune", kind.queue, parameters.model_dump(mode="json"))
     return services.jobs.submit(OWNER, order, max_queued=100)[0]
@@ -160,6 +161,7 @@ def test_a_name_that_another_took_meanwhile_gets_no_version_of_ours(services, da
     card = json.loads((theirs / "card.json").read_text())
     card["provenance"][0]["note"] = "made by job job_1 for key_b"
     (theirs / "card.json").write_text(json.dumps(card))
+    (theirs.parent / "ownership.json").unlink()  # as the release before has written it
     assert run_job(services, job.id) == "failed"
     assert services.jobs.get(OWNER, job.id).error["code"] == "model-name-taken"
     assert [found.version for found in installed(services.settings.models_dir) if found.name == "my-colours"] == ["1"]
@@ -214,5 +216,5 @@ def test_what_shows_only_at_work_fails_the_job_with_its_reason(services, dataset
 def test_a_set_of_another_key_is_not_found(services, dataset):
     parameters = FinetuneParameters(dataset=dataset.id, name="theirs")
     with pytest.raises(Problem) as caught:
-        services.kinds["finetune"].check(services, "key_b", parameters)
+        kinds(services)["finetune"].check(services, "key_b", parameters)
     assert caught.value.code == "dataset-not-found"

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from models.repository.writer import read_card, verify_version
+from models.repository.hashing import verify_version
+from models.repository.reading import read_card
 from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
@@ -22,7 +23,6 @@ from services.finetuning.encoders import open_encoder
 from services.finetuning.kind import FinetuneParameters
 from services.jobs import events as job_events
 from services.jobs.records import Order
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.media.image import Picture
 from services.runtime.onnx.backend import OnnxBackend
@@ -31,6 +31,7 @@ from services.settings import Settings
 from services.stages import Stages
 from services.storage.database import upgrade
 from tests.support import tiny_encoders, tiny_models
+from tests.support.jobs import kinds, run_job
 from tests.support.tiny_encoders import SIDE
 
 OWNER = "key_a"
@@ -82,7 +83,7 @@ def dataset(services, tmp_path):
 
 def submit(services, **fields):
     parameters = FinetuneParameters(**({"dataset": "stripes", "model": "tiny-vit", "name": "mine"} | FIXED | fields))
-    kind = services.kinds["finetune"]
+    kind = kinds(services)["finetune"]
     kind.check(services, OWNER, parameters)
     return services.jobs.submit(
         OWNER, Order("finetune", kind.queue, parameters.model_dump(mode="json")), max_queued=100

@@ -17,7 +17,8 @@ from services.errors import Problem
 from services.finetuning import strategies
 from services.finetuning.adapted import Adapted, apply, count, load_adapter, save_adapter, served, trainable
 from services.finetuning.head import Head, HeadConfig
-from services.finetuning.strategies import names, strategy
+from services.finetuning.strategies import names
+from services.finetuning.strategies.base import strategy
 from tests.support import tiny_encoders
 from tests.support.tiny_encoders import SIDE
 

@@ -15,7 +15,7 @@ from services.errors import Problem
 from services.jobs import broker, leases
 from services.jobs.celery_app import make_app, queue_keys
 from services.jobs.dispatch import Dispatcher
-from services.jobs.kind import QUEUES
+from services.jobs.queues import QUEUES
 from services.jobs.records import Order
 from services.jobs.services import JobServices
 from services.settings import Settings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def test_the_end_of_a_job_does_not_overtake_its_last_words(
     monkeypatch.setattr(leases, "beat", slow)
     kinds = {"speak": JobKind("speak", "default", Nothing, lambda: speak)}
     job, _ = services.jobs.submit(OWNER, Order("speak", "default", {}), max_queued=10)
-    assert run_job(replace(services, kinds=kinds), job.id) == "succeeded"
+    assert run_job(services, kinds, job.id) == "succeeded"
     told = [event.data.get("message", event.data.get("state")) for event in events.after(services.engine, job.id, 0)]
     assert told == ["queued", "running", "last words", "succeeded"]
 

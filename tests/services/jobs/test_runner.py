@@ -12,16 +12,16 @@ import pytest
 from services.jobs import events, leases
 from services.jobs.kind import JobKind
 from services.jobs.records import Job, Order
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.storage.artifacts import ArtifactStore
 from services.storage.blobs import open_blobs
+from tests.support.jobs import kinds, run_job
 
 OWNER = "key_a"
 
 
 def submit(services: JobServices, kind: str, /, **parameters: Any) -> Job:
-    known: JobKind[Any] = services.kinds[kind]
+    known: JobKind[Any] = kinds(services)[kind]
     order = Order(kind, known.queue, known.parameters(**parameters).model_dump(mode="json"))
     return services.jobs.submit(OWNER, order, max_queued=1000)[0]
 

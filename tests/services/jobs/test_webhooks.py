@@ -19,10 +19,10 @@ import pytest
 from services.errors import Problem
 from services.jobs import webhooks
 from services.jobs.records import Order, Webhook
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.jobs.webhooks import Deliveries, check_address, signature
 from services.net.guard import SystemResolver
+from tests.support.jobs import run_job
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef").decode()
 

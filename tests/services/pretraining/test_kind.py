@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from models.catalog.card import Card, Engine
 from models.export.onnx import ExportError
 from models.export.precision import Chosen
-from models.repository.writer import installed, verify_version
+from models.repository.hashing import verify_version
+from models.repository.reading import installed
 from models.unicl import train
 from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
@@ -28,7 +29,6 @@ from services.errors import Problem
 from services.finetuning.encoders import open_encoder
 from services.jobs.reaper import Reaper
 from services.jobs.records import Order
-from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.media.image import read_picture
 from services.media.intake import Limits
@@ -41,6 +41,7 @@ from services.settings import Settings
 from services.stages import Stages
 from services.storage.database import upgrade
 from tests.support import tiny_models
+from tests.support.jobs import kinds, run_job
 
 ROOT = Path(__file__).parents[3]
 OWNER = "key_a"
@@ -89,7 +90,7 @@ def mixed():
 
 def submit(services, **fields):
     parameters = PretrainParameters(**({"dataset": "colours", "name": "my-colours"} | FAST | fields))
-    kind = services.kinds["pretrain"]
+    kind = kinds(services)["pretrain"]
     kind.check(services, OWNER, parameters)
     order = Order("pretrain", kind.queue, parameters.model_dump(mode="json"))
     return services.jobs.submit(OWNER, order, max_queued=100)[0]
@@ -166,7 +167,7 @@ def test_the_result_names_the_model_and_how_well_it_does(trained):
         card = verify_version(folder / name / "1")
         assert (card.task, card.family) == (task, "pretrained")
         if task != "zero-shot-classify":
-            assert card.engine.precision == "int8" and card.measured[0].source == f"job {job.id}"
+            assert card.engine.precision == "int8" and card.measured[0].source == "pre-training"
     image = folder / "my-colours-image" / "1"  # what is served may be fine-tuned
     encoder = open_encoder(image, Card.read(image), folder, services.settings.cache_dir)
     assert encoder.architecture == "focalnet"

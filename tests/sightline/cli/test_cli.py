@@ -17,7 +17,7 @@ from PIL import Image
 from models.catalog.card import Card, ImagePreprocess
 from services.errors import Problem
 from sightline.cli import output
-from sightline.cli.infer import split_labels
+from sightline.cli.classify import split_labels
 from sightline.cli.main import main
 from sightline.cli.settings import _hide_password
 from tests.support import tiny_models

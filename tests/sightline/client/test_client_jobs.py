@@ -211,9 +211,16 @@ def drawn(folder: Path) -> Path:
 
 
 def test_a_folder_becomes_a_data_set(client: Client, tmp_path: Path) -> None:
-    made = client.datasets.upload(drawn(tmp_path / "set"), "squares")
+    folder = drawn(tmp_path / "set")
+    with pytest.raises(APIError) as losses:
+        client.datasets.upload(folder, "squares")
+    assert losses.value.code == "dataset-losses"
+    made = client.datasets.upload(folder, "squares", allow_losses=True)
     assert (made.name, made.classes, made.counts) == ("squares", ("blue", "red"), {"train": 4, "test": 2})
     assert made.problem_count == 1 and "broken.png" in made.problems[0]
+    assert made.account is not None and made.account.layout == "folders"
+    assert (made.account.files.seen, made.account.files.read) == (7, 6)
+    assert made.account.files.left_out[0].examples == ("train/red/broken.png",)
     assert client.datasets.get("squares") == made and made in list(client.datasets.list())
     with pytest.raises(APIError) as refused:
         client.datasets.upload(tmp_path / "set", "squares")
@@ -227,7 +234,7 @@ def test_a_folder_becomes_a_data_set(client: Client, tmp_path: Path) -> None:
 async def test_the_asynchronous_client_uploads_them_too(server: JobsServer, tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "set"), "gztar", drawn(tmp_path / "set"))
     async with AsyncClient(server.url) as client:
-        made = await client.datasets.upload(archive, "squares-too")
+        made = await client.datasets.upload(archive, "squares-too", allow_losses=True)
         assert await client.datasets.get(made.id) == made
         assert made in [one async for one in client.datasets.list()]
         await client.datasets.delete(made.id)
@@ -240,8 +247,9 @@ def test_the_command_uploads_lists_and_removes(server: JobsServer, tmp_path: Pat
         assert result.exit_code == 0, result.output
         return result.output
 
-    told = call("upload", str(drawn(tmp_path / "set")), "--name", "by-hand")
+    told = call("upload", str(drawn(tmp_path / "set")), "--name", "by-hand", "--allow-losses")
     assert "by-hand" in told and "broken.png" in told
+    assert "read as folders" in told and "files: 7 seen, 6 read" in told
     assert "by-hand" in call("list")
     call("remove", "by-hand")
     assert "You have no data sets" in call("list")

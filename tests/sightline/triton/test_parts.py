@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from models.repository.writer import refresh_configs
+from models.repository.config_files import refresh_configs
 from services.errors import Problem
 from services.settings import Settings
 from sightline.triton import installation, shared_memory

@@ -14,7 +14,8 @@ from models.progress import silent
 from models.unicl.pocket import export
 from models.unicl.pocket.network import SIZE, load
 from services.finetuning.adapted import apply, count
-from services.finetuning.strategies import names, strategy
+from services.finetuning.strategies import names
+from services.finetuning.strategies.base import strategy
 
 TRAINING = [name for name in names() if strategy(name).trains_encoder]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.repository.writer import sha256
+from models.repository.hashing import sha256
 from models.unicl.loss import unicl_loss as published_loss
 from models.unicl.pocket.augment import Augment, flattened
 from models.unicl.pocket.build import build

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from services.errors import Problem
-from services.evaluation.knowledge import ClassKnowledge, pieces, pieces_of_toolkit, prompts, read_knowledge
 from services.evaluation.reports.comparison import compare, sign_test
 from services.evaluation.reports.leaderboard import Run, growth, standings
 from services.evaluation.reports.results import Record, cells, parameter_efficiency, t_quantile
 from services.evaluation.reports.winner import Choice, winner_of
+from services.evaluation.suites.knowledge import ClassKnowledge, pieces, pieces_of_toolkit, prompts, read_knowledge
 
 
 def record(dataset="a", score=0.5, *, model="m", protocol="p", shots=5, seed=0, trainable=1000, **more):

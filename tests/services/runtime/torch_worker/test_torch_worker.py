@@ -49,12 +49,6 @@ def steps(count: int) -> dict[str, Tensor]:
     return {"steps": np.array([[count]], np.int64)}
 
 
-def stream(
-    backend: OnnxBackend, model: str, inputs: dict[str, Tensor], **options: Any
-) -> AsyncGenerator[Inference, None]:
-    return backend.stream(model, inputs, **options)
-
-
 async def refusal(backend: OnnxBackend, model: str, inputs: dict[str, Tensor], **options: Any) -> Problem:
     with pytest.raises(Problem) as caught:
         await backend.infer(model, inputs, **options)
@@ -84,13 +78,13 @@ async def test_answers_are_those_of_pytorch_in_one_process(
             assert answer.version == "1" and answer.batch_size == 3
             assert observer.steps == {"tiny-flow": 20}
 
-            parts = [part async for part in stream(backend, "tiny-flow", flow())]
+            parts = [part async for part in backend.stream("tiny-flow", flow())]
             assert len(parts) == 21 and [part.final for part in parts] == [False] * 20 + [True]
             for part, wanted in zip(parts, expected, strict=True):
                 assert np.array_equal(part.outputs["z"], wanted["z"])
 
             written = (await backend.infer("tiny-writer", text())).outputs["tokens"]
-            parts = [part async for part in stream(backend, "tiny-writer", text())]
+            parts = [part async for part in backend.stream("tiny-writer", text())]
             assert np.array_equal(np.concatenate([p.outputs["tokens"] for p in parts[:-1]], 1), written[:, 1:])
             assert np.array_equal(parts[-1].outputs["tokens"], written)
             counted = backend.statistics("tiny-writer", "1")
@@ -105,7 +99,7 @@ async def test_models_of_other_engines_are_served_as_ever_and_stream_their_one_a
         async with serving() as backend:
             ones = {name: np.ones((1, 4), np.float32) for name in "ab"}
             assert (await backend.infer("tiny-adder", ones)).outputs["sum"].tolist() == [[2] * 4]
-            (only,) = [part async for part in stream(backend, "tiny-adder", ones)]
+            (only,) = [part async for part in backend.stream("tiny-adder", ones)]
             assert only.final and only.outputs["sum"].tolist() == [[2] * 4]
             found = {status.name: status for status in backend.index()}
             assert (found["tiny-flow"].state, found["tiny-flow"].runtime) == ("READY", "torch")
@@ -205,7 +199,7 @@ async def test_who_leaves_stops_the_run_within_half_a_second(
             assert time.perf_counter() - began < 0.5
             assert 0 < observer.steps["endless"] < 100
 
-            async with aclosing(stream(backend, "endless", flow(steps=100_000))) as parts:
+            async with aclosing(backend.stream("endless", flow(steps=100_000))) as parts:
                 async for part in parts:
                     assert not part.final
                     break
@@ -226,7 +220,7 @@ async def test_a_run_ends_at_its_deadline(torch_settings: Settings, models: Path
 
             parts: list[Inference] = []
             with pytest.raises(Problem) as caught:
-                async for part in stream(backend, "endless", flow(steps=100_000), options=Options.within(0.5)):
+                async for part in backend.stream("endless", flow(steps=100_000), options=Options.within(0.5)):
                     parts.append(part)
             assert caught.value.code == "deadline-exceeded" and parts
 
@@ -266,7 +260,7 @@ async def test_a_killed_worker_fails_what_ran_and_serves_what_comes_next(
         async with serving() as backend:
             load = [asyncio.create_task(backend.infer("endless", flow(steps=100_000))) for _ in range(3)]
             load += [asyncio.create_task(backend.infer("tiny-writer", text())) for _ in range(3)]
-            streamed = asyncio.create_task(_all(stream(backend, "endless", flow(steps=100_000))))
+            streamed = asyncio.create_task(_all(backend.stream("endless", flow(steps=100_000))))
             await asyncio.sleep(0.5)
             running.kill()
             await asyncio.sleep(0)
@@ -293,9 +287,9 @@ async def test_a_request_that_ends_the_worker_does_not_end_the_others_models(
     torch_programs.add_misbehaving(models, "dying")
     with supervised(torch_settings):
         async with serving(preload=("tiny-flow", "tiny-writer")) as backend:
-            await backend.load("tiny-dying")  # which dies when it is opened, since its first step does
+            await backend.load("tiny-dying")  # which dies when it is opened
             async with asyncio.timeout(30):
-                while not backend.ready("tiny-flow") or backend.ready("tiny-dying"):
+                while not backend.ready("tiny-flow") or backend.ready("tiny-dying"):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             await backend.infer("tiny-flow", flow())
             problem = await refusal(backend, "tiny-dying", steps(1))
@@ -368,7 +362,7 @@ async def test_a_slow_reader_slows_the_run_down_and_fills_no_memory(
 ) -> None:
     with supervised(torch_settings):
         async with serving() as backend:
-            async with aclosing(stream(backend, "tiny-flow", flow(steps=500))) as parts:
+            async with aclosing(backend.stream("tiny-flow", flow(steps=500))) as parts:
                 first = await anext(parts)
                 await asyncio.sleep(0.5)
                 status = backend.torch_worker
@@ -419,8 +413,10 @@ async def test_a_full_queue_refuses_as_other_engines_do(
     torch_programs.add_latent(models, "small", pause=0.02, batching=Batching(max_batch_size=3, max_queue=6))
     with supervised(torch_settings):
         async with serving() as backend:
-            tasks = [asyncio.create_task(backend.infer("small", flow(steps=50))) for _ in range(3)]
-            await asyncio.sleep(0.2)
+            tasks = [asyncio.create_task(backend.infer("small", flow(steps=50)))]
+            await asyncio.sleep(0.1)  # it runs; the next two fill the queue
+            tasks += [asyncio.create_task(backend.infer("small", flow(steps=50))) for _ in range(2)]
+            await asyncio.sleep(0.1)
             problem = await refusal(backend, "small", flow())
             assert (problem.kind, problem.code) == (Kind.TOO_MANY, "queue-full") and problem.retry_after
             await asyncio.gather(*tasks)
@@ -475,7 +471,7 @@ async def test_a_worker_that_is_away_at_the_start_is_waited_for(
         assert status is not None and not status.up
         with at_address(torch_settings, port):
             async with asyncio.timeout(20):
-                while not backend.ready("tiny-flow"):
+                while not backend.ready("tiny-flow"):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             await backend.infer("tiny-flow", flow())
 
