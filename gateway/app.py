@@ -17,6 +17,7 @@ from gateway import context as contexts
 from gateway import openapi, problems, sampler
 from gateway.context import Context
 from gateway.middleware.body_guard import BodyGuard
+from gateway.middleware.head import HeadAsGet
 from gateway.middleware.keys import PUBLIC, KeyGate, is_loopback
 from gateway.middleware.request import RequestMiddleware
 from gateway.oip import routes as oip
@@ -121,6 +122,7 @@ def _surround(app: FastAPI, context: Context) -> None:
     """Add the middleware, innermost first."""
     settings = context.settings
     public = PUBLIC | {"/metrics"} if settings.metrics_open else PUBLIC
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         KeyGate, keys=context.keys, limiter=context.limiter, public=public, origins=settings.cors_origins
     )

@@ -35,7 +35,7 @@ from services.media.intake import Limits
 from services.media.remote import RemoteImages
 from services.net.guard import SystemResolver
 from services.runtime.choosing import open_backend
-from services.runtime.protocol import Backend
+from services.runtime.protocol import Backend, ModelHandle
 from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
@@ -84,16 +84,18 @@ class Context:
     resolver: SystemResolver
     tracing: Tracing | None
 
-    def known_model(self, request_context: RequestContext, name: str, version: str | None) -> str:
-        """``name``, which the backend knows; from here on the request counts as that model's.
+    async def resolve(self, request_context: RequestContext, name: str, version: str | None) -> ModelHandle:
+        """What serves ``name`` now; from here on the request counts as that model's.
 
+        Looked up once: the request works with it to its end, and holds it open (``with await context.resolve(...)``).
         Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
         """
         try:
-            request_context.model = self.backend.card(name, version).name
+            model = await self.backend.resolve(name, version, deadline=request_context.deadline)
         except Problem as problem:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
-        return name
+        request_context.model = model.card.name
+        return model
 
     def read_images(
         self, request_context: RequestContext, images: SentImages, admit: Callable[[int], None]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -144,8 +145,11 @@ def from_http_exception(error: HTTPException, scope: Scope, routes: Sequence[Rou
     """
     code, kind = _HTTP_KINDS.get(error.status_code, ("request-refused", Kind.MALFORMED))
     phrase = HTTPStatus(error.status_code).phrase
+    remedy = "GET /openapi.json lists every path and method."
+    if error.status_code == 404 and (meant := _meant(scope["path"], routes)) is not None:
+        remedy = f"The path is {meant}, without the extra slash."
     detail = f"{scope['method']} {scope['path']}: {phrase.lower()}." if error.detail == phrase else str(error.detail)
-    problem = Problem(kind, code, phrase, detail, remedy="GET /openapi.json lists every path and method.")
+    problem = Problem(kind, code, phrase, detail, remedy=remedy)
     response = problem_response(problem, scope)
     if response.status_code != error.status_code:
         response = _restated(response, error.status_code)
@@ -154,6 +158,14 @@ def from_http_exception(error: HTTPException, scope: Scope, routes: Sequence[Rou
     if error.status_code == 405 and matching:
         response.headers["Allow"] = ", ".join(sorted({name for route in matching for name in route.methods or ()}))
     return response
+
+
+def _meant(path: str, routes: Sequence[Route]) -> str | None:
+    """The path of a route that ``path`` is but for a trailing or a doubled slash."""
+    plain = re.sub(r"/{2,}", "/", path).rstrip("/")
+    if plain == path or not any(route.path_regex.match(plain) for route in routes):
+        return None
+    return plain[:200]
 
 
 _HTTP_KINDS: Mapping[int, tuple[str, Kind]] = {

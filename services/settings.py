@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     job_time_limit: float = Field(172_800.0, ge=0, description="Seconds that one attempt may run; 0 is unlimited")
     job_retention_days: float = Field(30.0, gt=0, description="Finished jobs older than this are removed")
     job_modules: tuple[str, ...] = Field((), description="Python modules that bring further kinds of jobs")
-    jobs: bool = Field(True, description="Run what jobs need beside the gateway: a broker, a keeper, workers")
+    jobs: bool = Field(True, description="Run what jobs need beside the gateway: a broker, maintenance, workers")
     queues: tuple[Literal["batch", "finetune", "benchmark", "default"], ...] = Field(
         ("batch", "finetune", "benchmark", "default"),
         description="Queues to run a worker for on this machine; none when workers run elsewhere",

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 from services.datasets.splits import few_shot
-from services.finetuning.adapted import Adapted, save_adapter
-from services.finetuning.fitting import evaluate, fit
-from services.finetuning.recipe import Hooks, Recipe
+from services.finetuning.encoders.adapted import Adapted, save_adapter
 from services.finetuning.strategies import names
 from services.finetuning.strategies.base import strategy
+from services.finetuning.training.fitting import evaluate, fit
+from services.finetuning.training.recipe import Hooks, Recipe
 from speed.encoder_folders import add_options, open_subject
 
 

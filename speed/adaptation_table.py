@@ -36,9 +36,9 @@ from services.evaluation.reports.recording import as_error, clock, record_of
 from services.evaluation.suites.preparing import Material
 from services.evaluation.tasks.classification.bench import RUNNER, Workbench
 from services.evaluation.tasks.classification.subject import Array, Subject
-from services.finetuning.images import Pictures
-from services.finetuning.recipe import Hooks, Recipe, features_of
+from services.finetuning.data.pictures import Pictures
 from services.finetuning.strategies.base import strategy
+from services.finetuning.training.recipe import Hooks, Recipe, features_of
 from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings
 from speed.adaptation_sets import FIXED, NAMES, PROTOCOLS, SETS, LabelledSet, labelled_set

@@ -10,8 +10,8 @@ from models.catalog.card import ImagePreprocess
 from models.encoders import ImageEncoder
 from models.repository.reading import latest, read_card
 from services.finetuning.data.examples import Examples
-from services.finetuning.encoders import open_encoder
-from services.finetuning.images import Pictures
+from services.finetuning.data.pictures import Pictures
+from services.finetuning.encoders.opening import open_encoder
 from services.media.intake import Limits
 from services.settings import Settings
 

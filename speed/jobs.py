@@ -4,7 +4,7 @@
     python -m speed.jobs --jobs 2000                   a quick look
     python -m speed.jobs --write docs/reliability.md   and put the table into that page
 
-The platform is a real ``sightline serve`` with its broker and keeper, and without workers, so that every job waits.
+The platform is a real ``sightline serve`` with broker and maintenance, and without workers, so that every job waits.
 Submissions are one-line batches over one connection, one at a time. Pages are read from the newest job to the oldest.
 """
 
@@ -64,11 +64,11 @@ def main() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The platform under test; ``gateway`` and ``keeper`` are process ids."""
+    """The platform under test; ``gateway`` and ``maintenance`` are process ids."""
 
     http: httpx.Client
     gateway: int
-    keeper: int
+    maintenance: int
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def serving(data: Path, jobs: int) -> Iterator[Server]:
                 raise SystemExit("The platform did not start.")
             time.sleep(0.05)
         with httpx.Client(base_url=info.url, timeout=60) as http:
-            yield Server(http, _below(process.pid, "-m gateway"), _below(process.pid, "background keeper"))
+            yield Server(http, _below(process.pid, "-m gateway"), _below(process.pid, "background maintenance"))
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -106,15 +106,15 @@ def submitted(server: Server, jobs: int) -> Iterator[Row]:
 
 def _measured(server: Server, first: int, last: int) -> Iterator[Row]:
     number, waiting = last - first, f"{first:,} to {last:,} jobs wait"
-    gateway, keeper = meter.usage(server.gateway).cpu, meter.usage(server.keeper).cpu
+    gateway, maintenance = meter.usage(server.gateway).cpu, meter.usage(server.maintenance).cpu
     begin = time.perf_counter()
     _submit(server, number)
     took = (time.perf_counter() - begin) / number * 1e3
     spent = (meter.usage(server.gateway).cpu - gateway) / number * 1e3
-    told = (meter.usage(server.keeper).cpu - keeper) / number * 1e3
+    told = (meter.usage(server.maintenance).cpu - maintenance) / number * 1e3
     yield Row(f"submission, processor time of the gateway, {waiting}", f"{spent:.2f} ms", "5 ms")
     yield Row(f"submission, time until it is answered, {waiting}", f"{took:.2f} ms")
-    yield Row(f"telling the broker, processor time of the keeper, {waiting}", f"{told:.2f} ms")
+    yield Row(f"telling the broker, processor time of maintenance, {waiting}", f"{told:.2f} ms")
 
 
 def _submit(server: Server, number: int) -> None:

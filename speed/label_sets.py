@@ -33,6 +33,7 @@ from services.classification import Classification, ClassifyRequest
 from services.encoding.templates import named
 from services.errors import Kind, Problem
 from services.media.image import Picture
+from services.runtime.loaded import components_of
 from services.runtime.onnx.backend import OnnxBackend
 from services.runtime.protocol import Options
 from services.settings import Settings
@@ -83,9 +84,10 @@ async def measure(
         begin, requests = time.perf_counter(), 0
         while True:
             requests += 1
-            request = ClassifyRequest([picture], model=model, labels=labels, template_set=template_set)
+            request = ClassifyRequest([picture], labels=labels, template_set=template_set)
             try:
-                await service.classify(request, Options.within(settings.deadline), Stages())
+                with await backend.resolve(model) as handle:
+                    await service.classify(handle, request, Options.within(settings.deadline), Stages())
             except Problem as problem:
                 if problem.kind not in (Kind.DEADLINE, Kind.TOO_MANY):
                     raise
@@ -138,8 +140,7 @@ def _with_towers(root: Path, model: str) -> list[str]:
     found = [one.card for one in installed(root) if one.name == model and one.card is not None]
     if not found:
         raise SystemExit(f"{model} is not in {root}: sightline models list shows what there is")
-    pipeline = found[-1].pipeline
-    return [model, *(name for name in (pipeline.image_model, pipeline.text_model) if name)] if pipeline else [model]
+    return [model, *components_of(found[-1])]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from services.evaluation.named import parts, resolve
 from services.evaluation.protocols import protocol
 from services.evaluation.tasks.classification.subject import Subject
 from services.finetuning.data.normalisation import Moments, fitted_rows
-from services.finetuning.head import Head, HeadConfig, Probe, probabilities, train_probe
+from services.finetuning.training.head import Head, HeadConfig, Probe, probabilities, train_probe
 from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings
 from speed.adaptation_sets import NAMES, SETS, LabelledSet, labelled_set

@@ -58,11 +58,29 @@ class InferRequest:
         return replace(given, priority=max(given.priority, self.priority), deadline=deadline)
 
 
+def _document(sent: Sent) -> object:
+    """The JSON of a request. Raises ``json-malformed``, which names the header where binary tensors explain it."""
+    head = bytes(sent.head)
+    try:
+        return parse_json(head, MAX_VALUES)
+    except Problem as problem:
+        if problem.code != "json-malformed" or b'"binary_data_size"' not in head:
+            raise
+        said = "is missing" if sent.raw is None else f"is {len(head):,}, which is not where it ends"
+        raise Problem(
+            Kind.MALFORMED,
+            "json-malformed",
+            "The JSON does not end where it should",
+            f"It names binary tensors, and the header Inference-Header-Content-Length {said}.",
+            remedy="Set Inference-Header-Content-Length to the length in bytes of the JSON that the body begins with.",
+        ) from None
+
+
 def parse(sent: Sent, card: Card) -> InferRequest:
     """The request in ``sent``, for the model of ``card``; raises ``request-*`` and ``tensor-*`` problems."""
     if sent.raw is not None and not sent.head:
         return _whole_body(sent.raw, card)
-    document = parse_json(bytes(sent.head), MAX_VALUES)
+    document = _document(sent)
     if not isinstance(document, dict):
         raise _malformed("It is no object.")
     parameters = _parameters(document, "the request")

@@ -107,14 +107,11 @@ async def model_ready(request: Request, model: str, version: str | None = None) 
     allow(request, "infer")
     backend = context_of(request).backend
     await backend.settled(model, deadline=RequestContext.of(request.scope).deadline)
-    if backend.ready(model, version):
-        return _json({"name": model, "ready": True})
     try:
-        backend.card(model, version)
-        absent = False
+        await backend.resolve(model, version)
     except Problem as problem:
-        absent = problem.kind is Kind.NOT_FOUND
-    return _json({"name": model, "ready": False}, 404 if absent else 400)
+        return _json({"name": model, "ready": False}, 404 if problem.kind is Kind.NOT_FOUND else 400)
+    return _json({"name": model, "ready": True})
 
 
 @router.get(
@@ -177,26 +174,21 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     allow(request, "infer")
     context = context_of(request)
     request_context = RequestContext.of(request.scope)
-    backend = context.backend
-    card = backend.card(model, version)
-    request_context.model, request_context.task = card.name, "infer"
-    with context.admission.admit():
-        sent = await body.read(request, context.settings.max_body_bytes)
-        with request_context.stages.decoding():
-            asked = parse(sent, card)
-        work = backend.infer(
-            model,
-            asked.inputs,
-            version=version,
-            outputs=None if asked.outputs is None else [want.name for want in asked.outputs],
-            options=asked.options(request_context.options()),
-        )
-        answer = await while_connected(request.receive, work)
-    request_context.stages.ran(answer)
-    labels: dict[str, tuple[str, ...]] = {}
-    for want in asked.outputs or ():
-        if want.classes and want.name == card.logits:
-            labels[want.name] = documents.labels(card, backend.folder(model, answer.version))
+    with await context.backend.resolve(model, version, deadline=request_context.deadline) as handle:
+        card = handle.card
+        request_context.model, request_context.task = card.name, "infer"
+        with context.admission.admit():
+            sent = await body.read(request, context.settings.max_body_bytes)
+            with request_context.stages.decoding():
+                asked = parse(sent, card)
+            outputs = None if asked.outputs is None else [want.name for want in asked.outputs]
+            work = handle.infer(asked.inputs, outputs, asked.options(request_context.options()))
+            answer = await while_connected(request.receive, work)
+        request_context.stages.ran(answer)
+        labels: dict[str, tuple[str, ...]] = {}
+        for want in asked.outputs or ():
+            if want.classes and want.name == card.logits:
+                labels[want.name] = documents.labels(card, handle.folder)
     return respond(asked, card.name, answer, labels)
 
 
@@ -285,8 +277,9 @@ async def _card(request: Request, model: str, version: str | None) -> Card:
     """The card of a ready model, for an answer about it."""
     allow(request, "infer")
     backend = context_of(request).backend
-    await backend.settled(model, deadline=RequestContext.of(request.scope).deadline)
-    return backend.card(model, version)
+    deadline = RequestContext.of(request.scope).deadline
+    await backend.settled(model, deadline=deadline)
+    return (await backend.resolve(model, version, deadline=deadline)).card
 
 
 def _statistics(context: Context, card: Card) -> dict[str, Any]:

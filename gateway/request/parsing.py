@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
@@ -26,6 +27,9 @@ MAX_VALUES = 200_000
 """Commas and brackets in a JSON body. Parsed, a small value takes 20 times its text: `{},{},{}` fills the memory."""
 
 _UNCOUNTED_BYTES = 256 * 1024
+_MARKS = frozenset({0xEF, 0xFE, 0xFF})
+"""First bytes of byte order marks. JSON begins with none of them."""
+
 _MAX_QUERY_FIELDS = 10_000
 _INLINE_FORM = 1024 * 1024
 """Bytes of a form that is taken apart on the event loop: about a millisecond."""
@@ -117,7 +121,7 @@ def parse_json(body: bytes | bytearray, most_values: int = MAX_VALUES) -> object
     """A JSON body, whatever it holds; raises ``body-empty``, ``json-malformed``, ``json-too-many-values``."""
     _check_json(body, most_values)
     try:
-        value: object = orjson.loads(body)
+        value: object = orjson.loads(_unmarked(body))
     except orjson.JSONDecodeError as error:
         raise _malformed(f"{error.msg} (byte {error.pos:,} of {len(body):,})") from None
     return value
@@ -130,7 +134,7 @@ def parse_image_json(body: bytes | bytearray) -> object:
     """
     _check_json(body, MAX_VALUES)
     try:
-        value: object = from_json(body, allow_inf_nan=False, cache_strings="keys")
+        value: object = from_json(_unmarked(body), allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         raise _malformed(f"{error} of {len(body):,} bytes") from None
     return value
@@ -147,6 +151,20 @@ def _check_json(body: bytes | bytearray, most_values: int) -> None:
             f"There are more than {most_values:,} commas and brackets in it.",
             remedy="Send several requests.",
         )
+
+
+def _unmarked(body: bytes | bytearray) -> bytes | bytearray:
+    """``body`` without a UTF-8 byte order mark, which RFC 8259 lets a parser ignore.
+
+    Raises ``json-malformed`` for UTF-16 and UTF-32, whose first byte is otherwise all that a parser would name.
+    """
+    if body[0] not in _MARKS:
+        return body
+    if body.startswith(codecs.BOM_UTF8):
+        return body[len(codecs.BOM_UTF8) :]
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _malformed("It begins with the byte order mark (BOM) of UTF-16 or UTF-32; send JSON in UTF-8")
+    return body
 
 
 def _malformed(detail: str) -> Problem:

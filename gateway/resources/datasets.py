@@ -26,6 +26,7 @@ from services.datasets.archive import ArchiveLimits
 from services.datasets.formats import LAYOUTS
 from services.datasets.opening import dataset_store
 from services.datasets.package import Stored
+from services.datasets.samples import Box
 from services.errors import Kind, Problem
 from services.storage.artifacts import over_quota, too_large
 
@@ -283,13 +284,15 @@ def _sample(dataset: stores.Dataset, number: int, stored: Stored) -> dict[str, A
         "width": stored.width,
         "height": stored.height,
         "labels": [dataset.classes[label] for label in sample.labels],
-        "boxes": [
-            {"label": dataset.classes[box.label], "box": box.xyxy, **({"ignore": True} if box.ignore else {})}
-            for box in sample.boxes
-        ],
+        "boxes": [_box(dataset, box) for box in sample.boxes if not box.ignore],
+        "ignored": [_box(dataset, box) for box in sample.boxes if box.ignore],
         "captions": sample.captions,
         "url": f"/v1/datasets/{dataset.id}/samples/{number}/image",
     }
+
+
+def _box(dataset: stores.Dataset, box: Box) -> dict[str, Any]:
+    return {"label": dataset.classes[box.label], "box": box.xyxy}
 
 
 def _document(dataset: stores.Dataset) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.middleware.head import ASKED
 from gateway.request.request_context import RequestContext
 from services.storage.artifacts import Artifact, ArtifactStore
 
@@ -40,6 +41,8 @@ def content_response(request: Request, store: ArtifactStore, artifact: Artifact)
             status = 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size}"
     headers["Content-Length"] = str(end - start)
+    if ASKED in request.scope:
+        return Response(status_code=status, headers=headers, media_type=artifact.media_type)
     return StreamingResponse(
         store.read(artifact, start, end), status_code=status, headers=headers, media_type=artifact.media_type
     )

@@ -13,6 +13,7 @@ from gateway import openapi
 from gateway.context import Context, context_of
 from gateway.middleware.keys import allow
 from gateway.resources.schemas.models import Model, ModelList
+from models.catalog.document import document
 from services.errors import Kind, Problem
 from services.runtime.protocol import ModelStatus
 
@@ -94,7 +95,7 @@ def _describe(context: Context, versions: Sequence[ModelStatus]) -> dict[str, An
         "providers": list(shown.providers),
         "statistics": _counters(context, shown),
         "versions": [{"version": status.version, "state": status.state, "reason": status.reason} for status in ordered],
-        "card": card.model_dump(mode="json") if card else None,
+        "card": document(card) if card else None,
     }
 
 

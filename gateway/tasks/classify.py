@@ -159,8 +159,6 @@ async def _run(service: Classifier, call: TaskCall[ClassifyBody]) -> ClassifyAns
     body = call.body
     asked = ClassifyRequest(
         call.images,
-        model=call.model,
-        version=body.version,
         labels=body.labels,
         label_set=body.label_set,
         templates=body.templates,
@@ -170,7 +168,7 @@ async def _run(service: Classifier, call: TaskCall[ClassifyBody]) -> ClassifyAns
         threshold=body.threshold,
         explain=body.explain or False,
     )
-    return await service.classify(asked, call.options, call.stages)
+    return await service.classify(call.model, asked, call.options, call.stages)
 
 
 def _document(answer: ClassifyAnswer, body: ClassifyBody) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from gateway.request.request_context import RequestContext
 from gateway.stream import DONE, EVENT_SCHEMA, Events, EventStream
 from services.errors import Kind, Problem
 from services.media.image import Picture
-from services.runtime.protocol import Backend, Options
+from services.runtime.protocol import Backend, ModelHandle, Options
 from services.settings import Settings
 from services.stages import Stages
 
@@ -49,11 +49,11 @@ class TaskCall(Generic[B]):
     """One request of a task, ready to be worked on.
 
     ``images`` are those of the fields ``image`` and ``images`` in order; ``others`` those of any other field, by the
-    JSON pointer of where they stood (``/examples/0/image``). ``model`` is known to the backend.
+    JSON pointer of where they stood (``/examples/0/image``). ``model`` stays open until the request ends.
     """
 
     body: B
-    model: str
+    model: ModelHandle
     images: Sequence[Picture]
     others: Mapping[str, Picture]
     options: Options
@@ -149,14 +149,15 @@ class Endpoint(Generic[B, S, R]):
 
     async def _work(self, request_context: RequestContext, sent: Sent[B], place: Place) -> R:
         task, body = self.task, sent.body
-        model = self._model(request_context, sent)
-        if not sent.images and not sent.others:
-            place.grow(task.cost(body, Size(0, 0)))
-            return await task.run(
-                self._service, TaskCall(body, model, (), {}, request_context.options(), request_context.stages)
-            )
-        async with self._images(request_context, sent, place) as images:
-            return await task.run(self._service, _call(request_context, sent, model, images))
+        with await self._model(request_context, sent) as model:
+            self.task.check(sent)
+            if not sent.images and not sent.others:
+                place.grow(task.cost(body, Size(0, 0)))
+                return await task.run(
+                    self._service, TaskCall(body, model, (), {}, request_context.options(), request_context.stages)
+                )
+            async with self._images(request_context, sent, place) as images:
+                return await task.run(self._service, _call(request_context, sent, model, images))
 
     async def _streamed(
         self, request: Request, request_context: RequestContext, sent: Sent[B], place: Place
@@ -171,20 +172,19 @@ class Endpoint(Generic[B, S, R]):
 
     async def _events(self, request_context: RequestContext, sent: Sent[B], place: Place) -> Events:
         assert self.task.stream is not None
-        model = self._model(request_context, sent)
-        async with self._images(request_context, sent, place) as images:
-            call = _call(request_context, sent, model, images)
-            async with contextlib.aclosing(self.task.stream(self._service, call)) as events:
-                async for event in events:
-                    yield event
+        with await self._model(request_context, sent) as model:
+            self.task.check(sent)
+            async with self._images(request_context, sent, place) as images:
+                call = _call(request_context, sent, model, images)
+                async with contextlib.aclosing(self.task.stream(self._service, call)) as events:
+                    async for event in events:
+                        yield event
 
-    def _model(self, request_context: RequestContext, sent: Sent[B]) -> str:
-        """The model that answers, once it is known and the fields fit together."""
+    async def _model(self, request_context: RequestContext, sent: Sent[B]) -> ModelHandle:
+        """The model that answers: looked up once a request."""
         name = self.task.default_model(sent, self._context.settings)
         version = getattr(sent.body, "version", None) if self._has_version else None
-        model = self._context.known_model(request_context, sent.body.model or name, version)
-        self.task.check(sent)
-        return model
+        return await self._context.resolve(request_context, sent.body.model or name, version)
 
     def _images(
         self, request_context: RequestContext, sent: Sent[B], place: Place
@@ -222,7 +222,7 @@ class Endpoint(Generic[B, S, R]):
         )
 
 
-def _call(request_context: RequestContext, sent: Sent[B], model: str, images: list[Picture]) -> TaskCall[B]:
+def _call(request_context: RequestContext, sent: Sent[B], model: ModelHandle, images: list[Picture]) -> TaskCall[B]:
     count = len(sent.images)
     others = {pointer: image for (pointer, _), image in zip(sent.others, images[count:], strict=True)}
     return TaskCall(sent.body, model, images[:count], others, request_context.options(), request_context.stages)

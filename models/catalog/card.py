@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
+
+from models.catalog.old_cards import upgrade_pipeline
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names of models: no slash, no leading dot, so that a name is always one folder inside the repository."""
+
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+"""A version is a positive number, as Triton's version folders are."""
 
 DataType = Literal[
     "BOOL",
@@ -128,14 +142,54 @@ class Engine(_Data):
         return self
 
 
+class PartName(NamedTuple):
+    """A model that a pipeline is made of: ``name@version``. Without a version the newest, once, when it is loaded.
+
+    >>> PartName.parse("unicl-lite2-image@3")
+    PartName(name='unicl-lite2-image', version='3')
+    """
+
+    name: str
+    version: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.version is None else f"{self.name}@{self.version}"
+
+    @staticmethod
+    def parse(value: object) -> PartName:
+        """From its text; raises ``ValueError``."""
+        if isinstance(value, PartName):
+            return value
+        name, at, version = str(value).partition("@")
+        if not MODEL_NAME.fullmatch(name) or (at and not VERSION.fullmatch(version)):
+            raise ValueError(f"{value!r} is no model: write name@version")
+        return PartName(name, version or None)
+
+
+Part = Annotated[PartName, BeforeValidator(PartName.parse), PlainSerializer(str, return_type=str)]
+
+
 class Pipeline(_Data):
-    """A model made of other models and of NumPy: ``kind`` names the code in ``services``, the rest is its data."""
+    """A model made of other models and of NumPy: ``kind`` names the code in ``services``, the rest is its data.
+
+    ``parts`` are the models by their role in it (``image``, ``text``), each pinned to a version: they are opened
+    together, and served until another version of the pipeline takes over.
+    """
 
     kind: str
-    image_model: str | None = None
-    text_model: str | None = None
+    parts: dict[str, Part] = Field(default_factory=dict)
     data: str | None = Field(default=None, description="A safetensors file in the version folder")
     parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_form(cls, value: object) -> object:
+        return upgrade_pipeline(value)
+
+    def part(self, role: str) -> str:
+        """The name of the part with this role, empty where it has none."""
+        found = self.parts.get(role)
+        return "" if found is None else found.name
 
 
 class Licence(_Data):
@@ -205,7 +259,7 @@ class Card(_Data):
     @field_validator("version")
     @classmethod
     def _version_is_a_number(cls, value: str) -> str:
-        if not re.fullmatch(r"[1-9][0-9]{0,8}", value):
+        if not VERSION.fullmatch(value):
             raise ValueError(f"version {value!r} must be a positive number, as Triton's version folders are")
         return value
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from models.catalog.builders import BUILDERS, Build
-from models.catalog.card import Card
+from models.catalog.card import Card, PartName
 from models.catalog.catalog import FOLDER, Catalog, Entry
 from models.errors import ModelError
 from models.intake.sources.fetch import fetch
@@ -58,8 +58,11 @@ def _pull_one(entry: Entry, repository: Path, cache: Path, progress: Progress, c
     with writing(repository, card.name) as held:
         check_name(repository, card.name, key=None)
         there = None if force else _intact(card, repository)
-        if there is not None:
+        if there is not None and there.pipeline == card.pipeline:
             return there
+        if there is not None:  # written before parts were pinned: its files are right as they are
+            folder = repository / card.name / card.version
+            return Card.read(held.write(card, {path: folder / path for path in there.files}, replace=True))
 
         function = BUILDERS[entry.build].load()
         sources = {source: fetch(source, cache, progress, dict(catalog.sources)) for source in entry.sources}
@@ -70,7 +73,10 @@ def _pull_one(entry: Entry, repository: Path, cache: Path, progress: Progress, c
 
 
 def _intact(card: Card, repository: Path) -> Card | None:
-    """The installed card where it is what the catalog would write, ``card``, and no file is damaged."""
+    """The installed card where it is what the catalog would write, ``card``, and no file is damaged.
+
+    One of an earlier release names the parts of a pipeline without their versions, and counts as the same.
+    """
     folder = repository / card.name / card.version
     if not folder.is_dir():
         return None
@@ -78,12 +84,20 @@ def _intact(card: Card, repository: Path) -> Card | None:
         there = read_card(folder)
     except RepositoryError:
         return None
-    if there.model_copy(update={"files": {}}) != card:
+    if there.model_copy(update={"files": {}}) not in (card, _without_pins(card)):
         return None
     try:
         return verify_version(folder)
     except RepositoryError:
         return None
+
+
+def _without_pins(card: Card) -> Card:
+    """``card`` as it was written when a pipeline named its parts without their versions."""
+    if card.pipeline is None:
+        return card
+    parts = {role: PartName(part.name) for role, part in card.pipeline.parts.items()}
+    return card.model_copy(update={"pipeline": card.pipeline.model_copy(update={"parts": parts})})
 
 
 def _notices(entry: Entry, sources: dict[str, Path], catalog: Catalog) -> dict[str, Path | bytes]:

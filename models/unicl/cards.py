@@ -13,6 +13,7 @@ from models.catalog.card import (
     ImagePreprocess,
     Licence,
     Measurement,
+    PartName,
     Pipeline,
     Provenance,
     TensorSpec,
@@ -107,8 +108,7 @@ def cards(config: UniCLConfig, served: Served) -> tuple[Card, Card, Card]:
         description=served.description,
         pipeline=Pipeline(
             kind=PIPELINE,
-            image_model=image_name,
-            text_model=text_name,
+            parts={"image": PartName(image_name, served.version), "text": PartName(text_name, served.version)},
             parameters={"scale": served.scale, "templates": list(served.templates)},
         ),
         licence=served.licence,
@@ -118,3 +118,10 @@ def cards(config: UniCLConfig, served: Served) -> tuple[Card, Card, Card]:
         not_for=served.not_for,
     )
     return image, text, both
+
+
+def pinned(pair: Card, image: Card, text: Card) -> Card:
+    """``pair`` with the versions of these two towers as its parts."""
+    assert pair.pipeline is not None
+    parts = {"image": PartName(image.name, image.version), "text": PartName(text.name, text.version)}
+    return pair.model_copy(update={"pipeline": pair.pipeline.model_copy(update={"parts": parts})})

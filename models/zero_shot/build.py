@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from models.catalog.builders import Build, Files
+from models.catalog.card import PartName
 from models.catalog.catalog import FOLDER as CATALOG
 from models.catalog.labels import label_set
 from models.errors import ModelError
@@ -25,8 +26,8 @@ def build(job: Build) -> Files:
     """The data file that the card's pipeline names, and WordNet's licence beside it."""
     pipeline = job.card.pipeline
     assert pipeline is not None and pipeline.data is not None
-    assert pipeline.image_model is not None and pipeline.text_model is not None
-    classifier = read_classifier(job.repository, pipeline.image_model, pipeline.text_model, job.progress)
+    image, text = (str(pipeline.parts[role]) for role in ("image", "text"))
+    classifier = read_classifier(job.repository, image, text, job.progress)
     nouns = Nouns.read()
     job.progress("fit", 0, 1)
     sides, shifts = read_shifts()
@@ -38,11 +39,14 @@ def build(job: Build) -> Files:
 
 
 def read_classifier(repository: Path, image_model: str, text_model: str, progress: Progress) -> Classifier:
-    """The last layer of ``image_model`` and its class names, embedded by ``text_model``; both must be pulled."""
+    """The last layer of ``image_model`` and its class names, embedded by ``text_model``; both must be pulled.
+
+    Each is a name, or ``name@version``.
+    """
     folder, encoder = _folder(repository, image_model), _folder(repository, text_model)
     card = read_card(folder)
     if card.label_set is None or card.logits is None:
-        raise ModelError(f"{image_model} is not a classifier", "build on a model with logits and a label set")
+        raise ModelError(f"{card.name} is not a classifier", "build on a model with logits and a label set")
     names = label_set(card.label_set)
     weight, bias = last_layer(folder / "model.onnx", card.logits)
     texts = embed(encoder, names, progress)
@@ -71,8 +75,9 @@ def last_layer(file: Path, output: str) -> tuple[Array, Array]:
     return (weight if transposed else np.ascontiguousarray(weight.T)), bias
 
 
-def _folder(repository: Path, name: str) -> Path:
-    folder = latest(repository, name)
-    if folder is None:
-        raise ModelError(f"{name} is not in {repository}", f"`sightline models pull {name}`")
+def _folder(repository: Path, model: str) -> Path:
+    part = PartName.parse(model)
+    folder = latest(repository, part.name) if part.version is None else repository / part.name / part.version
+    if folder is None or not folder.is_dir():
+        raise ModelError(f"{part} is not in {repository}", f"`sightline models pull {part.name}`")
     return folder

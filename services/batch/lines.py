@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -11,8 +12,21 @@ import orjson
 
 from services.batch.kind import ENDPOINT
 from services.datasets.package import Package
+from services.errors import Kind, Problem
 
 _BLOCK = 1 << 20
+
+_NOT_UTF8 = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+    (b"\x1f\x8b", "compressed by gzip"),
+    (b"PK\x03\x04", "a zip"),
+    (b"BZh", "compressed by bzip2"),
+    (b"\xfd7zX", "compressed by xz"),
+    (b"(\xb5/\xfd", "compressed by zstd"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +91,38 @@ def of_package(package: Package, start: int) -> Iterator[Line]:
         yield Line(index + 1, data, index + 1)
 
 
+def begin(source: BinaryIO) -> int:
+    """Where the first line of ``source`` begins: after a UTF-8 byte order mark. Leaves ``source`` there.
+
+    Raises :class:`Problem` ``batch-encoding`` for what is no UTF-8 text at all: every line would fail.
+    """
+    source.seek(0)
+    head = source.read(4)
+    found = next((what for mark, what in _NOT_UTF8 if head.startswith(mark)), None)
+    if found is not None:
+        raise Problem(
+            Kind.INVALID,
+            "batch-encoding",
+            "The lines of the batch cannot be read",
+            f"The file is {found}; a batch is JSON lines in UTF-8.",
+            pointer="/parameters/input",
+            remedy="Unpack it, or save it as UTF-8, upload it again and name the new artifact.",
+        )
+    start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    source.seek(start)
+    return start
+
+
 def count(source: BinaryIO) -> int:
-    """How many lines ``source`` has, blank ones not counted if they are empty."""
-    total, last = 0, b"\n"
+    """How many lines ``source`` has from where it stands, blank ones not counted."""
+    total, blank = 0, True
     while block := source.read(_BLOCK):
-        total += block.count(b"\n") - block.count(b"\n\n") - (last == b"\n" and block[:1] == b"\n")
-        last = block[-1:]
-    return total + (last != b"\n")
+        *whole, rest = block.split(b"\n")
+        for part in whole:
+            total += bool(part.strip()) or not blank
+            blank = True
+        blank = blank and not rest.strip()
+    return total + (not blank)
 
 
 def parse(line: Line, endpoint: str | None, defaults: Mapping[str, Any]) -> Call:
@@ -102,7 +141,7 @@ def parse(line: Line, endpoint: str | None, defaults: Mapping[str, Any]) -> Call
     if str(read.get("method", "POST")).upper() != "POST":
         raise LineError("line-invalid", f"method of line {line.number} is not POST.", custom_id)
     url, body = read.get("url", endpoint), read.get("body", {})
-    if not isinstance(url, str) or not ENDPOINT.match(url):
+    if not isinstance(url, str) or not ENDPOINT.fullmatch(url):
         raise LineError(
             "line-invalid", f"url of line {line.number} is not the path of an endpoint such as /v1/classify.", custom_id
         )
@@ -110,4 +149,7 @@ def parse(line: Line, endpoint: str | None, defaults: Mapping[str, Any]) -> Call
         raise LineError("line-invalid", f"body of line {line.number} is not a JSON object.", custom_id)
     if body.get("stream"):
         raise LineError("line-invalid", f"Line {line.number} asks for a stream.", custom_id)
-    return Call(custom_id, url, orjson.dumps({**defaults, **body}))
+    try:
+        return Call(custom_id, url, orjson.dumps({**defaults, **body}))
+    except orjson.JSONEncodeError as error:
+        raise LineError("line-invalid", f"body of line {line.number} cannot be sent: {error}.", custom_id) from None

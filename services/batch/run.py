@@ -33,24 +33,32 @@ _CHECKPOINT_SECONDS = 10.0
 _AWAY_SECONDS = 20.0  # a gateway that is away longer is left to the runner's patience
 _BUSY_SECONDS = 120.0  # a line that is told to wait for longer has that as its answer
 _TRIES = 3  # of a line that the gateway, though it lives, never answers
+_SHOWN = 500  # characters of the first error
 _READ, _READ_BYTES = 64, 8 << 20  # lines, and their bytes, read at a time, off the event loop
 
-_Answer = tuple[bytes, bool]  # a line of the results, and whether it counts as a success
+_Answer = tuple[bytes, str]  # a line of the results, and what is wrong with it; empty for a success
 
 
 @dataclass(slots=True)
 class _Place:
-    """How far the batch is: what a checkpoint holds. ``end`` is where the next line begins."""
+    """How far the batch is: what a checkpoint holds. ``end`` is where the next line begins.
+
+    ``first_error`` is what the first line that failed was told.
+    """
 
     end: int = 0
     number: int = 0
     total: int = 0
     succeeded: int = 0
     failed: int = 0
+    first_error: str = ""
 
 
 def run(ctx: JobContext[BatchParameters]) -> dict[str, Any]:
-    """Answer every line; the result counts them, ``results.jsonl`` holds them."""
+    """Answer every line; the result counts them, ``results.jsonl`` holds them.
+
+    Raises ``batch-failed`` where no line succeeded; the answers are kept all the same.
+    """
     saved = ctx.load_checkpoint()
     place = _Place(**orjson.loads(saved.read_bytes())) if saved else _Place()
     with ExitStack() as stack:
@@ -63,13 +71,23 @@ def run(ctx: JobContext[BatchParameters]) -> dict[str, Any]:
             place.total = len(package.samples)
             lines = batch_lines.of_package(package, place.end)
         else:
-            if not place.total:
-                with ctx.open(source) as whole:
-                    place.total = batch_lines.count(whole)
             file = stack.enter_context(ctx.open(source))
+            if not place.total:
+                place.end = batch_lines.begin(file)
+                place.total = batch_lines.count(file)
             lines = batch_lines.of_file(file, place.end, place.number + 1, ctx.settings.max_body_bytes)
         asyncio.run(_Batch(ctx, place).go(lines))
-    return {"lines": place.succeeded + place.failed, "succeeded": place.succeeded, "failed": place.failed}
+
+    counts = {"lines": place.succeeded + place.failed, "succeeded": place.succeeded, "failed": place.failed}
+    if place.failed and not place.succeeded:
+        raise Problem(
+            Kind.INVALID,
+            "batch-failed",
+            "Every line of the batch failed",
+            f"{place.failed:,} of {counts['lines']:,} lines failed. The first: {place.first_error}",
+            remedy="results.jsonl says what each line was told.",
+        )
+    return counts | ({"first_error": place.first_error} if place.failed else {})
 
 
 def _package(ctx: JobContext[BatchParameters], reference: str) -> AbstractContextManager[Package]:
@@ -132,14 +150,16 @@ class _Batch:
         while not task.done():
             self._ctx.step()
             await asyncio.wait([task], timeout=1.0)
-        data, good = task.result()
+        data, error = task.result()
         self._results.write(data)
         self._waiting.popleft()
         self._answered -= len(data)
         self._written.set()
         place = self._place
-        place.succeeded += good
-        place.failed += not good
+        place.succeeded += not error
+        place.failed += bool(error)
+        if error and not place.first_error:
+            place.first_error = error[:_SHOWN]
         place.end, place.number = line.end, line.number
         self._since += 1
         failed = f", {place.failed:,} failed" if place.failed else ""
@@ -164,9 +184,9 @@ class _Batch:
                     self._written.clear()
                     await self._written.wait()
                 response = await self._send(client, call, line.number)
-            answer = _success(call.custom_id, response), response.status_code < 400
+            answer = _success(call.custom_id, response), _refusal(line.number, response)
         except LineError as error:
-            answer = _failure(error), False
+            answer = _failure(error), str(error)
         self._answered += len(answer[0])
         return answer
 
@@ -230,6 +250,16 @@ def _success(custom_id: str | None, response: httpx.Response) -> bytes:
         {"status_code": response.status_code, "request_id": response.headers.get("x-request-id")}
     ).removesuffix(b"}")
     return b'{"custom_id":%b,"response":%b,"body":%b},"error":null}\n' % (orjson.dumps(custom_id), head, body)
+
+
+def _refusal(number: int, response: httpx.Response) -> str:
+    """What the gateway says is wrong; empty for a success."""
+    if response.status_code < 400:
+        return ""
+    try:
+        return f"Line {number} was answered {response.status_code}: {response.json()['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return f"Line {number} was answered {response.status_code}."
 
 
 def _failure(error: LineError) -> bytes:

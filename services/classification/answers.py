@@ -12,14 +12,11 @@ from services.media.image import Picture
 class ClassifyRequest:
     """Pictures and what to call them. ``labels`` or ``label_set`` for open-vocabulary models, neither for closed ones.
 
-    ``model`` ``None`` is the default classifier; ``version`` ``None`` the latest. ``template_set`` names templates of
-    the catalog instead of sending them. ``multi_label`` scores every label by itself; ``threshold`` leaves out lower
-    scores; ``explain`` asks for a map of what decided.
+    ``template_set`` names templates of the catalog instead of sending them. ``multi_label`` scores every label by
+    itself; ``threshold`` leaves out lower scores; ``explain`` asks for a map of what decided.
     """
 
     pictures: Sequence[Picture]
-    model: str | None = None
-    version: str | None = None
     labels: Sequence[str] | None = None
     label_set: str | None = None
     templates: Sequence[str] | None = None

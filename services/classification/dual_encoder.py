@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from models.catalog.card import Card
 from services.classification.protocol import Array, Scored
 from services.encoding.cache import ArrayCache
+from services.encoding.class_rows import text_rows
 from services.encoding.images import unit
-from services.encoding.templates import fill
 from services.encoding.texts import TextEncoder
-from services.runtime.protocol import Backend, Options, Tensor
+from services.runtime.protocol import ModelHandle, Options, Tensor
 from services.stages import Stages
-
-_INLINE_TEXTS = 500
-"""More texts are filled in and averaged in a thread."""
 
 
 class DualEncoder:
@@ -29,18 +23,18 @@ class DualEncoder:
     picture that shows none of the labels is; absent when it was not calibrated).
     """
 
-    def __init__(self, backend: Backend, card: Card, folder: Path, cache: ArrayCache | None = None) -> None:
-        pipeline = card.pipeline
-        assert pipeline is not None and pipeline.image_model is not None and pipeline.text_model is not None
-        self.image_model: str = pipeline.image_model
-        embedding = backend.card(self.image_model).embedding
+    def __init__(self, model: ModelHandle, cache: ArrayCache | None = None) -> None:
+        pipeline = model.card.pipeline
+        assert pipeline is not None
+        self.image = model.parts["image"]
+        embedding = self.image.card.embedding
         assert embedding is not None
         self.image_outputs: tuple[str, ...] = (embedding,)
         self.templates = tuple(pipeline.parameters.get("templates", ("a photo of a {}.",)))
         self._scale = float(pipeline.parameters.get("scale", 100.0))
         self._bias = float(pipeline.parameters.get("bias", 0.0))
         self._none = pipeline.parameters.get("none_logit")
-        self._text = TextEncoder(backend, pipeline.text_model, cache)
+        self._text = TextEncoder(model.parts["text"], cache)
 
     async def rows(self, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages) -> Array:
         return await text_rows(self._text, labels, templates, options, stages)
@@ -57,24 +51,3 @@ class DualEncoder:
             return Scored(logits)
         highest = logits.max(axis=1)
         return Scored(logits, np.asarray(1 / (1 + np.exp(highest - float(self._none))), np.float32))
-
-
-async def text_rows(
-    encoder: TextEncoder, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages
-) -> Array:
-    """``(C, D)``: the mean over templates of a label's unit text embeddings, made unit again."""
-    many = len(labels) * len(templates) > _INLINE_TEXTS
-    texts = await asyncio.to_thread(_texts, labels, templates) if many else _texts(labels, templates)
-    embedded = await encoder.encode(texts, options, stages)
-    if many:
-        return await asyncio.to_thread(_mean, embedded, len(templates))
-    return _mean(embedded, len(templates))
-
-
-def _texts(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
-    return [text for own in fill(labels, templates) for text in own]
-
-
-def _mean(embedded: Array, templates: int) -> Array:
-    rows = unit(embedded)
-    return unit(rows.reshape(len(rows) // templates, templates, -1).mean(axis=1))

@@ -19,7 +19,7 @@ from services.classification.answers import Explanation
 from services.encoding.images import preprocessor
 from services.errors import Kind, Problem
 from services.media.image import Picture
-from services.runtime.protocol import Backend, Tensor
+from services.runtime.protocol import Backend, ModelHandle, Tensor
 
 OUTPUT = "modulation"
 METHOD = "focal-modulation"
@@ -36,20 +36,18 @@ _UNSEEN = 0.35
 """Brightness of what the crop cut off: the network never saw it."""
 
 
-def explaining(backend: Backend, card: Card) -> None:
+def explaining(backend: Backend, model: ModelHandle) -> None:
     """Refuse a model without such a map. Raises ``explain-unsupported``."""
-    if _looks(backend, card):
+    image = model.parts.get("image")
+    if _looks(model.card, None if image is None else image.card):
         return
-    able = sorted(
-        found.name
-        for found in backend.index()
-        if found.card is not None and backend.ready(found.name, found.version) and _looks(backend, found.card)
-    )
+    cards = {found.name: found.card for found in backend.index() if found.state == "READY" and found.card is not None}
+    able = sorted(name for name, card in cards.items() if _looks(card, cards.get(_image_part(card))))
     raise Problem(
         Kind.INVALID,
         "explain-unsupported",
         "The model cannot explain its answer",
-        f"{card.name!r} gives no map of what decided: it has no output {OUTPUT!r}.",
+        f"{model.card.name!r} gives no map of what decided: it has no output {OUTPUT!r}.",
         pointer="/explain",
         remedy=f"Leave explain out, or use one of {', '.join(able[:20])}."
         if able
@@ -57,11 +55,15 @@ def explaining(backend: Backend, card: Card) -> None:
     )
 
 
-def _looks(backend: Backend, card: Card) -> bool:
+def _image_part(card: Card) -> str:
+    return "" if card.pipeline is None else card.pipeline.part("image")
+
+
+def _looks(card: Card, image: Card | None) -> bool:
+    """Whether a classifier gives a map, or the ``image`` model of a pipeline does."""
     if card.pipeline is None:
         return card.logits is not None and _has_map(card)
-    image_model = card.pipeline.image_model
-    return image_model is not None and _has_map(backend.card(image_model))
+    return image is not None and _has_map(image)
 
 
 def _has_map(card: Card) -> bool:

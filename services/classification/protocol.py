@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from services.runtime.protocol import Options, Tensor
+from services.runtime.protocol import ModelHandle, Options, Tensor
 from services.stages import Stages
 
 Array = NDArray[np.float32]
@@ -28,9 +28,9 @@ class Scored:
 
 
 class ZeroShot(Protocol):
-    """One open-vocabulary model. ``image_model`` runs the pictures and ``image_outputs`` are what is scored."""
+    """One open-vocabulary model. ``image`` runs the pictures and ``image_outputs`` are what is scored."""
 
-    image_model: str
+    image: ModelHandle
     image_outputs: tuple[str, ...]
     templates: tuple[str, ...]
 

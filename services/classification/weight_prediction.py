@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog.card import Card
-from services.classification.dual_encoder import text_rows
 from services.classification.meanings import Calibration, Evidence, Meanings, read_arrays
 from services.classification.protocol import Array, Scored
 from services.encoding.cache import ArrayCache
+from services.encoding.class_rows import text_rows
 from services.encoding.images import unit
 from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
-from services.runtime.protocol import Backend, Options, Tensor
+from services.runtime.protocol import ModelHandle, Options, Tensor
 from services.stages import Stages
 
 _ROWS_AT_ONCE = 1024
@@ -119,17 +118,16 @@ def _bell(cosines: Array, width: float) -> Array:
 class WeightPrediction:
     """:class:`Predictor` between an image classifier and a text encoder that the backend runs."""
 
-    def __init__(self, backend: Backend, card: Card, folder: Path, cache: ArrayCache | None = None) -> None:
-        pipeline = card.pipeline
+    def __init__(self, model: ModelHandle, cache: ArrayCache | None = None) -> None:
+        card, pipeline = model.card, model.card.pipeline
         assert pipeline is not None
-        assert pipeline.image_model is not None and pipeline.text_model is not None
-        self.image_model: str = pipeline.image_model
-        image = backend.card(self.image_model)
+        self.image = model.parts["image"]
+        image = self.image.card
         assert image.embedding is not None and image.logits is not None
         self.image_outputs: tuple[str, ...] = (image.embedding, image.logits)
         self.templates = tuple(pipeline.parameters.get("templates", ("{}",)))
-        self._text = TextEncoder(backend, pipeline.text_model, cache)
-        data = read_arrays(card, folder)
+        self._text = TextEncoder(model.parts["text"], cache)
+        data = read_arrays(card, model.folder)
         _check_parts(card, image, data)
         self._predictor = Predictor(data, pipeline.parameters)
 

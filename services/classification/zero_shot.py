@@ -7,20 +7,19 @@ the service, so that a repeated label set costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from models.catalog.card import Card
 from services.classification.dual_encoder import DualEncoder
 from services.classification.protocol import FeatureRows, Scored, ZeroShot
 from services.classification.shared_space import KnowingDualEncoder
 from services.classification.weight_prediction import WeightPrediction
 from services.encoding.cache import ArrayCache
 from services.errors import Kind, Problem
-from services.runtime.protocol import Backend
+from services.runtime.problems import model_invalid
+from services.runtime.protocol import ModelHandle
 
 __all__ = ["KINDS", "FeatureRows", "Scored", "ZeroShot", "does_not_classify", "open_zero_shot"]
 
-Opener = Callable[[Backend, Card, Path, ArrayCache | None], ZeroShot]
+Opener = Callable[[ModelHandle, ArrayCache | None], ZeroShot]
 
 KINDS: dict[str, Opener] = {
     "dual-encoder": DualEncoder,
@@ -30,15 +29,20 @@ KINDS: dict[str, Opener] = {
 """How a card's ``pipeline.kind`` is done."""
 
 
-def open_zero_shot(backend: Backend, card: Card, folder: Path, cache: ArrayCache | None = None) -> ZeroShot:
-    """The kind of ``card``; reads its files. ``cache`` keeps embeddings of label texts.
+def open_zero_shot(model: ModelHandle, cache: ArrayCache | None = None) -> ZeroShot:
+    """The kind of ``model``; reads its files. ``cache`` keeps embeddings of label texts.
 
     Raises ``model-does-not-classify`` where none fits.
     """
-    kind = KINDS.get(card.pipeline.kind) if card.pipeline is not None else None
+    pipeline = model.card.pipeline
+    kind = KINDS.get(pipeline.kind) if pipeline is not None else None
     if kind is None:
-        raise does_not_classify(card.name)
-    return kind(backend, card, folder, cache)
+        raise does_not_classify(model.card.name)
+    for role in ("image", "text"):
+        if role not in model.parts:
+            card = f"{model.card.name}/{model.card.version}/card.json"
+            raise model_invalid(f"{card}: pipeline: parts: there is no {role}.", "Pull or import the model again.")
+    return kind(model, cache)
 
 
 def does_not_classify(model: str) -> Problem:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.catalog.card import Card
+from services.encoding.images import run_images
+from services.encoding.opened import OpenedModels
 from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
 from services.media.image import Picture
-from services.media.preprocess import Preprocessor
-from services.runtime.protocol import Backend, Options
-from services.settings import Settings
+from services.runtime.protocol import ModelHandle, Options
 from services.stages import Stages
 
 ONE_SPACE = ("dual-encoder", "knowing-dual-encoder")
 """The kinds of pipelines whose texts and pictures may be compared with each other."""
-
-INLINE_PIXELS = 600_000
-"""Pictures of more pixels together are resized in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,74 +31,38 @@ class Embedded:
 
 
 class Embedding:
-    """Over one backend, for one event loop."""
+    """Of texts and pictures by models that are handed to it, for one event loop."""
 
-    def __init__(self, backend: Backend, settings: Settings) -> None:
-        self._backend = backend
-        self._settings = settings
-        self._encoders: dict[str, TextEncoder] = {}
+    def __init__(self) -> None:
+        self._encoders = OpenedModels(TextEncoder)
 
     async def texts(
-        self, model: str | None, texts: Sequence[str], dimensions: int | None, options: Options, stages: Stages
+        self, model: ModelHandle, texts: Sequence[str], dimensions: int | None, options: Options, stages: Stages
     ) -> Embedded:
-        """``model`` ``None`` is the default text encoder. Raises ``model-*``, ``text-*``, ``dimensions-*``."""
-        name = model or self._settings.default_text_encoder
-        card = self._backend.card(name)
-        tower = self._text_tower(card)
-        encoder = self._encoders.setdefault(tower, TextEncoder(self._backend, tower))
+        """By the model itself, or the text tower of a pipeline. Raises ``model-*``, ``text-*``, ``dimensions-*``."""
+        pipeline = model.card.pipeline
+        one_space = pipeline is not None and pipeline.kind in ONE_SPACE
+        encoder = await self._encoders.get(model.parts.get("text", model) if one_space else model)
         rows = await encoder.encode(texts, options, stages)
-        return Embedded(name, card.version, _cut(rows, dimensions), await encoder.count(texts))
+        return Embedded(model.card.name, model.card.version, _cut(rows, dimensions), await encoder.count(texts))
 
     async def images(
-        self, model: str | None, pictures: Sequence[Picture], dimensions: int | None, options: Options, stages: Stages
+        self, model: ModelHandle, pictures: Sequence[Picture], dimensions: int | None, options: Options, stages: Stages
     ) -> Embedded:
-        """Raises ``model-embeds-no-image``, what the backend raises, ``dimensions-*``."""
-        card = self._image_card(model or self._settings.default_classifier)
-        assert card.image is not None and card.embedding is not None
-        prepare = Preprocessor(card.image)
-        step = card.batching.max_batch_size
-        rows = []
-        for start in range(0, len(pictures), step):
-            part = pictures[start : start + step]
-            begin = time.perf_counter()
-            if sum(picture.width * picture.height for picture in part) <= INLINE_PIXELS:
-                pixels = prepare.batch(part)
-            else:
-                pixels = await asyncio.to_thread(prepare.batch, part)
-            stages.decode += time.perf_counter() - begin
-            answer = await self._backend.infer(
-                card.name,
-                {card.image.input: pixels},
-                version=card.version,
-                outputs=(card.embedding,),
-                options=options,
-            )
-            stages.ran(answer)
-            rows.append(answer.outputs[card.embedding])
-        return Embedded(model or card.name, card.version, _cut(np.concatenate(rows), dimensions))
-
-    @staticmethod
-    def _text_tower(card: Card) -> str:
-        """The model itself, or the text tower of a pipeline whose two towers share one space."""
-        if card.pipeline is not None and card.pipeline.kind in ONE_SPACE and card.pipeline.text_model is not None:
-            return card.pipeline.text_model
-        return card.name
-
-    def _image_card(self, name: str) -> Card:
-        """The card of the image tower: the model's own, or that of the pipeline's image model."""
-        card = self._backend.card(name)
-        if card.pipeline is not None and card.pipeline.image_model is not None:
-            card = self._backend.card(card.pipeline.image_model)
+        """By the model itself, or the image tower of a pipeline. Raises ``model-embeds-no-image``, ``dimensions-*``."""
+        tower = model.parts.get("image", model)
+        card = tower.card
         if card.image is None or card.embedding is None:
             raise Problem(
                 Kind.INVALID,
                 "model-embeds-no-image",
                 "The model does not embed images",
-                f"{name!r} takes no image or puts out no embedding.",
+                f"{model.card.name!r} takes no image or puts out no embedding.",
                 pointer="/model",
                 remedy="GET /v1/models lists the models with their tasks.",
             )
-        return card
+        outputs = await run_images(tower, pictures, (card.embedding,), options, stages)
+        return Embedded(model.card.name, card.version, _cut(outputs[card.embedding], dimensions))
 
 
 def _cut(rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:

@@ -10,11 +10,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.catalog.card import Card, ImagePreprocess
+from models.catalog.card import ImagePreprocess
 from services.errors import Kind, Problem
 from services.media.image import Picture
 from services.media.preprocess import Preprocessor
-from services.runtime.protocol import Backend, Options, Tensor
+from services.runtime.protocol import ModelHandle, Options, Tensor
 from services.stages import Stages
 
 INLINE_PIXELS = 600_000
@@ -28,14 +28,10 @@ def preprocessor(spec: ImagePreprocess) -> Preprocessor:
 
 
 async def run_images(
-    backend: Backend,
-    card: Card,
-    pictures: Sequence[Picture],
-    outputs: Sequence[str],
-    options: Options,
-    stages: Stages,
+    model: ModelHandle, pictures: Sequence[Picture], outputs: Sequence[str], options: Options, stages: Stages
 ) -> Mapping[str, Tensor]:
-    """Outputs ``(B, ...)`` of the version of ``card``. Raises ``model-takes-no-image`` and what the backend raises."""
+    """Outputs ``(B, ...)`` of ``model``. Raises ``model-takes-no-image`` and what the backend raises."""
+    card = model.card
     if card.image is None:
         raise Problem(
             Kind.INVALID,
@@ -55,9 +51,7 @@ async def run_images(
         else:
             pixels = await asyncio.to_thread(prepare.batch, part)
         stages.decode += time.perf_counter() - begin
-        answer = await backend.infer(
-            card.name, {card.image.input: pixels}, version=card.version, outputs=outputs, options=options
-        )
+        answer = await model.infer({card.image.input: pixels}, outputs, options)
         stages.ran(answer)
         parts.append(answer.outputs)
     if len(parts) == 1:

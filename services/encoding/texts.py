@@ -6,16 +6,14 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.catalog.card import Card
 from services.encoding.cache import Array, ArrayCache
 from services.errors import Kind, Problem
-from services.runtime.protocol import Backend, Options, as_float32
+from services.runtime.protocol import ModelHandle, Options, as_float32
 from services.stages import Stages
 from services.text.tokenizer import Tokenizer, not_unicode
 
@@ -29,29 +27,20 @@ _INLINE_CHARS = 4_000
 """Texts of more characters than this together are tokenised in a thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A version of the model as it was when its tokenizer was read."""
-
-    card: Card
-    tokenizer: Tokenizer
-    fingerprint: str
-
-
 class TextEncoder:
-    """Embeds texts with ``model``, any model whose card has ``text`` and ``embedding``.
+    """Embeds texts with one version of a model whose card has ``text`` and ``embedding``.
 
-    With a ``cache`` lists of texts are kept, by model, version, its files and the texts themselves: meant for the
+    With a ``cache`` lists of texts are kept, by the files of the version and the texts themselves: meant for the
     texts of label sets. Long ones are kept in pieces, so that a list that takes longer than one request's deadline
     is done after a few. Leave it out for texts that are never seen again.
     """
 
-    def __init__(self, backend: Backend, model: str, cache: ArrayCache | None = None) -> None:
-        self._backend = backend
+    def __init__(self, model: ModelHandle, cache: ArrayCache | None = None) -> None:
         self._model = model
         self._cache = cache
-        self._loaded: _Loaded | None = None
-        self._loading = asyncio.Lock()
+        self._tokenizer: Tokenizer | None = None
+        self._reading = asyncio.Lock()
+        self._fingerprint = fingerprint(model)
 
     async def encode(
         self, texts: Sequence[str], options: Options | None = None, stages: Stages | None = None
@@ -64,30 +53,21 @@ class TextEncoder:
         if not texts:
             raise Problem(Kind.INVALID, "no-texts", "No text", "The list of texts is empty.")
         options, stages = options or Options(), stages or Stages()
-        loaded = await self._load()
-        try:
-            return await self._encode(loaded, texts, options, stages)
-        except Problem as problem:
-            # A newer version took over on the way and the one begun with is gone: start again on that one.
-            if problem.kind not in (Kind.NOT_FOUND, Kind.UNAVAILABLE) or (now := await self._load()) is loaded:
-                raise
-            return await self._encode(now, texts, options, stages)
+        tokenizer = await self._read()
+        if self._cache is None:
+            return await self._run(tokenizer, texts, options, stages)
+        pieces = [texts[begin : begin + _KEPT_TOGETHER] for begin in range(0, len(texts), _KEPT_TOGETHER)]
+        rows = [await self._kept(self._cache, tokenizer, piece, options, stages) for piece in pieces]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     async def count(self, texts: Sequence[str]) -> int:
         """Tokens that the model sees of ``texts``, for usage figures."""
-        loaded = await self._load()
-        return sum(len(row) for row in await self._ids(loaded, texts))
+        tokenizer = await self._read()
+        return sum(len(row) for row in await _ids(tokenizer, texts))
 
-    async def _load(self) -> _Loaded:
-        """The tokenizer of the version that is ready now; read anew when the model was loaded anew."""
-        card = self._backend.card(self._model)
-        if self._loaded is None or not _same(self._loaded.card, card):
-            async with self._loading:
-                if self._loaded is None or not _same(self._loaded.card, card):
-                    self._loaded = await self._read(card)
-        return self._loaded
-
-    async def _read(self, card: Card) -> _Loaded:
+    async def _read(self) -> Tokenizer:
+        """The tokenizer of the version, read when it is first needed, in a thread."""
+        card = self._model.card
         if card.text is None or card.embedding is None:
             raise Problem(
                 Kind.INVALID,
@@ -97,49 +77,38 @@ class TextEncoder:
                 pointer="/model",
                 remedy="Choose a model of task embed-text or embed.",
             )
-        folder = self._backend.folder(self._model, card.version)
-        tokenizer = await asyncio.to_thread(Tokenizer, folder, card.text)
-        described = orjson.dumps([card.name, card.version, card.text.model_dump(), sorted(card.files.items())])
-        return _Loaded(card, tokenizer, hashlib.blake2b(described, digest_size=16).hexdigest())
-
-    async def _ids(self, loaded: _Loaded, texts: Sequence[str]) -> list[list[int]]:
-        if sum(map(len, texts)) <= _INLINE_CHARS:
-            return loaded.tokenizer.ids(texts)
-        return await asyncio.to_thread(loaded.tokenizer.ids, texts)
-
-    async def _encode(self, loaded: _Loaded, texts: Sequence[str], options: Options, stages: Stages) -> Array:
-        if self._cache is None:
-            return await self._run(loaded, texts, options, stages)
-        pieces = [texts[begin : begin + _KEPT_TOGETHER] for begin in range(0, len(texts), _KEPT_TOGETHER)]
-        rows = [await self._kept(self._cache, loaded, piece, options, stages) for piece in pieces]
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+        if self._tokenizer is None:
+            async with self._reading:
+                if self._tokenizer is None:
+                    self._tokenizer = await asyncio.to_thread(Tokenizer, self._model.folder, card.text)
+        return self._tokenizer
 
     async def _kept(
-        self, cache: ArrayCache, loaded: _Loaded, texts: Sequence[str], options: Options, stages: Stages
+        self, cache: ArrayCache, tokenizer: Tokenizer, texts: Sequence[str], options: Options, stages: Stages
     ) -> Array:
         ran = False
 
         async def compute() -> Array:
             nonlocal ran
             ran = True
-            return await self._run(loaded, texts, options, stages)
+            return await self._run(tokenizer, texts, options, stages)
 
         begin = time.perf_counter()
-        embeddings = await cache.get(_key(loaded, texts), compute, deadline=options.deadline)
+        embeddings = await cache.get(_key(self._fingerprint, texts), compute, deadline=options.deadline)
         if not ran:  # another request computed it: what this one did was wait
             stages.queue += time.perf_counter() - begin
         return embeddings
 
-    async def _run(self, loaded: _Loaded, texts: Sequence[str], options: Options, stages: Stages) -> Array:
+    async def _run(self, tokenizer: Tokenizer, texts: Sequence[str], options: Options, stages: Stages) -> Array:
         with stages.decoding():
-            rows = await self._ids(loaded, texts)
-        most = loaded.card.batching.max_batch_size
+            rows = await _ids(tokenizer, texts)
+        most = self._model.card.batching.max_batch_size
         batches = _by_length(rows, most)
         parts: list[tuple[list[int], Array]] = []
 
         async def work() -> None:
             for indices in batches:  # shared: each worker takes the next batch that nobody has
-                parts.append((indices, await self._infer(loaded, [rows[i] for i in indices], options, stages)))
+                parts.append((indices, await self._infer(tokenizer, [rows[i] for i in indices], options, stages)))
 
         if len(rows) <= most:
             await work()
@@ -155,23 +124,32 @@ class TextEncoder:
             embeddings[indices] = part
         return embeddings
 
-    async def _infer(self, loaded: _Loaded, rows: list[list[int]], options: Options, stages: Stages) -> Array:
-        card = loaded.card
+    async def _infer(self, tokenizer: Tokenizer, rows: list[list[int]], options: Options, stages: Stages) -> Array:
+        card = self._model.card
         types = {spec.name: spec.datatype for spec in card.inputs}
         inputs = {
             name: array.astype(np.int32) if types.get(name) == "INT32" else array
-            for name, array in loaded.tokenizer.pack(rows).items()
+            for name, array in tokenizer.pack(rows).items()
         }
         output = card.embedding or ""
-        inference = await self._backend.infer(
-            self._model, inputs, version=card.version, outputs=(output,), options=options
-        )
+        inference = await self._model.infer(inputs, (output,), options)
         stages.ran(inference)
         return as_float32(inference.outputs[output])
 
 
-def _same(one: Card, other: Card) -> bool:
-    return one is other or one == other
+def fingerprint(model: ModelHandle) -> str:
+    """A hash of what the embeddings of a version are computed from: its files, and how its card says to use them."""
+    card = model.card
+    text = None if card.text is None else card.text.model_dump()
+    # A card without files was written by hand: its name and version are all that is known of what it stands for.
+    content = sorted(card.files.items()) or [(card.name, card.version)]
+    return hashlib.blake2b(orjson.dumps([content, text, card.embedding]), digest_size=16).hexdigest()
+
+
+async def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    if sum(map(len, texts)) <= _INLINE_CHARS:
+        return tokenizer.ids(texts)
+    return await asyncio.to_thread(tokenizer.ids, texts)
 
 
 def _by_length(rows: list[list[int]], most: int) -> Iterator[list[int]]:
@@ -180,10 +158,9 @@ def _by_length(rows: list[list[int]], most: int) -> Iterator[list[int]]:
     return iter([order[begin : begin + most] for begin in range(0, len(order), most)])
 
 
-def _key(loaded: _Loaded, texts: Sequence[str]) -> tuple[str, str, str, bytes]:
+def _key(fingerprint: str, texts: Sequence[str]) -> tuple[str, bytes]:
     try:
         content = orjson.dumps(list(texts))
     except orjson.JSONEncodeError:
         raise not_unicode() from None
-    digest = hashlib.blake2b(content, digest_size=32).digest()
-    return loaded.card.name, loaded.card.version, loaded.fingerprint, digest
+    return fingerprint, hashlib.blake2b(content, digest_size=32).digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +17,8 @@ from services.evaluation.plan import Unit
 from services.evaluation.reports.results import Record
 from services.evaluation.suites.knowledge import ClassKnowledge
 from services.evaluation.suites.preparing import Material
-from services.finetuning.recipe import Hooks
-from services.runtime.protocol import Backend
+from services.finetuning.training.recipe import Hooks
+from services.runtime.protocol import Backend, ModelHandle
 from services.settings import Settings
 
 Watch = Callable[[int, int], None]
@@ -31,11 +32,14 @@ Predictions = Mapping[str, NDArray[Any]]
 class Setting:
     """One model on one data set.
 
-    ``units`` are all that will be run. ``knowledge`` brings what is known of the classes, when a protocol asks for it.
+    ``model`` stays open, with all that is put into ``opened``. ``units`` are all that will be run. ``knowledge`` brings
+    what is known of the classes, when a protocol asks for it.
     ``scratch`` is a folder of the attempt, which need not exist yet.
     """
 
     backend: Backend
+    model: ModelHandle
+    opened: ExitStack
     names: Names
     settings: Settings
     material: Material

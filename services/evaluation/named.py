@@ -9,6 +9,7 @@ from models.catalog.card import Card
 from models.repository.reading import installed
 from services.errors import Kind, Problem
 from services.finetuning.class_rows import language_models
+from services.runtime.loaded import components_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def resolve(models_dir: Path, name: str) -> Names:
     language: Card | None = card
     if card.pipeline is None:
         language = next(iter(language_models(list(cards.values()), name)), None)
-    encoder = name if card.pipeline is None else card.pipeline.image_model or name
+    encoder = name if card.pipeline is None else card.pipeline.part("image") or name
     base = cards.get(encoder)
     if base is None or base.image is None or base.embedding is None:
         raise Problem(
@@ -57,8 +58,8 @@ def parts(models_dir: Path, names: Names) -> tuple[str, ...]:
     cards = {found.name: found.card for found in installed(models_dir) if found.card is not None}
     needed = [*names.all]
     language = cards.get(names.language or "")
-    if language is not None and language.pipeline is not None:
-        needed += filter(None, (language.pipeline.image_model, language.pipeline.text_model))
+    if language is not None:
+        needed += components_of(language)
     return tuple(dict.fromkeys(needed))
 
 

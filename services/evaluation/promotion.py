@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -54,7 +55,9 @@ def run(ctx: JobContext[PromoteParameters]) -> Mapping[str, Any]:
     async def rows(backend: Backend) -> Array:
         known = sources.knowledge(cell.dataset) if protocol.knowledge is not None else None
         with sources.material(cell.dataset) as material:
-            return await Subject(backend, names, ctx.settings).rows(material, protocol, known)
+            # Over the version of the encoder that is fine-tuned: a language that has another one is refused.
+            async with Subject.open(backend, replace(names, name=names.encoder), ctx.settings) as subject:
+                return await subject.rows(material, protocol, known)
 
     language = Language(parts(ctx.settings.models_dir, names), rows)
     made = finetune.run(ctx.with_parameters(parameters), language, spec.metric)

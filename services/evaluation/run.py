@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from itertools import groupby
 from typing import Any
 
@@ -28,10 +29,10 @@ from services.evaluation.reports.writing import Report, predictions_name
 from services.evaluation.state import State, trial_key
 from services.evaluation.suites.sources import Sources
 from services.evaluation.tasks.runners import runner
-from services.finetuning.following import TELL
-from services.finetuning.head import Epoch
-from services.finetuning.recipe import Hooks
 from services.finetuning.search.grid import Trial
+from services.finetuning.training.following import TELL
+from services.finetuning.training.head import Epoch
+from services.finetuning.training.recipe import Hooks
 from services.jobs.context import JobContext
 from services.runtime.onnx.backend import OnnxBackend
 
@@ -81,10 +82,14 @@ class _Benchmark:
         ctx = self._ctx
         try:
             self._say(f"preparing {dataset}")
-            with self._sources.material(dataset) as material, material.open() as package:
+            with ExitStack() as opened, self._sources.material(dataset) as material, material.open() as package:
                 self._state.hashes[dataset] = material.sha256
+                model = await backend.resolve(names.name)
+                opened.enter_context(model)
                 setting = Setting(
                     backend=backend,
+                    model=model,
+                    opened=opened,
                     names=names,
                     settings=ctx.settings,
                     material=material,

@@ -21,13 +21,13 @@ from models.repository.ownership import MadeBy
 from models.repository.reading import MODEL, next_version
 from models.repository.writer import writing
 from services.datasets.store import Dataset
-from services.finetuning.adapted import Adapted, save_adapter, served
 from services.finetuning.data.splits import Splits
-from services.finetuning.encoders import describe_adapted
-from services.finetuning.head import Head
+from services.finetuning.encoders.adapted import Adapted, save_adapter, served
+from services.finetuning.encoders.opening import describe_adapted
 from services.finetuning.kind import FAMILY, FinetuneParameters
-from services.finetuning.recipe import Fitted, Recipe
 from services.finetuning.strategies.base import strategy
+from services.finetuning.training.head import Head
+from services.finetuning.training.recipe import Fitted, Recipe
 from services.jobs.context import JobContext
 from services.ownership import check_names
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.catalog.card import Card
+from models.catalog.document import document
 from models.encoders import ImageEncoder
 from models.repository.ownership import MadeBy, version_of
 from models.repository.reading import installed, read_card
@@ -28,19 +29,20 @@ from services.finetuning.class_rows import class_rows, language_models
 from services.finetuning.data.features import FeatureExtractor
 from services.finetuning.data.normalisation import fitted_rows
 from services.finetuning.data.splits import Splits, as_features, as_pictures, choose
-from services.finetuning.encoders import open_encoder
-from services.finetuning.fitting import evaluate, fit
-from services.finetuning.following import Follower
+from services.finetuning.encoders.opening import open_encoder
 from services.finetuning.kind import FinetuneParameters, check_base
 from services.finetuning.publishing import ADAPTER, Outcome, figures_of, publish
-from services.finetuning.recipe import Fitted, Recipe
 from services.finetuning.search.choosing import open_search
 from services.finetuning.search.grid import REFERENCE_TRIALS
 from services.finetuning.strategies.base import checked, strategy
+from services.finetuning.training.fitting import evaluate, fit
+from services.finetuning.training.following import Follower
+from services.finetuning.training.recipe import Fitted, Recipe
 from services.jobs.context import JobContext
 from services.media.intake import Limits
+from services.runtime.loaded import components_of
 from services.runtime.onnx.backend import OnnxBackend
-from services.runtime.protocol import Backend
+from services.runtime.protocol import Backend, ModelHandle
 
 TRIALS_OF_ENCODERS = 8
 """Of a search that trains the encoder each time, unless the request says otherwise."""
@@ -93,7 +95,8 @@ class _Finetune:
         await backend.start()
         try:
             if made is None:
-                made = await self._train(backend, dataset)
+                with await backend.resolve(parameters.model) as model:
+                    made = await self._train(backend, model, dataset)
             # Another process may have died between writing the version and this line: loading twice does no harm.
             await backend.load(parameters.name)
         finally:
@@ -110,8 +113,7 @@ class _Finetune:
         elif self._parameters.init == "language":
             cards = [found.card for found in installed(self._ctx.settings.models_dir) if found.card is not None]
             for card in language_models(cards, encoder):
-                assert card.pipeline is not None
-                needed += [card.name, *filter(None, (card.pipeline.text_model,))]
+                needed += [card.name, *components_of(card)]
         return tuple(dict.fromkeys(needed))
 
     def _made_before(self) -> Card | None:
@@ -120,12 +122,10 @@ class _Finetune:
         version = version_of(root, name, MadeBy(key=self._ctx.owner, job=self._ctx.job_id))
         return None if version is None else read_card(root / name / version)
 
-    async def _train(self, backend: OnnxBackend, dataset: Dataset) -> Card:
-        ctx, parameters = self._ctx, self._parameters
-        extractor = FeatureExtractor(
-            backend, parameters.model, ctx.settings.cache_dir / "features", Limits.of(ctx.settings)
-        )
-        folder, base = backend.folder(parameters.model), extractor.card
+    async def _train(self, backend: OnnxBackend, model: ModelHandle, dataset: Dataset) -> Card:
+        ctx = self._ctx
+        extractor = FeatureExtractor(model, ctx.settings.cache_dir / "features", Limits.of(ctx.settings))
+        folder, base = model.folder, model.card
         encoder = None
         if self._strategy.trains_encoder:
             encoder = await asyncio.to_thread(
@@ -133,7 +133,7 @@ class _Finetune:
             )
         recipe = self._recipe(dataset)
         with self._datasets.open(dataset, ctx.settings.cache_dir / "datasets") as package:
-            splits, text = await self._inputs(backend, extractor, package, dataset)
+            splits, text = await self._inputs(backend, model, extractor, package, dataset)
         fitted = await asyncio.to_thread(self._fit, splits, recipe, text, encoder)
         score = math.nan
         if splits.test is not None:
@@ -144,7 +144,12 @@ class _Finetune:
         return await asyncio.to_thread(publish, ctx, folder, base, dataset, outcome)
 
     async def _inputs(
-        self, backend: OnnxBackend, extractor: FeatureExtractor, package: Package, dataset: Dataset
+        self,
+        backend: OnnxBackend,
+        model: ModelHandle,
+        extractor: FeatureExtractor,
+        package: Package,
+        dataset: Dataset,
     ) -> tuple[Splits, torch.Tensor | None]:
         """The splits, and the rows that a language-aware head starts from."""
         ctx, parameters = self._ctx, self._parameters
@@ -163,7 +168,7 @@ class _Finetune:
             if self._language is not None:
                 rows = await self._language.rows(backend)
             else:
-                rows = await class_rows(backend, parameters.model, dataset.classes, parameters.templates)
+                rows = await class_rows(backend, model, dataset.classes, parameters.templates)
             text = torch.from_numpy(fitted_rows(rows, features.train.features))
         if features is not None and not self._strategy.trains_encoder:
             return features, text
@@ -209,7 +214,7 @@ class _Finetune:
         report = {
             "parameters": self._parameters.model_dump(),
             "fit": figures_of(self._folder(card)),
-            "card": card.model_dump(mode="json"),
+            "card": document(card),
         }
         with self._ctx.artifact("report.json", "application/json") as out:
             out.write(json.dumps(report, indent=1).encode())

@@ -52,7 +52,7 @@ class Heartbeat:
         self._shutdown = shutdown
         self._abandon = abandon
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"heart-{lease.job.id}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{lease.job.id}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -40,7 +40,7 @@ class _Duty:
     seconds: float
     work: Callable[[], object]
     wait: bool = False
-    """Not at once: every start of every keeper would do it."""
+    """Not at once: every start of the process would do it."""
 
 
 class Maintenance:
@@ -120,11 +120,11 @@ class Maintenance:
 def serve(settings: Settings) -> int:
     """Keep until SIGTERM; the exit code."""
     services = JobServices.open(settings)
-    keeper = Maintenance(services)
+    maintenance = Maintenance(services)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: keeper.stop())
+        signal.signal(number, lambda *_: maintenance.stop())
     try:
-        keeper.run()
+        maintenance.run()
     finally:
         services.close()
     return 0

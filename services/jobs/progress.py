@@ -1,4 +1,4 @@
-"""What a job says about itself between two beats, and whether it is to stop: shared by its work and its heart."""
+"""What a job says about itself between two beats, and whether it is to stop: shared by its work and its heartbeat."""
 
 from __future__ import annotations
 

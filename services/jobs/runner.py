@@ -187,7 +187,7 @@ class _Run:
                 except Problem:
                     if state == "succeeded":
                         raise  # waited out like any trouble; a job that failed anyway ends without them
-            with self._reporter.writing:  # the heart may be about to write what it took before
+            with self._reporter.writing:  # the heartbeat may be about to write what it took before
                 progress, events = self._reporter.take()
             told = [*events, ("progress", progress)] if progress is not None else events
 

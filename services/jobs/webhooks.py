@@ -120,7 +120,7 @@ class Deliveries:
         self._connector = connector
         self._trust = trust
         self._first_pause = first_pause
-        # Pauses are kept here, on the monotonic clock: a clock that jumps delays nothing, and a keeper that starts
+        # Pauses are kept here, on the monotonic clock: a clock that jumps delays nothing, and a process that starts
         # anew begins the last pause again.
         self._due: dict[str, tuple[int, float]] = {}
 
@@ -171,7 +171,7 @@ class Deliveries:
     async def _try(self, pool: httpcore.AsyncConnectionPool, row: Row[tuple[object, ...]]) -> None:
         number: int = row.attempts + 1
         if not await asyncio.to_thread(self._begin, row.id, row.attempts):
-            return  # another keeper is at it
+            return  # another process is at it
         at, begin = time.time(), time.monotonic()
         status, error = await _post(pool, row.url, row.id, row.secret, row.body.encode(), int(at))
         tried = Attempt(row.id, row.event, number, at, status, error, time.monotonic() - begin)

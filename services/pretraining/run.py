@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from models.catalog.card import Card, ImagePreprocess
+from models.catalog.document import document
 from models.repository.ownership import MadeBy, version_of
 from models.repository.reading import MODEL, next_version, read_card
 from models.repository.writer import writing
 from models.text.bpe_training import train_bpe, vocabulary_size
-from models.unicl.cards import cards, tower_names
+from models.unicl.cards import cards, pinned, tower_names
 from models.unicl.checkpoint import read
 from models.unicl.data import CropAndFlip
 from models.unicl.network import UniCL, UniCLConfig
@@ -83,7 +84,7 @@ class _Pretrain:
         # Another attempt may have died between writing the version and this line: loading twice does no harm.
         asyncio.run(self._load())
         with ctx.artifact("report.json", "application/json") as out:
-            report = {"parameters": self._parameters.model_dump(), "card": made.model_dump(mode="json")}
+            report = {"parameters": self._parameters.model_dump(), "card": document(made)}
             out.write(json.dumps(report, indent=1).encode())
         return {
             "model": made.name,
@@ -240,7 +241,8 @@ class _Pretrain:
         # Since the job was submitted another may have taken the name.
         with writing(root, *names_of(name)) as held:
             check_names(root, ctx.owner, names_of(name), family=FAMILY)
-            made = [self._versioned(card) for card in cards(model.config, served(trained))]
+            image, text, pair = (self._versioned(card) for card in cards(model.config, served(trained)))
+            made = [image, text, pinned(pair, image, text)]
             ctx.confirm()
             for card, content in zip(made, files, strict=True):
                 whole = None if card.name == name else name

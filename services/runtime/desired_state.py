@@ -73,6 +73,7 @@ class Control:
             # The clock keeps generations growing even when the file was lost.
             made = wishes[model] = DesiredState(loaded, max(newest + 1, time.time_ns()), policy)
             self._write(wishes)
+        self.wishes = wishes
         return made
 
     def _stat(self) -> Stamp | None:

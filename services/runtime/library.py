@@ -1,19 +1,20 @@
 """The models of one process: opens and closes versions, and follows what other processes were asked to load.
 
 A swap is one assignment on the event loop, so a request finds the old versions or the new ones, never neither; what
-it has found it keeps until it is done.
+it has found it keeps until it is done. A pipeline is swapped with all of its parts: these stay open while it is served,
+though newer versions may have taken their names.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
-from models.catalog.card import Card
+from models.catalog.card import Card, PartName
 from services.errors import Problem
 from services.runtime.desired_state import Control, DesiredState
-from services.runtime.loaded import LoadedModel, Version, Versions, components_of
+from services.runtime.loaded import LoadedModel, LoadedPipeline, Version, Versions
 from services.runtime.problems import model_closing, model_invalid, model_not_found, state_unwritable, version_not_found
 from services.runtime.protocol import UNLOADED
 from services.runtime.repository import Repository
@@ -29,7 +30,7 @@ _log = logging.getLogger("sightline.runtime")
 class Library:
     """``open_version`` makes a version ready to serve from its card; it blocks, and is called in a thread."""
 
-    def __init__(self, repository: Repository, control: Control, open_version: Callable[[Card], Version]) -> None:
+    def __init__(self, repository: Repository, control: Control, open_version: Callable[[Card], Served]) -> None:
         self.repository = repository
         self.control = control
         self.models: dict[str, LoadedModel] = {}
@@ -45,7 +46,8 @@ class Library:
             await self._carry_out(name, wishes.get(name, DesiredState(True, 0)))
         for name, wish in wishes.items():
             if not wish.loaded:
-                self._take_out(self.model(name), wish)
+                self._take_out(name, wish)
+        await self._complete()
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -55,10 +57,9 @@ class Library:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for served in [*self.served()]:
+            served.abort()
         for held in self.models.values():
-            for served in held.versions.values():
-                if isinstance(served, Served):
-                    served.abort()
             self._swap(held, {})
         await asyncio.gather(*(task for held in self.models.values() for task in held.leaving))
 
@@ -69,10 +70,16 @@ class Library:
             held = self.models[name] = LoadedModel()
         return held
 
+    def find(self, name: str, version: str | None) -> Version | None:
+        """What serves a version; also one that is kept for a pipeline only, to who asks for its number."""
+        held = self.models.get(name)
+        found = None if held is None else held.get(version)
+        return found if found is not None or version is None else self._pinned(name, version)
+
     async def load(self, name: str, policy: VersionPolicy | None = None) -> None:
         """Load, or reload, the versions of ``policy`` (as before, when absent) here and in every other process.
 
-        A version whose card has not changed is left as it is. A pipeline's components are loaded with it.
+        A version whose card has not changed is left as it is. A pipeline's parts are loaded with it.
         Raises ``model-not-found``, ``version-not-found``, ``model-invalid``, ``model-damaged``; then all is as it was.
         """
         if self._closing:
@@ -86,20 +93,21 @@ class Library:
                 opened = await self._load(name, held, policy)
             finally:
                 held.opening = False
+        await self._complete()
         _log.info("loaded %s version %s", name, ", ".join(opened))
 
     async def _load(self, name: str, held: LoadedModel, policy: VersionPolicy | None) -> Versions:
         self.look()
         wish = self.control.wishes.get(name)
         policy = policy or (wish.policy if wish is not None else LATEST)
-        for component in self._components(name, policy):
-            if not self.model(component).versions:
-                await self.load(component)
+        for part in self._parts(name, policy):
+            if not self.model(part).versions:
+                await self.load(part)
         opened = await self._open(name, held, policy)
         made = await self._wish(name, loaded=True, policy=policy)
-        while any(one.retired for one in opened.values()):
-            # Another process's unload came in between and took out what was to be taken over.
-            self._retire(held, opened)
+        while any(one.retired or self._can_complete(one) for one in opened.values()):
+            # Another process's unload or load came in between, and took out or brought what was to be taken over.
+            self._retire(opened.values())
             opened = await self._open(name, held, policy)
         self._install(held, made, opened)
         return opened
@@ -110,7 +118,7 @@ class Library:
             raise model_not_found(name)
         held = self.model(name)
         async with held.lock:
-            self._take_out(held, await self._wish(name, loaded=False))
+            self._take_out(name, await self._wish(name, loaded=False))
         if held.leaving:
             await asyncio.wait(list(held.leaving))
         _log.info("unloaded %s", name)
@@ -130,20 +138,9 @@ class Library:
             if wish.generation <= held.generation:
                 continue
             if not wish.loaded:
-                self._take_out(held, wish)
+                self._take_out(name, wish)
             elif held.loading is None:
                 held.loading = asyncio.get_running_loop().create_task(self._catch_up(name, held))
-
-    def awaited(self, name: str, version: str | None) -> Card | None:
-        """The card of a version that is about to be served, because a load of another process is being followed."""
-        held = self.models.get(name)
-        wish = self.control.wishes.get(name)
-        if held is None or held.loading is None or wish is None:
-            return None
-        chosen = wish.policy.choose(self.repository.versions(name))
-        if version is None and chosen:
-            version = chosen[-1]
-        return self.repository.card(name, version) if version is not None and version in chosen else None
 
     # Opening
 
@@ -160,60 +157,154 @@ class Library:
         if not chosen:
             raise model_not_found(name)
         opened: dict[str, Version] = {}
-        for version in chosen:
-            card = self.repository.card(name, version)
-            old = held.versions.get(version)
-            # The card holds the hash of every file: the same card is the same model.
-            if old is not None and old.card == card:
-                opened[version] = old
-            else:
-                opened[version] = await asyncio.to_thread(self._open_version, card)
+        try:
+            for version in chosen:
+                card = self.repository.card(name, version)
+                if card.pipeline is None:
+                    opened[version] = await self._open_tensors(card)
+                else:
+                    opened[version] = await self._open_pipeline(card, held.versions.get(version))
+        except BaseException:
+            self._retire(opened.values())
+            raise
         return opened
 
-    def _components(self, name: str, policy: VersionPolicy) -> list[str]:
+    async def _open_tensors(self, card: Card) -> Served:
+        open_already = (self.model(card.name).versions.get(card.version), self._pinned(card.name, card.version))
+        for old in open_already:
+            # The card holds the hash of every file: the same card is the same model.
+            if isinstance(old, Served) and old.card == card and not old.retired:
+                return old
+        return await asyncio.to_thread(self._open_version, card)
+
+    async def _open_pipeline(self, card: Card, old: Version | None) -> LoadedPipeline:
+        """With the versions of its parts that it names; ``old`` as it is where nothing is different.
+
+        A part that somebody has taken out of service is left out: it is not brought back behind their back.
+        """
+        assert card.pipeline is not None
+        parts: dict[str, Served] = {}
+        try:
+            for role, part in card.pipeline.parts.items():
+                opened = await self._open_part(card, part)
+                if opened is not None:
+                    parts[role] = opened
+            if isinstance(old, LoadedPipeline) and old.card == card and old.parts == parts:
+                return old
+            await asyncio.to_thread(self.repository.verify, card.name, card.version)
+        except BaseException:
+            self._retire(parts.values())
+            raise
+        return LoadedPipeline(self.repository.folder(card.name, card.version), card, parts)
+
+    async def _open_part(self, pipeline: Card, part: PartName) -> Served | None:
+        held = self.model(part.name)
+        async with held.lock:
+            if self._is_out(part.name):
+                return None
+            return await self._open_tensors(self._card_of_part(pipeline, part))
+
+    def _card_of_part(self, pipeline: Card, part: PartName) -> Card:
+        """That of the version which the part names, or else of the newest that is served. Raises ``model-invalid``."""
+        served = self.model(part.name).latest
+        newest = served.card.version if served is not None else next(iter(self.repository.versions(part.name)[-1:]), "")
+        version = part.version or newest
+        if version not in self.repository.versions(part.name):
+            raise _no_such_part(pipeline, part)
+        card = self.repository.card(part.name, version)
+        if card.pipeline is not None:
+            raise _no_such_part(pipeline, part)
+        return card
+
+    def _parts(self, name: str, policy: VersionPolicy) -> list[str]:
         """The models that a pipeline is made of; empty for a model that is none. Raises ``model-invalid``."""
-        names: list[str] = []
-        for version in policy.choose(self.repository.versions(name)):
-            for component in components_of(self.repository.card(name, version)):
-                available = self.repository.versions(component)
-                if not available or self.repository.card(component, available[-1]).pipeline is not None:
-                    raise model_invalid(
-                        f"{name}/{version}/card.json: pipeline: {component!r} is not a model with tensors.",
-                        f"`sightline models pull {component}`.",
-                    )
-                names.append(component)
-        return names
+        cards = [self.repository.card(name, version) for version in policy.choose(self.repository.versions(name))]
+        found = [(card, part) for card in cards if card.pipeline for part in card.pipeline.parts.values()]
+        for card, part in found:
+            self._card_of_part(card, part)
+        return list(dict.fromkeys(part.name for _, part in found))
+
+    async def _complete(self) -> None:
+        """Put together pipelines that had to do without a part which is served again."""
+        for held in list(self.models.values()):
+            for version, old in list(held.versions.items()):
+                if held.busy or not self._can_complete(old):
+                    continue
+                async with held.lock:
+                    try:
+                        whole = await self._open_pipeline(old.card, old)
+                    except Exception as error:
+                        _log.error("%s is not put together again: %s", old.card.name, error)
+                        continue
+                    if held.versions.get(version) is old and not self._closing:
+                        self._swap(held, {**held.versions, version: whole})
+                    else:
+                        self._retire([whole])
+
+    def _can_complete(self, version: Version) -> bool:
+        missing = version.missing if isinstance(version, LoadedPipeline) else ""
+        return bool(missing) and bool(self.model(missing).versions) and not self._is_out(missing)
+
+    def _is_out(self, name: str) -> bool:
+        """Whether somebody has taken a model out of service."""
+        wish = self.control.wishes.get(name)
+        return wish is not None and not wish.loaded
 
     # Taking in and out
 
     def _install(self, held: LoadedModel, wish: DesiredState, opened: dict[str, Version]) -> None:
         """Serve what was opened, unless somebody has asked for something else in the meantime."""
         if held.generation > wish.generation:
-            self._retire(held, opened)
+            self._retire(opened.values())
             return
         held.generation = wish.generation
         held.reason = ""
         self._swap(held, opened)
 
-    def _take_out(self, held: LoadedModel, wish: DesiredState) -> None:
+    def _take_out(self, name: str, wish: DesiredState) -> None:
+        held = self.model(name)
         if held.generation <= wish.generation:
             held.generation = wish.generation
             held.reason = UNLOADED
             self._swap(held, {})
+            # Also what pipelines use of it: an unload is to give the memory back.
+            for part in [part for part in self.served() if part.card.name == name]:
+                self._let_go(part)
 
     def _swap(self, held: LoadedModel, versions: Versions) -> None:
         before = held.versions
         held.replace(versions)
-        self._retire(held, before)
+        self._retire(before.values())
 
-    def _retire(self, held: LoadedModel, gone: Versions) -> None:
+    def _retire(self, gone: Iterable[Version]) -> None:
         """Nobody finds these any more, unless they are served: let what they have begun finish, then free them."""
-        for version, old in gone.items():
-            if isinstance(old, Served) and not old.retired and held.get(version) is not old:
-                old.retired = True
-                task = asyncio.get_running_loop().create_task(old.retire())
-                held.leaving[task] = version
-                task.add_done_callback(lambda done: held.leaving.pop(done))
+        in_use = set(self.served())
+        for old in gone:
+            for one in (old, *old.parts.values()):
+                if isinstance(one, Served) and one not in in_use:
+                    self._let_go(one)
+
+    def _let_go(self, served: Served) -> None:
+        if served.retired:
+            return
+        served.retired = True
+        leaving = self.model(served.card.name).leaving
+        task = asyncio.get_running_loop().create_task(served.retire())
+        leaving[task] = served.card.version
+        task.add_done_callback(leaving.pop)
+
+    def served(self) -> Iterator[Served]:
+        """Everything with tensors that is served, under its own name or as a part."""
+        for held in self.models.values():
+            for version in held.versions.values():
+                yield from (version,) if isinstance(version, Served) else version.parts.values()
+
+    def _pinned(self, name: str, version: str) -> Served | None:
+        """What is served of a version as a part of a pipeline."""
+        for part in self.served():
+            if (part.card.name, part.card.version) == (name, version) and not part.retired:
+                return part
+        return None
 
     # Following the other processes
 
@@ -239,6 +330,7 @@ class Library:
                 async with held.lock:
                     if wish.generation > held.generation:  # else it was this process's own
                         await self._carry_out(name, wish)
+            await self._complete()
         finally:
             held.loading = None
 
@@ -248,11 +340,19 @@ class Library:
             return
         held = self.model(name)
         try:
-            for component in self._components(name, wish.policy):
-                if not self.model(component).versions:
-                    await self._carry_out(component, self.control.wishes.get(component, DesiredState(True, 0)))
+            for part in self._parts(name, wish.policy):
+                async with self.model(part).lock:
+                    if not self.model(part).versions:
+                        await self._carry_out(part, self.control.wishes.get(part, DesiredState(True, 0)))
             self._install(held, wish, await self._open(name, held, wish.policy))
         except Exception as error:  # whatever a file makes an engine do: the other models are served
             held.generation = max(held.generation, wish.generation)
             held.reason = str(error)
             _log.error("%s was not loaded: %s", name, error, exc_info=not isinstance(error, Problem))
+
+
+def _no_such_part(pipeline: Card, part: PartName) -> Problem:
+    return model_invalid(
+        f"{pipeline.name}/{pipeline.version}/card.json: pipeline: {str(part)!r} is not a model with tensors.",
+        f"`sightline models pull {part.name}`.",
+    )

@@ -3,28 +3,81 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from models.catalog.card import Card
-from services.runtime.served import Served
+from services.runtime.problems import model_is_pipeline
+from services.runtime.protocol import Inference, Options, Tensor, next_generation
+from services.runtime.served import DEFAULT, Served
 
 
-@dataclass(frozen=True, slots=True)
 class LoadedPipeline:
-    """A loaded pipeline: no tensors of its own. It is ready when its components are."""
+    """A pipeline with the versions that it is made of, by role; it has no tensors of its own.
 
-    folder: Path
-    card: Card
-    engine: str = "pipeline"
+    ``parts`` were opened for it together and stay open as long as it is served, whatever takes their place under their
+    own names. A part that somebody has taken out of service is missing, or ``retired``.
+    """
+
+    engine = "pipeline"
     providers: tuple[str, ...] = ()
-    reason: str = ""
-    retired: bool = False
+    reason = ""
+    retired = False
+
+    def __init__(self, folder: Path, card: Card, parts: Mapping[str, Served]) -> None:
+        self.folder = folder
+        self.card = card
+        self.parts = parts
+        self.generation = next_generation()
+
+    def __enter__(self) -> Self:
+        for part in self.parts.values():
+            part.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for part in self.parts.values():
+            part.__exit__(kind, error, traceback)
 
     @property
-    def kind(self) -> str:
-        return self.card.pipeline.kind if self.card.pipeline is not None else ""
+    def missing(self) -> str:
+        """The name of a part that is out of service; empty when all are there."""
+        pipeline = self.card.pipeline
+        for role, name in (pipeline.parts if pipeline is not None else {}).items():
+            part = self.parts.get(role)
+            if part is None or part.retired:
+                return name.name
+        return ""
+
+    @property
+    def superseded(self) -> str:
+        """The name of a part whose files others have taken the place of, under the same number; mostly empty."""
+        return next((part.card.name for part in self.parts.values() if part.superseded), "")
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot answer; empty when it can."""
+        if self.superseded:
+            return f"its component {self.superseded!r} was replaced, and is no longer the one that it was opened with"
+        missing = self.missing or next((part.card.name for part in self.parts.values() if part.trouble), "")
+        return f"its component {missing!r} is not ready" if missing else ""
+
+    async def infer(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = DEFAULT
+    ) -> Inference:
+        """Raises ``model-is-pipeline``."""
+        raise model_is_pipeline(self.card.name, self.card.pipeline.kind if self.card.pipeline is not None else "")
+
+    async def stream(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = DEFAULT
+    ) -> AsyncGenerator[Inference, None]:
+        """Raises ``model-is-pipeline``."""
+        yield await self.infer(inputs, outputs, options)
 
 
 Version = Served | LoadedPipeline
@@ -63,6 +116,4 @@ class LoadedModel:
 
 def components_of(card: Card) -> tuple[str, ...]:
     """The models that a card's pipeline is made of; empty for a card without one."""
-    if card.pipeline is None:
-        return ()
-    return tuple(name for name in (card.pipeline.image_model, card.pipeline.text_model) if name is not None)
+    return () if card.pipeline is None else tuple(part.name for part in card.pipeline.parts.values())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +107,72 @@ class WorkerStatus:
     waiting: int = 0
 
 
+class ModelHandle(Protocol):
+    """One version of a model that is open, with the versions that it is made of: what a request works with throughout.
+
+    ``parts`` holds the models of a pipeline by role, opened together with it; a model with tensors has none.
+    ``generation`` tells what was opened apart from what was opened before under the same name and version.
+    Used as a context it stays open until the end, whatever is loaded or unloaded in the meantime:
+
+        with await backend.resolve("unicl-lite2") as model:
+            pixels = ...
+            answer = await model.parts["image"].infer({"image": pixels})
+
+    Outside of one, :meth:`infer` may refuse with ``model-not-ready`` once another version has taken over.
+    """
+
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def folder(self) -> Path:
+        """The version folder, for the files that services read themselves (tokenizer, labels)."""
+        ...
+
+    @property
+    def parts(self) -> Mapping[str, ModelHandle]: ...
+
+    @property
+    def generation(self) -> int: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    async def infer(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = Options()
+    ) -> Inference:
+        """Arrays of shape ``(B, ...)`` by input name to arrays ``(B, ...)`` by output name.
+
+        Outputs may be views of the batch's; NaN and infinity go in and out as they are.
+        """
+        ...
+
+    def stream(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = Options()
+    ) -> AsyncGenerator[Inference, None]:
+        """What :meth:`infer` gives, and before it, where a model computes in steps, some outputs as they are so far.
+
+        The last one is ``final``. A reader that closes the generator stops the computation; one that is slow slows it
+        down::
+
+            async with aclosing(model.stream(inputs)) as parts:
+                async for part in parts:
+                    show(part.outputs["image"])
+        """
+        ...
+
+
+_generations = count(1)
+
+
+def next_generation() -> int:
+    """A number for what is opened now, higher than all before it in this process."""
+    return next(_generations)
+
+
 class Backend(Protocol):
     """Runs models of a repository. ``version`` ``None`` is the latest that is ready.
 
@@ -116,6 +184,13 @@ class Backend(Protocol):
 
     async def close(self) -> None: ...
 
+    async def resolve(self, model: str, version: str | None = None, *, deadline: float | None = None) -> ModelHandle:
+        """What serves ``model`` now: looked up once a request and handed down. Costs one ``stat``.
+
+        Waits, until ``deadline``, for a model that is being loaded because another process was told to.
+        """
+        ...
+
     async def infer(
         self,
         model: str,
@@ -125,7 +200,7 @@ class Backend(Protocol):
         outputs: Sequence[str] | None = None,
         options: Options = Options(),
     ) -> Inference:
-        """Arrays of shape ``(B, ...)`` by input name to arrays ``(B, ...)`` by output name."""
+        """:meth:`resolve` and :meth:`ModelHandle.infer`, for who asks once."""
         ...
 
     def stream(
@@ -137,15 +212,7 @@ class Backend(Protocol):
         outputs: Sequence[str] | None = None,
         options: Options = Options(),
     ) -> AsyncGenerator[Inference, None]:
-        """What :meth:`infer` gives, and before it, where a model computes in steps, some outputs as they are so far.
-
-        The last one is ``final``. A reader that closes the generator stops the computation; one that is slow slows it
-        down::
-
-            async with aclosing(backend.stream("latent-flow", inputs)) as parts:
-                async for part in parts:
-                    show(part.outputs["image"])
-        """
+        """:meth:`resolve` and :meth:`ModelHandle.stream`, for who asks once."""
         ...
 
     async def load(self, model: str, policy: VersionPolicy | None = None) -> None:
@@ -161,14 +228,6 @@ class Backend(Protocol):
 
     async def settled(self, model: str, *, deadline: float | None = None) -> None:
         """Return once no load is on its way that another process has finished: before an answer about ``model``."""
-        ...
-
-    def card(self, model: str, version: str | None = None) -> Card:
-        """The card of a ready model."""
-        ...
-
-    def folder(self, model: str, version: str | None = None) -> Path:
-        """The version folder of a ready model, for the files that services read themselves (tokenizer, labels)."""
         ...
 
     def ready(self, model: str, version: str | None = None) -> bool: ...

@@ -19,23 +19,21 @@ from models.catalog.card import Card
 from services.errors import Problem
 from services.runtime.desired_state import Control
 from services.runtime.library import Library
-from services.runtime.loaded import LoadedPipeline, Version, components_of
+from services.runtime.loaded import Version
 from services.runtime.problems import (
     deadline_exceeded,
-    model_is_pipeline,
     model_not_found,
     model_not_ready,
     model_unreachable,
     version_not_found,
+    worker_away,
 )
 from services.runtime.protocol import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor, WorkerStatus
 from services.runtime.repository import Repository
-from services.runtime.served import NoObserver, Observer, Served
+from services.runtime.served import DEFAULT, NoObserver, Observer, Served
 from services.runtime.torch_worker.opening import TorchModels
 from services.runtime.version_policy import VersionPolicy
 from services.settings import Settings
-
-DEFAULT_OPTIONS = Options()
 
 
 class RepositoryBackend(ABC):
@@ -58,6 +56,19 @@ class RepositoryBackend(ABC):
     def _open_served(self, folder: Path, card: Card) -> Served:
         """A version that is about to be served. Called in a thread, and blocks."""
 
+    async def resolve(self, model: str, version: str | None = None, *, deadline: float | None = None) -> Version:
+        """See ``Backend.resolve``."""
+        found = self._find(model, version)
+        if found is None:
+            await self._wait(model, deadline)
+            found = self._find(model, version)
+            if found is None:
+                raise self._absence(model, version)
+        trouble = found.trouble
+        if trouble:
+            raise self._troubled(found, trouble)
+        return found
+
     async def infer(
         self,
         model: str,
@@ -65,10 +76,10 @@ class RepositoryBackend(ABC):
         *,
         version: str | None = None,
         outputs: Sequence[str] | None = None,
-        options: Options = DEFAULT_OPTIONS,
+        options: Options = DEFAULT,
     ) -> Inference:
-        """See ``Backend.infer``. Outputs may be views of the batch's; NaN and infinity go in and out as they are."""
-        found = await self._served(model, version, options)
+        """See ``Backend.infer``."""
+        found = await self.resolve(model, version, deadline=options.deadline)
         return await found.infer(inputs, outputs, options)
 
     async def stream(
@@ -78,24 +89,13 @@ class RepositoryBackend(ABC):
         *,
         version: str | None = None,
         outputs: Sequence[str] | None = None,
-        options: Options = DEFAULT_OPTIONS,
+        options: Options = DEFAULT,
     ) -> AsyncGenerator[Inference, None]:
         """See ``Backend.stream``."""
-        found = await self._served(model, version, options)
-        async with aclosing(found.stream(inputs, outputs, options)) as parts:
-            async for part in parts:
-                yield part
-
-    async def _served(self, model: str, version: str | None, options: Options) -> Served:
-        found = self._find(model, version)
-        if found is None:
-            await self._wait(model, options.deadline)
-            found = self._find(model, version)
-            if found is None:
-                raise self._absence(model, version)
-        if isinstance(found, LoadedPipeline):
-            raise model_is_pipeline(model, found.kind)
-        return found
+        with await self.resolve(model, version, deadline=options.deadline) as found:
+            async with aclosing(found.stream(inputs, outputs, options)) as parts:
+                async for part in parts:
+                    yield part
 
     async def load(self, model: str, policy: VersionPolicy | None = None) -> None:
         """See ``Backend.load`` and :meth:`Library.load`."""
@@ -110,29 +110,15 @@ class RepositoryBackend(ABC):
         self._library.look()
         await self._wait(model, deadline)
 
-    def card(self, model: str, version: str | None = None) -> Card:
-        """See ``Backend.card``; also of a version that is about to be served, as another process's load is followed."""
-        found = self._find(model, version)
-        awaited = self._library.awaited(model, version) if found is None else None
-        return awaited or self._ready(model, version).card
-
-    def folder(self, model: str, version: str | None = None) -> Path:
-        """See ``Backend.folder``; like :meth:`card`."""
-        found = self._find(model, version)
-        awaited = self._library.awaited(model, version) if found is None else None
-        if awaited is not None:
-            return self._repository.folder(model, awaited.version)
-        return self._ready(model, version).folder
-
     def ready(self, model: str, version: str | None = None) -> bool:
         """Whether it is served and can answer; a pipeline, whether its components are."""
         found = self._find(model, version)
-        return found is not None and not self._trouble(found)
+        return found is not None and not found.trouble
 
     def statistics(self, model: str, version: str) -> Statistics:
         """Counters of a ready version; those of a pipeline stay zero."""
         found = self._ready(model, version)
-        if isinstance(found, LoadedPipeline):
+        if not isinstance(found, Served):
             return Statistics()
         return replace(found.statistics, pending=sum(found.depth.values()))
 
@@ -150,11 +136,9 @@ class RepositoryBackend(ABC):
 
     # Opening a version (in a thread)
 
-    def _open(self, card: Card) -> Version:
+    def _open(self, card: Card) -> Served:
         folder = self._repository.folder(card.name, card.version)
         self._repository.verify(card.name, card.version)
-        if card.pipeline is not None:
-            return LoadedPipeline(folder, card)
         if card.engine.name == "torch":
             return self._torch.open(folder, card)
         return self._open_served(folder, card)
@@ -163,8 +147,7 @@ class RepositoryBackend(ABC):
 
     def _find(self, model: str, version: str | None) -> Version | None:
         self._library.look()
-        held = self._library.models.get(model)
-        return None if held is None else held.get(version)
+        return self._library.find(model, version)
 
     async def _wait(self, model: str, deadline: float | None) -> None:
         held = self._library.models.get(model)
@@ -179,23 +162,17 @@ class RepositoryBackend(ABC):
         found = self._find(model, version)
         if found is None:
             raise self._absence(model, version)
-        trouble = self._trouble(found)
+        trouble = found.trouble
         if trouble:
-            raise self._troubled(model, found, trouble)
+            raise self._troubled(found, trouble)
         return found
 
-    def _troubled(self, model: str, found: Version, trouble: str) -> Problem:
-        names = [model] if isinstance(found, Served) else components_of(found.card)
-        if all(self._find(name, None) is not None for name in names):  # nobody has to load anything
-            return model_unreachable(model, trouble)
-        return model_not_ready(model, f"{trouble}.")
-
-    def _trouble(self, found: Version) -> str:
-        """Why it cannot answer, though it is loaded; empty when it can."""
-        if isinstance(found, Served):
-            return found.trouble
-        missing = next((name for name in components_of(found.card) if not self.ready(name)), "")
-        return f"its component {missing!r} is not ready" if missing else ""
+    def _troubled(self, found: Version, trouble: str) -> Problem:
+        if isinstance(found, Served) and found.engine == "torch":
+            return worker_away(found.card.name, trouble)
+        if isinstance(found, Served) or not (found.missing or found.superseded):  # nobody has to load anything
+            return model_unreachable(found.card.name, trouble)
+        return model_not_ready(found.card.name, f"{trouble}.")
 
     def _versions(self, model: str) -> list[str]:
         held = self._library.models.get(model)
@@ -221,11 +198,10 @@ class RepositoryBackend(ABC):
         return f"version {version} is not among those served" if version and held.versions else NOT_WANTED
 
     def _status(self, name: str, version: str) -> ModelStatus:
-        held = self._library.model(name)
-        found = held.versions.get(version)
+        found = self._library.find(name, version)
         if found is None:
             return self._status_of_absent(name, version)
-        trouble = self._trouble(found)
+        trouble = found.trouble
         return ModelStatus(
             name,
             version,

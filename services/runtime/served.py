@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType, TracebackType
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from services.errors import Problem
 from services.runtime.batching.batcher import Batcher
 from services.runtime.batching.queue import Hooks, Limits, Piece, Ran
 from services.runtime.batching.service_time import ServiceTime
-from services.runtime.problems import engine_failed, model_closing, tensor_problem
-from services.runtime.protocol import Inference, Options, Statistics, Tensor
+from services.runtime.problems import engine_failed, model_closing, model_not_ready, tensor_problem
+from services.runtime.protocol import Inference, ModelHandle, Options, Statistics, Tensor, next_generation
 from services.runtime.tensors import Signature, chunks, elements, shapes_of
 
 Tensors = dict[str, Tensor]
+DEFAULT = Options()
 
 
 class Observer(Protocol):
@@ -65,12 +67,13 @@ class Work:
 
 
 class Served(ABC):
-    """See the module's docstring. Subclasses run the batches. Used from one event loop.
+    """A :class:`~services.runtime.protocol.ModelHandle`; subclasses run the batches. Used from one event loop.
 
-    ``slots``: batches that may run at once.
+    ``slots``: batches that may run at once. ``retired``: nobody finds it any more; it goes when its last user does.
     """
 
     slots = 1
+    parts: Mapping[str, ModelHandle] = MappingProxyType({})
 
     def __init__(self, folder: Path, card: Card, observer: Observer) -> None:
         self.folder = folder
@@ -78,10 +81,25 @@ class Served(ABC):
         self.signature = Signature(card)
         self.statistics = Statistics()
         self.batch_rows = card.batching.max_batch_size if self.signature.batched else 1
+        self.generation = next_generation()
         self.retired = False
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._refusal: Callable[[], Problem] | None = None
         self._observer = observer
         self._service = ServiceTime()
         self._batcher = self._new_batcher()
+
+    def __enter__(self) -> Self:
+        self._users += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._users -= 1
+        if not self._users:
+            self._unused.set()
 
     @property
     @abstractmethod
@@ -101,6 +119,11 @@ class Served(ABC):
         """Why it cannot answer just now; empty when it can."""
         return ""
 
+    @property
+    def superseded(self) -> bool:
+        """Whether what computes has other weights by now than those it was opened with."""
+        return False
+
     @abstractmethod
     def _execute(self, batch: Sequence[Work]) -> Ran[Tensors] | asyncio.Future[Ran[Tensors]]: ...
 
@@ -113,8 +136,12 @@ class Served(ABC):
         """Rows that wait, by priority."""
         return self._batcher.depth
 
-    async def infer(self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None, options: Options) -> Inference:
-        """Check, queue, run, and give back views of the batch's outputs. See ``Backend.infer``."""
+    async def infer(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = DEFAULT
+    ) -> Inference:
+        """Check, queue, run, and give back views of the batch's outputs. See ``ModelHandle.infer``."""
+        if self._refusal is not None:
+            raise self._refusal()
         began = time.perf_counter_ns()
         statistics = self.statistics
         try:
@@ -141,18 +168,26 @@ class Served(ABC):
         return answer
 
     async def stream(
-        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None, options: Options
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = DEFAULT
     ) -> AsyncGenerator[Inference, None]:
-        """See ``Backend.stream``. What computes in one step has nothing to give before its answer."""
+        """See ``ModelHandle.stream``. What computes in one step has nothing to give before its answer."""
         yield await self.infer(inputs, outputs, options)
 
     async def retire(self) -> None:
-        """Let what is queued finish; nothing new comes, since nobody looks this version up any more."""
+        """Let its users finish, and what is queued; nobody finds this version any more."""
+        while self._users and self._refusal is None:
+            self._unused.clear()
+            await self._unused.wait()
+        self._refusal = self._refusal or (
+            lambda: model_not_ready(self.card.name, "another version has taken over.", loading=True)
+        )
         await self._batcher.drain()
         self.release()
 
     def abort(self) -> None:
-        """Answer everything that waits with 503."""
+        """Answer everything that waits, and all that is still to come, with 503."""
+        self._refusal = model_closing
+        self._unused.set()
         self._batcher.abort(model_closing)
 
     def _new_batcher(self) -> Batcher[Work, Tensors]:

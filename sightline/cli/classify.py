@@ -82,7 +82,7 @@ def classify(
 def split_labels(given: Sequence[str]) -> list[str]:
     """Labels from the command line: commas separate when the option stands once, as in a query of the API."""
     if len(given) == 1 and given[0].startswith("@"):
-        lines = Path(given[0][1:]).read_text("utf-8").splitlines()
+        lines = Path(given[0][1:]).read_text("utf-8-sig").splitlines()
         return [line.strip() for line in lines if line.strip()]
     if len(given) == 1:
         return [label.strip() for label in given[0].split(",") if label.strip()]

@@ -189,7 +189,7 @@ def _parameters(file: Path | None, given: list[str]) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     if file is not None:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8-sig")
         try:
             found = json.loads(text)
         except ValueError as error:

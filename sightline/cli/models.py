@@ -175,12 +175,13 @@ def import_model(
 def info(name: NameArgument, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
     """A model's card: what it is, where it comes from, what it scores, what it is not for."""
     from models.catalog.catalog import Catalog
+    from models.catalog.document import document
     from models.repository.reading import latest, read_card
 
     folder = latest(settings_with(data_dir=data_dir).models_dir, name)
     card = read_card(folder) if folder is not None else Catalog.read().entry(name).card
     if json:
-        print_json(card.model_dump(mode="json") | {"folder": str(folder) if folder else None})
+        print_json(document(card) | {"folder": str(folder) if folder else None})
         return
     cards.show(card, folder)
 

@@ -17,7 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     worker = roles.add_parser("worker", help="run the jobs of one queue")
     worker.add_argument("--queue", choices=QUEUES, required=True)
     worker.add_argument("--concurrency", type=int)
-    roles.add_parser("keeper", help="dispatch jobs, take them from the dead, deliver webhooks, tidy up")
+    told = "dispatch jobs, take them from the dead, deliver webhooks, tidy up"
+    roles.add_parser("maintenance", aliases=["keeper"], help=told)  # its name in releases before
     torch_worker = roles.add_parser("torch-worker", help="run models that need PyTorch")
     torch_worker.add_argument("--fd", type=int, help="a listening socket that was inherited")
     torch_worker.add_argument("--host", default="127.0.0.1")
@@ -25,16 +26,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
-    if options.role == "keeper":
-        from services.jobs import maintenance as keeper
-
-        return keeper.serve(settings)
     if options.role == "torch-worker":
         from services.runtime.torch_worker.process import main as torch_main
 
         if options.fd is not None:
             return torch_main.serve_inherited(settings, options.fd)
         return torch_main.serve_address(settings, options.host, options.port)
+    if options.role != "worker":
+        from services.jobs import maintenance
+
+        return maintenance.serve(settings)
     from services.job_runners import runnable
     from services.jobs.worker import Worker
 

@@ -1,4 +1,4 @@
-"""What the platform is made of besides gateways: the broker, the keeper of jobs, a worker for each queue."""
+"""What the platform is made of besides gateways: the broker, maintenance of jobs, a worker for each queue."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def torch_service(settings: Settings, host: str, port: int) -> Process:
     return _background(settings, "torch-worker", ["torch-worker", *address], grace=grace)
 
 
-def keeper(settings: Settings) -> Process:
-    """Dispatches jobs and takes them from the dead."""
-    return _background(settings, "keeper", ["keeper"], grace=settings.drain_seconds)
+def maintenance(settings: Settings) -> Process:
+    """Describe the process that dispatches jobs and takes them from the dead."""
+    return _background(settings, "maintenance", ["maintenance"], grace=settings.drain_seconds)
 
 
 def workers(settings: Settings, queues: Sequence[str], concurrency: int | None = None) -> list[Process]:

@@ -93,7 +93,7 @@ class Launcher:
         settings, processes = companions.private_broker(self._settings)
         if settings.gateway_url is None:
             settings = settings.model_copy(update={"gateway_url": url})
-        return [*processes, companions.keeper(settings), *companions.workers(settings, settings.queues)]
+        return [*processes, companions.maintenance(settings), *companions.workers(settings, settings.queues)]
 
     def _gateway(self, run_dir: RunDir, listeners: Listeners, worker: int) -> Process:
         settings, place = self._settings, f"w{worker}"

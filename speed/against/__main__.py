@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("old", type=Path, help="the other checkout")
     parser.add_argument("what", choices=("answers", "cost", "surface", "lines"))
     parser.add_argument("--no-jobs", action="store_true", help="answers: leave out the demo's jobs, which take minutes")
+    parser.add_argument("--triton", action="store_true", help="answers: with the models of each in a tritonserver")
     parser.add_argument("--rounds", type=int, default=9, help="cost: measurements of each request on each side")
     parser.add_argument("--seconds", type=float, default=2.0, help="cost: of one measurement")
     parser.add_argument("--only", default="", help="cost: requests whose name contains this")
@@ -32,7 +33,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="against-", dir=models.parent) as folder:
         match options.what:
             case "answers":
-                return bool(answers.compare(old, new, models, photos(), Path(folder), jobs=not options.no_jobs))
+                where = {"jobs": not options.no_jobs, "triton": options.triton}
+                return bool(answers.compare(old, new, models, photos(), Path(folder), **where))
             case "cost":
                 table = cost.measured(old, new, models, Path(folder), options.rounds, options.seconds, options.only)
                 print("\n".join(table))

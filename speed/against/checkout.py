@@ -57,6 +57,25 @@ class Checkout:
             process.send_signal(signal.SIGTERM)
             process.wait(STOP_SECONDS)
 
+    @contextmanager
+    def triton(self, data: Path, log: Path) -> Iterator[dict[str, str]]:
+        """A tritonserver for the models of ``data``; the settings that make a platform use it."""
+        told = log.with_suffix(".json")
+        argv = self.argv("-m", "sightline", "triton", "up", "--port", "0", "--data-dir", str(data), "--json")
+        with log.open("ab") as errors, told.open("wb") as out:
+            process = subprocess.Popen(argv, cwd=self.root, env=self.environment(), stdout=out, stderr=errors)
+        try:
+            end = time.monotonic() + START_SECONDS
+            while not told.read_text().endswith("\n"):
+                if process.poll() is not None or time.monotonic() > end:
+                    raise SystemExit(f"no tritonserver starts:\n{log.read_text(errors='replace')[-3000:]}")
+                time.sleep(0.05)
+            urls = json.dumps([json.loads(told.read_text())["grpc"]])
+            yield {"SIGHTLINE_RUNTIME": "triton", "SIGHTLINE_TRITON_URLS": urls}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(STOP_SECONDS)
+
 
 def _address(data: Path, process: subprocess.Popen[bytes], log: Path) -> str:
     end = time.monotonic() + START_SECONDS

@@ -38,6 +38,8 @@ class Question:
     keep: str = ""
     follow: bool = False
     """The answer is a job: what counts is the job when it has ended."""
+    meant: str = ""
+    """Why its words are meant to be others since; status and code are not."""
 
 
 def post(what: str, path: str, body: Any = None, **more: Any) -> Question:
@@ -371,7 +373,8 @@ def refused(pictures: Pictures) -> Iterator[Question]:
             "webhook": {"url": "http://127.0.0.1/", "secret": "s" * 32},
         },
     }.items():
-        yield post(f"refused, job, {what}", "/v1/jobs", job)
+        meant = "says no longer whether another's model exists" if what == "a taken name" else ""
+        yield post(f"refused, job, {what}", "/v1/jobs", job, meant=meant)
     bundle = {"Content-Type": "application/zip"}
     yield post("refused, no archive", "/v1/datasets?name=x", content=b"no zip", headers=bundle)
     yield get("refused, a bad limit", "/v1/jobs?limit=0")

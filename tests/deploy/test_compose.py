@@ -134,7 +134,7 @@ def test_every_queue_has_a_worker_and_time_to_hand_its_jobs_back(services: dict[
     drain = Settings().drain_seconds
     for service in workers.values():
         assert int(service["stop_grace_period"].removesuffix("s")) >= drain + 15
-    assert int(services["gateway"]["stop_grace_period"].removesuffix("s")) >= 2 * drain + 15  # its keeper stops first
+    assert int(services["gateway"]["stop_grace_period"].removesuffix("s")) >= 2 * drain + 15  # maintenance stops first
 
 
 def test_images_of_the_gateway_hold_no_training_library() -> None:

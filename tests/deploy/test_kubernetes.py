@@ -142,7 +142,7 @@ def test_pods_get_more_time_to_stop_than_they_take(manifests: list[Manifest]) ->
     for name, spec in workloads(manifests).items():
         grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
         if name == "gateway":
-            assert grace > settings.drain_seconds + drain + margin  # the keeper beside it stops first
+            assert grace > settings.drain_seconds + drain + margin  # maintenance beside it stops first
         elif name.startswith("worker-"):
             assert grace > settings.drain_seconds + margin
         elif name.startswith("triton-"):

@@ -19,7 +19,7 @@ from services.storage.tables import job_events, job_totals
 from sightline.launcher.rundir import read_server
 from tests.support.serving import Serving, alive, children, command, eventually, start
 
-ROLES = ("child", "worker", "broker", "keeper", "gateway", "launcher")
+ROLES = ("child", "worker", "broker", "maintenance", "gateway", "launcher")
 
 UP_TO = 6
 TOTAL = sum(range(UP_TO))
@@ -81,7 +81,7 @@ class Platform:
         launcher = self.server.process.pid
         if role == "launcher":
             return launcher
-        wanted = {"broker": "valkey-server", "keeper": "background keeper", "gateway": "-m gateway"}
+        wanted = {"broker": "valkey-server", "maintenance": "background maintenance", "gateway": "-m gateway"}
         try:
             for pid in children(launcher):
                 said = command(pid)

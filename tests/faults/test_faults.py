@@ -55,7 +55,7 @@ def test_killing_every_process_in_every_moment_loses_none_of_200_jobs(tmp_path: 
                 killed("child", "checkpoint"),
                 killed("worker", "step"),
                 killed("broker", "ack"),
-                killed("keeper", "step"),
+                killed("maintenance", "step"),
                 killed("gateway", "publish"),
                 flushed,
                 delivered_twice,

@@ -20,7 +20,7 @@ def outcomes(error: str | None = None) -> Iterator[Outcome]:
 
 def test_every_process_is_killed_in_every_moment() -> None:
     cells = {(scenario.fault, scenario.when) for scenario in SCENARIOS}
-    for role in ("child", "worker", "broker", "gateway", "launcher", "keeper"):
+    for role in ("child", "worker", "broker", "gateway", "launcher", "maintenance"):
         for when in ("idle", "mid-step", "mid-checkpoint", "after result, before ack"):
             assert (f"kill -9 {role}", when) in cells
     assert len(cells) == len(SCENARIOS)

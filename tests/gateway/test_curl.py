@@ -118,3 +118,13 @@ def test_an_offer_to_upgrade_the_protocol_is_passed_over(server: Server, key: st
     websocket = ("-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13")
     status, _ = curl(server, "/healthz", *websocket, "-H", "Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==")
     assert status == 200
+
+
+def test_head_keeps_the_connection_for_the_next_request(server: Server, key: str) -> None:
+    """The server counts no body after it: a second request on the same connection is answered too."""
+    import httpx
+
+    with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {key}"}) as http:
+        head, got = http.head("/v1/models"), http.get("/v1/models")
+        assert (head.status_code, head.content, got.status_code) == (200, b"", 200)
+        assert head.headers["content-length"] == str(len(got.content))

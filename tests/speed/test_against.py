@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -42,6 +43,16 @@ def test_ids_and_times_are_no_differences() -> None:
 )
 def test_the_last_bit_of_a_number_and_every_field_count(new: str, expected: str) -> None:
     assert kind(answer('{"score":0.25,"label":"a"}'), answer(new)) == expected
+
+
+def test_only_who_made_a_model_and_the_words_of_a_question_that_says_so_may_change() -> None:
+    old = answer('{"card":{"note":"made by job job_01M8GSSSC3A21KVNRMH0QDS5D7","title":"a"},"detail":"x","code":"y"}')
+    assert kind(old, answer('{"card":{"note":"","title":"a"},"detail":"x","code":"y"}')) == "meant"
+    assert kind(old, answer('{"card":{"note":"","title":"b"},"detail":"x","code":"y"}')) == "other"
+    worded = replace(ASKED, meant="a reason")
+    for new, expected in (('{"detail":"z","code":"y"}', "meant"), ('{"detail":"x","code":"z"}', "other")):
+        found = differences(worded, answer('{"detail":"x","code":"y"}'), answer(new))
+        assert kind_of(list(found)) == expected
 
 
 def test_a_status_and_a_header_count() -> None:

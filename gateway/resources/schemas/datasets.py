@@ -84,7 +84,6 @@ class Box(Answer):
 
     label: str
     box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 in pixels of the image as displayed")
-    ignore: bool | None = Field(None, description="True for a crowd or a difficult object; absent otherwise")
 
 
 class Sample(Answer):
@@ -97,6 +96,7 @@ class Sample(Answer):
     height: int
     labels: list[str]
     boxes: list[Box]
+    ignored: list[Box] = Field(description="Crowds and difficult objects: neither trained on nor counted as missed")
     captions: list[str]
     url: str = Field(description="Where to get the image")
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from services.datasets.splits import SplitError, validation_split
-from services.finetuning.head import Inputs
-from services.finetuning.images import Pictures
+from services.finetuning.data.pictures import Pictures
+from services.finetuning.training.head import Inputs
 from services.metrics.classification import METRICS
 
 if TYPE_CHECKING:
-    from services.finetuning.recipe import Recipe
+    from services.finetuning.training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

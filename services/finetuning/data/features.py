@@ -19,28 +19,28 @@ from services.errors import Kind, Problem
 from services.media.image import read_picture
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor
-from services.runtime.protocol import Backend
+from services.runtime.protocol import ModelHandle
 
 Array = NDArray[np.float32]
 
 
 class FeatureExtractor:
-    """Runs ``model`` of ``backend`` over images; ``cache`` holds ``<hash>.safetensors`` of what was run before."""
+    """Runs ``model`` over images; ``cache`` holds ``<hash>.safetensors`` of what was run before."""
 
-    def __init__(self, backend: Backend, model: str, cache: Path, limits: Limits) -> None:
-        card = backend.card(model)
+    def __init__(self, model: ModelHandle, cache: Path, limits: Limits) -> None:
+        card = model.card
         if card.image is None or card.embedding is None:
             raise Problem(
                 Kind.INVALID,
                 "model-embeds-no-image",
                 "The model is no image encoder",
-                f"Model {model!r} takes no image or puts out no features.",
+                f"Model {card.name!r} takes no image or puts out no features.",
                 pointer="/parameters/model",
                 remedy="Choose a model whose card names an image preprocessing and an embedding.",
             )
         self.card: Card = card
         self._image, self._output = card.image, card.embedding
-        self._backend = backend
+        self._model = model
         self._cache = cache
         self._limits = limits
 
@@ -59,9 +59,7 @@ class FeatureExtractor:
             progress(start, len(samples))
             part = samples[start : start + batch]
             pixels = await asyncio.to_thread(self._pixels, package, part, preprocessor)
-            answer = await self._backend.infer(
-                self.card.name, {self._image.input: pixels}, version=self.card.version, outputs=[self._output]
-            )
+            answer = await self._model.infer({self._image.input: pixels}, [self._output])
             rows.append(np.array(answer.outputs[self._output], np.float32))
         progress(len(samples), len(samples))
         features = np.concatenate(rows)

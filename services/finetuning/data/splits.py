@@ -16,7 +16,7 @@ from services.datasets.store import Dataset
 from services.errors import Kind, Problem
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.features import FeatureExtractor
-from services.finetuning.images import Pictures
+from services.finetuning.data.pictures import Pictures
 from services.finetuning.kind import FinetuneParameters
 from services.jobs.context import JobContext
 from services.media.intake import Limits

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.encoders import ImageEncoder
 from models.kadaptation.deltas import kronecker_sum
 from models.kadaptation.reference import BOTTLENECK, COMPACTER_FACTORS
-from services.finetuning.sites import branches
+from services.finetuning.encoders.sites import branches
 from services.finetuning.strategies.base import Options, Strategy, add_adapters, unsuitable
 
 

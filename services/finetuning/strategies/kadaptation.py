@@ -15,7 +15,7 @@ from models.encoders import ImageEncoder
 from models.kadaptation.deltas import KADAPTATION_SCALE, KRONECKER_FACTORS, KroneckerDelta, SlowFactors
 from models.kadaptation.reference import Attention, SlowRules
 from services.errors import Kind, Problem
-from services.finetuning.sites import Projection
+from services.finetuning.encoders.sites import Projection
 from services.finetuning.strategies.base import Options, Strategy, add_updates, parts_of, unsuitable
 
 FEWEST = 4

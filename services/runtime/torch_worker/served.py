@@ -19,14 +19,12 @@ from services.errors import Kind, Problem
 from services.runtime.batching.queue import Piece, Ran
 from services.runtime.problems import deadline_exceeded, tensor_problem, worker_away
 from services.runtime.protocol import Inference, Options, Tensor
-from services.runtime.served import Observer, Served, Tensors, Work, split, wanted
+from services.runtime.served import DEFAULT, Observer, Served, Tensors, Work, split, wanted
 from services.runtime.tensors import elements, shapes_of
 from services.runtime.torch_worker.worker import Key, Stream, TorchWorker
 
 SLACK = 0.1
 """Seconds that a request may outlive its deadline, so that the queue and the worker, which say the same, come first."""
-
-DEFAULT = Options()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,12 +51,7 @@ class TritonBackend(RepositoryBackend):
 
     async def counted(self, model: str | None = None) -> None:
         """Ask the servers for their counters; those of a server that is away are missing."""
-        found = [
-            version
-            for name, held in self._library.models.items()
-            if model in (None, name)
-            for version in held.versions.values()
-        ]
+        found = [served for served in set(self._library.served()) if model in (None, served.card.name)]
         await asyncio.gather(*(statistics.refresh(one, self._fleet) for one in found if isinstance(one, Remote)))
 
     def statistics(self, model: str, version: str) -> Statistics:
@@ -67,7 +62,7 @@ class TritonBackend(RepositoryBackend):
         return replace(found.counted, pending=sum(found.depth.values()))
 
     def _open_served(self, folder: Path, card: Card) -> Served:
-        held = self._library.model(card.name).versions.get(card.version)
+        held = self._library.find(card.name, card.version)
         served = Remote(
             folder,
             card,

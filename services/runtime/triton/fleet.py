@@ -101,6 +101,11 @@ class Fleet:
         reasons = [replica.why_not(key) for replica in self.replicas if replica.takes(key[0])]
         return "; ".join(reasons) or "SIGHTLINE_TRITON_URLS names no Triton server for it"
 
+    def holds_another(self, key: Key, wire: Wire) -> bool:
+        """Whether a version of the same number was brought since the one that ``wire`` was made for."""
+        wanted = self.wanted.get(key)
+        return wanted is not None and wanted.wire is not wire
+
     def servers_for(self, model: str) -> int:
         """How many servers are to have a model; at least 1."""
         return max(1, sum(replica.takes(model) for replica in self.replicas))

@@ -17,7 +17,7 @@ from services.errors import Kind, Problem
 from services.runtime.batching.queue import Ran
 from services.runtime.problems import deadline_exceeded, model_unreachable
 from services.runtime.protocol import Inference, Options, Statistics, Tensor
-from services.runtime.served import Observer, Served, Tensors, Work, split, wanted
+from services.runtime.served import DEFAULT, Observer, Served, Tensors, Work, split, wanted
 from services.runtime.triton.fleet import Fleet
 from services.runtime.triton.wire import Wire
 
@@ -58,7 +58,14 @@ class Remote(Served):
     def trouble(self) -> str:
         return self._fleet.trouble(self.key)
 
-    async def infer(self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None, options: Options) -> Inference:
+    @property
+    def superseded(self) -> bool:
+        """A server has one version of a number: other files under the same one have taken its place."""
+        return self._fleet.holds_another(self.key, self.wire)
+
+    async def infer(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = DEFAULT
+    ) -> Inference:
         """See ``Served.infer``. Refuses at once what no server could run, and answers at the deadline, whatever a
         server does."""
         trouble = self.trouble

@@ -168,6 +168,15 @@ async def test_binary_and_json_mix_in_both_directions(http: httpx.AsyncClient) -
     assert np.frombuffer(raw, np.float32).tolist() == [11.0, 22.0, 33.0, 44.0]
 
 
+@pytest.mark.parametrize("off", [None, 5, -5])
+async def test_a_missing_or_wrong_header_length_is_named(http: httpx.AsyncClient, off: int | None) -> None:
+    content, headers = binary()
+    length = int(headers["Inference-Header-Content-Length"])
+    headers = {} if off is None else {"Inference-Header-Content-Length": str(length + off)}
+    answer = await http.post(INFER, content=content, headers=headers)
+    assert answer.status_code == 400 and "Inference-Header-Content-Length" in answer.json()["error"]
+
+
 async def test_body_without_json_is_the_only_input(http: httpx.AsyncClient) -> None:
     image = np.zeros((1, 3, 32, 32), np.float32)
     path = "/v2/models/tiny-classifier/infer"

@@ -146,7 +146,7 @@ def test_unicl_file_becomes_two_towers_and_one_model(tmp_path: Path, monkeypatch
     right = float((said == torch.tensor(PICTURES.truth)).float().mean())
     assert both.measured[-1].value == pytest.approx(right, abs=1e-4)
     assert both.pipeline is not None
-    assert (both.pipeline.image_model, both.pipeline.text_model) == (image.name, text.name)
+    assert both.pipeline.parts == {"image": (image.name, image.version), "text": (text.name, text.version)}
     assert both.pipeline.parameters["scale"] == pytest.approx(np.e)
     assert both.pipeline.parameters["templates"][0] == "itap of a {}."
     pictures = torch.randn(5, 3, 224, 224)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import resource
 import threading
 from collections.abc import Iterator
@@ -135,7 +136,12 @@ def test_answers_are_in_the_order_of_lines_though_they_come_in_another(calling: 
     assert [row["custom_id"] for row in rows] == [f"r{n}" for n in range(40)]
     assert rows[0]["response"]["body"] == {"path": "/v1/echo", "got": {"n": 0}} and rows[0]["error"] is None
     assert rows[13]["response"]["status_code"] == 422
-    assert calling.jobs.get(OWNER, job.id).result == {"lines": 40, "succeeded": 39, "failed": 1}
+    assert calling.jobs.get(OWNER, job.id).result == {
+        "lines": 40,
+        "succeeded": 39,
+        "failed": 1,
+        "first_error": "Line 14 was answered 422.",
+    }
     assert 1 < gateway.most <= 4
 
 
@@ -183,7 +189,10 @@ def test_a_bad_line_fails_alone_and_says_why(calling: JobServices) -> None:
     ]  # fmt: skip
     assert "Line 2 " in rows[1]["error"]["message"] and "Line 5 " in rows[3]["error"]["message"]
     assert rows[4]["custom_id"] == "r1" and rows[-1]["response"]["status_code"] == 200
-    assert calling.jobs.get(OWNER, job.id).result == {"lines": 13, "succeeded": 2, "failed": 11}
+    assert calling.jobs.get(OWNER, job.id).result == {
+        "lines": 13, "succeeded": 2, "failed": 11,
+        "first_error": "Line 2 is not JSON: unexpected control character in string: line 1 column 20 (char 19).",
+    }  # fmt: skip
 
 
 def test_lines_may_come_with_the_job_and_share_an_endpoint_and_defaults(calling: JobServices, gateway: Gateway) -> None:
@@ -222,7 +231,12 @@ def test_a_batch_that_is_handed_back_asks_no_line_twice(calling: JobServices, ga
     assert [row["custom_id"] for row in results(calling, job)] == [f"r{n}" for n in range(60)]
     again = len(gateway.seen) - 60
     assert again <= 8  # what was in flight, and what waited for its turn behind it
-    assert calling.jobs.get(OWNER, job.id).result == {"lines": 60, "succeeded": 59, "failed": 1}
+    assert calling.jobs.get(OWNER, job.id).result == {
+        "lines": 60,
+        "succeeded": 59,
+        "failed": 1,
+        "first_error": "Line 14 was answered 422.",
+    }
 
 
 def test_a_batch_calls_for_its_owner_and_only_as_long_as_it_runs(calling: JobServices, gateway: Gateway) -> None:
@@ -320,3 +334,46 @@ def test_a_gateway_that_is_away_is_waited_for(services: JobServices, monkeypatch
     assert asyncio.run(asyncio.to_thread(run_job, away, job.id)) == "failed"
     error = away.jobs.get(OWNER, job.id).error
     assert error is not None and error["code"] == "gateway-unavailable"
+
+
+def test_marks_line_ends_and_blank_lines_of_other_tools_change_nothing(calling: JobServices, gateway: Gateway) -> None:
+    content = b"\xef\xbb\xbf" + line(0) + b"\r\n\r\n  \r\n" + line(1) + b"\r\n\n" + line(2)
+    job = submit(calling, input=upload(calling, content))
+    run_job(calling, job.id)
+    done = calling.jobs.get(OWNER, job.id)
+    assert done.state == "succeeded" and done.result == {"lines": 3, "succeeded": 3, "failed": 0}
+    assert (done.progress["step"], done.progress["total"]) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (line(0).decode().encode("utf-16"), "UTF-16"),
+        (gzip.compress(line(0)), "gzip"),
+    ],
+)
+def test_a_file_that_is_no_utf8_is_refused_by_name(calling: JobServices, content: bytes, what: str) -> None:
+    job = submit(calling, input=upload(calling, content))
+    run_job(calling, job.id)
+    done = calling.jobs.get(OWNER, job.id)
+    assert done.state == "failed" and done.error is not None
+    assert done.error["code"] == "batch-encoding" and what in done.error["detail"]
+
+
+def test_a_batch_of_which_nothing_succeeds_has_failed_and_keeps_its_answers(calling: JobServices) -> None:
+    job = submit(calling, input=[{"custom_id": "a", "url": "/v1/echo\n", "body": {}}, {"custom_id": "b", "url": 3}])
+    run_job(calling, job.id)
+    done = calling.jobs.get(OWNER, job.id)
+    assert done.state == "failed" and done.error is not None and done.error["code"] == "batch-failed"
+    assert "2 of 2 lines" in done.error["detail"] and "The first: url of line 1" in done.error["detail"]
+    assert [row["custom_id"] for row in results(calling, done)] == ["a", "b"]
+
+
+def test_a_body_that_is_nested_too_deeply_is_one_error(calling: JobServices, gateway: Gateway) -> None:
+    deep = b'{"custom_id":"deep","url":"/v1/echo","body":{"n":' + b"[" * 500 + b"]" * 500 + b"}}"
+    job = submit(calling, input=upload(calling, deep + b"\n" + line(1)))
+    run_job(calling, job.id)
+    done = calling.jobs.get(OWNER, job.id)
+    assert done.state == "succeeded" and done.result is not None
+    assert (done.result["succeeded"], done.result["failed"]) == (1, 1)
+    assert done.result["first_error"].startswith("body of line 1 cannot be sent")

@@ -8,8 +8,8 @@ from PIL import Image
 
 from models.catalog.card import Pipeline, TextPreprocess
 from services.classification import Classification, ClassifyRequest, dual_encoder
-from services.classification import service as service_module
 from services.classification.scores import best
+from services.encoding import class_rows
 from services.encoding.images import unit
 from services.encoding.templates import named
 from services.encoding.texts import TextEncoder
@@ -56,8 +56,9 @@ def service(backend, settings):
     return Classification(backend, settings)
 
 
-async def classify(service, pictures, **fields):
-    return await service.classify(ClassifyRequest(pictures, **fields), Options.within(30), Stages())
+async def classify(service, pictures, model, **fields):
+    with await service._backend.resolve(model) as handle:
+        return await service.classify(handle, ClassifyRequest(pictures, **fields), Options.within(30), Stages())
 
 
 async def code(service, **fields):
@@ -69,7 +70,7 @@ async def code(service, **fields):
 async def test_a_closed_set_answers_from_its_own_labels(service, backend):
     pictures = [picture(seed) for seed in range(3)]
     answer = await classify(service, pictures, model="tiny-classifier", top_k=2)
-    card = backend.card("tiny-classifier")
+    card = (await backend.resolve("tiny-classifier")).card
     pixels = Preprocessor(card.image).batch(pictures)
     logits = (await backend.infer("tiny-classifier", {"image": pixels})).outputs["logits"]
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -138,12 +139,12 @@ async def test_open_labels_are_scored_by_the_mean_of_their_templates(service, ba
     answer = await classify(service, [picture()], model="tiny-open", labels=labels)
     result = answer.results[0]
     assert (answer.model, {one.label for one in result.predictions}) == ("tiny-open", set(labels))
-    text = TextEncoder(backend, "tiny-tower")
+    text = TextEncoder(await backend.resolve("tiny-tower"))
     rows = []
     for label in labels:
         own = unit(await text.encode([f"a photo of a {label}.", f"the {label}"]))
         rows.append(unit(own.mean(axis=0)))
-    card = backend.card("tiny-classifier")
+    card = (await backend.resolve("tiny-classifier")).card
     pixels = Preprocessor(card.image).batch([picture()])
     feature = unit((await backend.infer("tiny-classifier", {"image": pixels})).outputs["features"])[0]
     logits = 20.0 * np.array([feature @ row for row in rows])
@@ -166,16 +167,17 @@ async def test_a_repeated_label_set_costs_no_text_inference(service, backend):
 
 async def test_a_label_set_too_long_for_one_request_is_ready_after_a_few(service, backend, monkeypatch):
     labels = [f"cat {number}" for number in range(300)]
-    infer, calls = backend.infer, 0
+    tower, calls = await backend.resolve("tiny-tower"), 0
+    infer = tower.infer
 
-    async def infer_until_the_queue_is_full(model, *arguments, **options):
+    async def infer_until_the_queue_is_full(*arguments):
         nonlocal calls
-        calls += model == "tiny-tower"
+        calls += 1
         if calls == 33:
             raise Problem(Kind.TOO_MANY, "queue-full", "Full")
-        return await infer(model, *arguments, **options)
+        return await infer(*arguments)
 
-    monkeypatch.setattr(backend, "infer", infer_until_the_queue_is_full)
+    monkeypatch.setattr(tower, "infer", infer_until_the_queue_is_full)
     assert await code(service, model="tiny-open", labels=labels) == ("queue-full", None)
     calls = 100
     await classify(service, [picture()], model="tiny-open", labels=labels)
@@ -200,7 +202,7 @@ async def test_a_large_label_set_is_built_once_for_all_processes_and_starts(serv
 
 
 async def test_a_request_out_of_time_leaves_what_it_had_built(backend, settings, monkeypatch):
-    monkeypatch.setattr(service_module, "PART_TEXTS", 100)
+    monkeypatch.setattr(class_rows, "PART_TEXTS", 100)
     labels = [f"cat {number}" for number in range(300)]
     slow = Classification(backend, settings)
     rows = dual_encoder.DualEncoder.rows
@@ -245,7 +247,7 @@ async def test_templates_may_be_named(service, backend):
     )
 
 
-async def test_rows_of_an_older_text_tower_are_not_used_with_a_newer_one(service, backend, settings):
+async def test_a_newer_text_tower_and_its_rows_come_when_the_pair_is_loaded_again(service, backend, settings):
     labels = ["red cat", "old car"]
     before = await classify(service, [picture()], model="tiny-open", labels=labels)
     tower = tiny_models.text_encoder(dim=tiny_models.FEATURES, seed=9)
@@ -253,6 +255,9 @@ async def test_rows_of_an_older_text_tower_are_not_used_with_a_newer_one(service
     newer = tiny_models.card("tiny-tower", tower, **text).model_copy(update={"version": "2"})
     tiny_models.write(settings.models_dir, newer, {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()})
     await backend.load("tiny-tower")
+    between = await classify(service, [picture()], model="tiny-open", labels=labels)
+    assert between.results[0].predictions == before.results[0].predictions
+    await backend.load("tiny-open")
     after = await classify(service, [picture()], model="tiny-open", labels=labels)
     assert after.results[0].predictions != before.results[0].predictions
 

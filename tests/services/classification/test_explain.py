@@ -59,9 +59,13 @@ def spot(size=(400, 300), at=(0.5, 0.5), radius=20):
     return Picture(image, *size, "PNG")
 
 
+async def ask(service, pictures, model, **fields):
+    with await service._backend.resolve(model) as handle:
+        return await service.classify(handle, ClassifyRequest(pictures, **fields), Options.within(30), Stages())
+
+
 async def explained(service, picture, model="tiny-looking", **fields):
-    request = ClassifyRequest([picture], model=model, explain=True, **fields)
-    (result,) = (await service.classify(request, Options.within(30), Stages())).results
+    (result,) = (await ask(service, [picture], model, explain=True, **fields)).results
     assert result.explanation.method == METHOD
     assert len(result.predictions) > 1
     image = Image.open(io.BytesIO(result.explanation.png))
@@ -111,15 +115,13 @@ async def test_a_model_over_a_model_that_looks_explains_too(service):
 
 async def test_pictures_get_their_own_maps_in_order(service):
     pictures = [spot(at=(0.3, 0.5)), spot(at=(0.7, 0.5))]
-    answer = await service.classify(
-        ClassifyRequest(pictures, model="tiny-looking", explain=True), Options.within(30), Stages()
-    )
+    answer = await ask(service, pictures, "tiny-looking", explain=True)
     maps = [np.asarray(Image.open(io.BytesIO(one.explanation.png)), np.float32) for one in answer.results]
     assert [warmest(one)[0] for one in maps] == pytest.approx([0.3, 0.7], abs=0.12)
 
 
 async def test_no_map_is_drawn_unless_it_was_asked_for(service):
-    answer = await service.classify(ClassifyRequest([spot()], model="tiny-looking"), Options.within(30), Stages())
+    answer = await ask(service, [spot()], "tiny-looking")
     assert answer.results[0].explanation is None
 
 

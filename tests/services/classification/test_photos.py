@@ -31,7 +31,8 @@ async def service(default_models):
 
 async def ask(service, name, labels):
     photo = read_picture((PHOTOS / name).read_bytes(), Limits.of(Settings()))
-    answer = await service.classify(ClassifyRequest([photo], labels=labels), Options.within(60), Stages())
+    model = await service._backend.resolve("photo-zero-shot")
+    answer = await service.classify(model, ClassifyRequest([photo], labels=labels), Options.within(60), Stages())
     assert answer.model == "photo-zero-shot"
     return answer.results[0]
 

@@ -18,6 +18,7 @@ from services.embedding import Embedding
 from services.encoding.images import unit
 from services.errors import Problem
 from services.media.image import Picture
+from services.runtime.loaded import LoadedPipeline
 from services.runtime.onnx.backend import OnnxBackend
 from services.runtime.protocol import Options
 from services.stages import Stages
@@ -107,13 +108,12 @@ async def backend(settings, repository):
     await engine.start()
     width = len(tiny_models.LABELS)
     tower = tiny_models.text_encoder(width)
-    card = tiny_models.card(
-        "tiny-tower", tower, task="embed-text", text=engine.card("tiny-text").text, embedding="embedding"
-    )
+    text = (await engine.resolve("tiny-text")).card.text
+    card = tiny_models.card("tiny-tower", tower, task="embed-text", text=text, embedding="embedding")
     tiny_models.write(repository, card, {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()})
-    seen = engine.card("tiny-classifier")
+    seen = (await engine.resolve("tiny-classifier")).card
     towers = {"tiny-seen": seen.model_copy(update={"name": "tiny-seen", "embedding": "logits", "files": {}})}
-    onnx = (engine.folder("tiny-classifier") / "model.onnx").read_bytes()
+    onnx = ((await engine.resolve("tiny-classifier")).folder / "model.onnx").read_bytes()
     for card in towers.values():
         tiny_models.write(repository, card, {"model.onnx": onnx})
     weight = np.random.default_rng(2).standard_normal((5, width)).astype(np.float32)
@@ -139,23 +139,24 @@ def picture(seed=0):
 
 async def test_it_answers_through_the_service(backend, settings):
     labels = ["animal", "motor car", "red apple", "nothing known"]
-    request = ClassifyRequest([picture(s) for s in range(3)], "tiny-knowing", labels=labels)
-    answer = await Classification(backend, settings).classify(request, Options.within(30), Stages())
+    request = ClassifyRequest([picture(s) for s in range(3)], labels=labels)
+    service, model = Classification(backend, settings), await backend.resolve("tiny-knowing")
+    answer = await service.classify(model, request, Options.within(30), Stages())
     for result in answer.results:
         assert {one.label for one in result.predictions} == set(labels)
         assert sum(one.score for one in result.predictions) == pytest.approx(1, abs=1e-5)
         assert 0 < result.none_of_these < 1
 
 
-async def test_both_sides_embed_into_its_space(backend, settings):
-    service = Embedding(backend, settings)
-    texts = await service.texts("tiny-knowing", ["a cat", "fog"], None, Options.within(30), Stages())
-    images = await service.images("tiny-knowing", [picture()], None, Options.within(30), Stages())
+async def test_both_sides_embed_into_its_space(backend):
+    service, model = Embedding(), await backend.resolve("tiny-knowing")
+    texts = await service.texts(model, ["a cat", "fog"], None, Options.within(30), Stages())
+    images = await service.images(model, [picture()], None, Options.within(30), Stages())
     assert texts.vectors.shape == (2, len(tiny_models.LABELS)) and images.vectors.shape == (1, len(tiny_models.LABELS))
 
 
 async def test_its_rows_start_a_classifier(backend):
-    model = open_zero_shot(backend, backend.card("tiny-knowing"), backend.folder("tiny-knowing"))
+    model = open_zero_shot(await backend.resolve("tiny-knowing"))
     assert isinstance(model, FeatureRows)
     rows = await model.feature_rows([f"cat {n}" for n in range(40)], ("{}",), Options.within(30), Stages())
     assert rows.shape == (40, len(tiny_models.LABELS))
@@ -163,18 +164,19 @@ async def test_its_rows_start_a_classifier(backend):
 
 
 async def test_towers_of_another_width_are_refused(backend, repository):
-    pipeline = backend.card("tiny-knowing").pipeline.model_copy(update={"text_model": "tiny-text"})
-    card = tiny_models.card("tiny-other", task="zero-shot-classify", pipeline=pipeline)
+    model = await backend.resolve("tiny-knowing")
+    card = tiny_models.card("tiny-other", task="zero-shot-classify", pipeline=model.card.pipeline)
+    parts = {**model.parts, "text": await backend.resolve("tiny-text")}
     folder = tiny_models.write(repository, card, {"meanings.safetensors": save(data())})
     with pytest.raises(Problem) as caught:
-        open_zero_shot(backend, card, folder)
+        open_zero_shot(LoadedPipeline(folder, card, parts))
     assert caught.value.code == "model-parts-differ"
 
 
 async def test_a_torn_file_of_arrays_is_named(backend, repository):
-    pipeline = backend.card("tiny-knowing").pipeline
-    card = tiny_models.card("tiny-torn", task="zero-shot-classify", pipeline=pipeline)
+    model = await backend.resolve("tiny-knowing")
+    card = tiny_models.card("tiny-torn", task="zero-shot-classify", pipeline=model.card.pipeline)
     folder = tiny_models.write(repository, card, {"meanings.safetensors": b"torn"})
     with pytest.raises(Problem) as caught:
-        open_zero_shot(backend, card, folder)
+        open_zero_shot(LoadedPipeline(folder, card, model.parts))
     assert "meanings.safetensors" in caught.value.detail

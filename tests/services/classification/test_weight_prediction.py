@@ -16,6 +16,7 @@ from services.encoding.images import unit
 from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
 from services.media.image import Picture
+from services.runtime.loaded import LoadedPipeline
 from services.runtime.onnx.backend import OnnxBackend
 from services.runtime.protocol import Options
 from services.stages import Stages
@@ -137,7 +138,7 @@ async def backend(settings, repository):
     held = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(tiny_models.classifier()).graph.initializer}
     engine = OnnxBackend(settings)
     await engine.start()
-    own = unit(await TextEncoder(engine, "tiny-text").encode(list(tiny_nouns.CLASSES)))
+    own = unit(await TextEncoder(await engine.resolve("tiny-text")).encode(list(tiny_nouns.CLASSES)))
     pipeline = Pipeline(
         kind="weight-prediction",
         image_model="tiny-classifier",
@@ -159,8 +160,8 @@ def picture(seed=0):
 async def test_it_answers_through_the_service(backend, settings):
     service = Classification(backend, settings)
     labels = ["animal", "motor car", "red apple", "nothing known"]
-    request = ClassifyRequest([picture(s) for s in range(3)], "tiny-predicted", labels=labels)
-    answer = await service.classify(request, Options.within(30), Stages())
+    request = ClassifyRequest([picture(s) for s in range(3)], labels=labels)
+    answer = await service.classify(await backend.resolve("tiny-predicted"), request, Options.within(30), Stages())
     for result in answer.results:
         assert {one.label for one in result.predictions} == set(labels)
         assert sum(one.score for one in result.predictions) == pytest.approx(1, abs=1e-5)
@@ -168,7 +169,7 @@ async def test_it_answers_through_the_service(backend, settings):
 
 
 async def test_many_labels_keep_the_event_loop_free_and_give_the_same_rows(backend):
-    model = open_zero_shot(backend, backend.card("tiny-predicted"), backend.folder("tiny-predicted"))
+    model = open_zero_shot(await backend.resolve("tiny-predicted"))
     labels = [f"cat {number}" for number in range(200)]
     many = await model.rows(labels, ("{}",), Options.within(30), Stages())
     few = await model.rows(labels[150:160], ("{}",), Options.within(30), Stages())
@@ -176,7 +177,7 @@ async def test_many_labels_keep_the_event_loop_free_and_give_the_same_rows(backe
 
 
 async def test_names_of_classes_need_no_text_encoder(backend):
-    model = open_zero_shot(backend, backend.card("tiny-predicted"), backend.folder("tiny-predicted"))
+    model = open_zero_shot(await backend.resolve("tiny-predicted"))
     before = backend.statistics("tiny-text", "1").inference_count
     known = await model.rows(tiny_nouns.CLASSES, ("{}",), Options.within(30), Stages())
     assert backend.statistics("tiny-text", "1").inference_count == before
@@ -188,13 +189,13 @@ async def test_names_of_classes_need_no_text_encoder(backend):
 
 
 async def test_arrays_of_another_image_model_are_refused(backend, repository):
-    pipeline = backend.card("tiny-predicted").pipeline
-    card = tiny_models.card("tiny-other", task="zero-shot-classify", pipeline=pipeline)
+    model = await backend.resolve("tiny-predicted")
+    card = tiny_models.card("tiny-other", task="zero-shot-classify", pipeline=model.card.pipeline)
     folder = tiny_models.write(
         repository, card, {"prediction.safetensors": save(tiny_nouns.fitted(WEIGHT, CLASS_TEXTS))}
     )
     with pytest.raises(Problem) as caught:
-        open_zero_shot(backend, card, folder)
+        open_zero_shot(LoadedPipeline(folder, card, model.parts))
     assert caught.value.code == "model-parts-differ"
 
 
@@ -203,13 +204,14 @@ async def test_arrays_that_cannot_be_read_are_not_a_bug(backend, tmp_path, conte
     if content is not None:
         (tmp_path / "prediction.safetensors").write_bytes(content)
     with pytest.raises(Problem) as caught:
-        open_zero_shot(backend, backend.card("tiny-predicted"), tmp_path)
+        model = await backend.resolve("tiny-predicted")
+        open_zero_shot(LoadedPipeline(tmp_path, model.card, model.parts))
     assert (caught.value.kind, caught.value.code) == (Kind.UNAVAILABLE, "model-file-unreadable")
     assert str(tmp_path) not in caught.value.detail
 
 
 async def test_fine_tuning_gets_directions_in_the_features(backend):
-    model = open_zero_shot(backend, backend.card("tiny-predicted"), backend.folder("tiny-predicted"))
+    model = open_zero_shot(await backend.resolve("tiny-predicted"))
     assert isinstance(model, FeatureRows)
     rows = await model.feature_rows(["cat", "car"], ("{}",), Options.within(30), Stages())
     assert rows.shape == (2, tiny_models.FEATURES)

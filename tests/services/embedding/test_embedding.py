@@ -24,16 +24,18 @@ def picture(seed=0):
 async def service(settings, repository):
     backend = OnnxBackend(settings)
     await backend.start()
-    yield Embedding(backend, settings)
+    yield Embedding(), backend
     await backend.close()
 
 
 async def texts(service, some, dimensions=None, model="tiny-text"):
-    return await service.texts(model, some, dimensions, Options.within(30), Stages())
+    embedding, backend = service
+    return await embedding.texts(await backend.resolve(model), some, dimensions, Options.within(30), Stages())
 
 
 async def images(service, some, model="tiny-classifier"):
-    return await service.images(model, some, None, Options.within(30), Stages())
+    embedding, backend = service
+    return await embedding.images(await backend.resolve(model), some, None, Options.within(30), Stages())
 
 
 async def test_texts_are_unit_rows_in_order_with_their_tokens(service):
@@ -83,7 +85,7 @@ async def test_texts_of_a_pair_of_towers_are_those_of_its_text_tower(settings, r
         tiny_models.write(repository, tiny_models.card(name, task="zero-shot-classify", pipeline=pipeline), {})
     backend = OnnxBackend(settings)
     await backend.start()
-    service = Embedding(backend, settings)
+    service = Embedding(), backend
     of_pair, of_tower = await texts(service, ["a cat"], model="pair"), await texts(service, ["a cat"])
     np.testing.assert_array_equal(of_pair.vectors, of_tower.vectors)
     assert of_pair.model == "pair" and of_pair.tokens == of_tower.tokens

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.catalog.card import Batching, Card
+from models.catalog.card import Batching, Card, TextPreprocess
 from services.encoding.cache import ArrayCache
 from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
@@ -21,38 +21,20 @@ TEXTS = ["cat", "a photo of the old red dog", "", "a fish", "car " * 40, "dog", 
 
 
 class Recorder:
-    """A backend that answers with the sums of the ids, and keeps what it was asked."""
+    """A model that answers with the sums of the ids, and keeps what it was asked."""
 
     def __init__(self, folder: Path) -> None:
-        self.version_folder = folder
-        self.current = Card.read(folder)
+        self.folder = folder
+        self.card = Card.read(folder)
         self.calls: list[dict[str, np.ndarray]] = []
-        self.versions: list[str | None] = []
         self.running = self.most = 0
         self.delay = 0.0
         self.fail_on = -1
-        self.replace_with: Card | None = None
-
-    def card(self, model: str, version: str | None = None) -> Card:
-        return self.current
-
-    def folder(self, model: str, version: str | None = None) -> Path:
-        return self.version_folder
 
     async def infer(
-        self,
-        model: str,
-        inputs: Mapping[str, np.ndarray],
-        *,
-        version: str | None = None,
-        outputs: Sequence[str] | None = None,
-        options: Options | None = None,
+        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None, options: Options | None = None
     ) -> Inference:
         self.calls.append(dict(inputs))
-        self.versions.append(version)
-        if self.replace_with is not None:
-            self.current, self.replace_with = self.replace_with, None
-            raise Problem(Kind.NOT_FOUND, "model-not-found", "Unknown")
         if len(self.calls) == self.fail_on:
             raise Problem(Kind.TOO_MANY, "queue-full", "Full")
         self.running += 1
@@ -85,7 +67,7 @@ async def backend(settings: Settings) -> AsyncIterator[OnnxBackend]:
 
 
 async def test_embeddings_come_back_in_the_order_of_the_texts(backend: OnnxBackend):
-    encoder = TextEncoder(backend, "tiny-text")
+    encoder = TextEncoder(await backend.resolve("tiny-text"))
     together = await encoder.encode(TEXTS)
     assert together.shape == (len(TEXTS), tiny_models.TEXT_DIM)
     assert together.dtype == np.float32
@@ -96,36 +78,35 @@ async def test_embeddings_come_back_in_the_order_of_the_texts(backend: OnnxBacke
 
 async def test_batches_are_sorted_by_length_bounded_and_few_at_once(recorder: Recorder):
     recorder.delay = 0.001
-    await TextEncoder(recorder, "tiny-text").encode(TEXTS)
+    await TextEncoder(recorder).encode(TEXTS)
     sizes = [call["input_ids"].shape for call in recorder.calls]
     assert sum(size[0] for size in sizes) == len(TEXTS)
     assert max(size[0] for size in sizes) == 4
     widths = [size[1] for size in sizes]
     assert widths == sorted(widths, reverse=True)
     assert recorder.most == 2
-    assert set(recorder.versions) == {"1"}
 
 
 async def test_stages_add_up_what_the_backend_reports(recorder: Recorder):
     stages = Stages()
-    await TextEncoder(recorder, "tiny-text").encode(["cat"] * 8, stages=stages)
+    await TextEncoder(recorder).encode(["cat"] * 8, stages=stages)
     assert (stages.queue, stages.infer) == (1.0, 0.5)
     assert stages.decode > 0
 
 
 async def test_answers_of_half_precision_become_float32(recorder: Recorder):
-    assert (await TextEncoder(recorder, "tiny-text").encode(["cat"])).dtype == np.float32
+    assert (await TextEncoder(recorder).encode(["cat"])).dtype == np.float32
 
 
 async def test_ids_have_the_type_that_the_card_says(recorder: Recorder):
-    inputs = tuple(spec.model_copy(update={"datatype": "INT32"}) for spec in recorder.current.inputs)
-    recorder.current = recorder.current.model_copy(update={"inputs": inputs})
-    await TextEncoder(recorder, "tiny-text").encode(["cat"])
+    inputs = tuple(spec.model_copy(update={"datatype": "INT32"}) for spec in recorder.card.inputs)
+    recorder.card = recorder.card.model_copy(update={"inputs": inputs})
+    await TextEncoder(recorder).encode(["cat"])
     assert {array.dtype for array in recorder.calls[0].values()} == {np.dtype(np.int32)}
 
 
 async def test_the_same_texts_again_cost_nothing(recorder: Recorder):
-    encoder = TextEncoder(recorder, "tiny-text", ArrayCache(1 << 20))
+    encoder = TextEncoder(recorder, ArrayCache(1 << 20))
     first = await encoder.encode(TEXTS)
     calls = len(recorder.calls)
     stages = Stages()
@@ -135,34 +116,35 @@ async def test_the_same_texts_again_cost_nothing(recorder: Recorder):
 
 
 async def test_other_texts_order_or_borders_are_other_entries(recorder: Recorder):
-    encoder = TextEncoder(recorder, "tiny-text", ArrayCache(1 << 20))
+    encoder = TextEncoder(recorder, ArrayCache(1 << 20))
     for texts in (["cat", "dog"], ["dog", "cat"], ["catdog"], ["cat", "dog", ""], ["cat dog"], ['cat","dog']):
         calls = len(recorder.calls)
         await encoder.encode(texts)
         assert len(recorder.calls) == calls + 1
 
 
-async def test_models_share_a_cache_without_mixing(recorder: Recorder, tmp_path: Path):
+@pytest.mark.parametrize("change", [{"files": {"model.onnx": "0" * 64}}, {"text": TextPreprocess(max_length=9)}])
+async def test_models_share_a_cache_without_mixing(recorder: Recorder, folder: Path, change: dict[str, object]):
     cache = ArrayCache(1 << 20)
-    other = Recorder(tiny_models.add_text_encoder(tmp_path / "other", "another-text"))
-    await TextEncoder(recorder, "tiny-text", cache).encode(["cat"])
-    await TextEncoder(other, "another-text", cache).encode(["cat"])
-    assert len(other.calls) == 1
+    other = Recorder(folder)
+    other.card = other.card.model_copy(update=change)
+    await TextEncoder(recorder, cache).encode(["cat"])
+    await TextEncoder(other, cache).encode(["cat"])
+    assert len(recorder.calls) == len(other.calls) == 1
 
 
-async def test_a_model_with_other_files_or_version_is_computed_anew(recorder: Recorder):
-    encoder = TextEncoder(recorder, "tiny-text", ArrayCache(1 << 20))
-    changes = ({}, {"files": {"model.onnx": "0" * 64}}, {"version": "2"})
-    for expected, change in enumerate(changes, start=1):
-        recorder.current = recorder.current.model_copy(update=change)
-        await encoder.encode(["cat"])
-        assert len(recorder.calls) == expected
-    assert recorder.versions[-1] == "2"
+async def test_the_same_files_under_another_name_or_version_cost_nothing(recorder: Recorder, folder: Path):
+    cache = ArrayCache(1 << 20)
+    other = Recorder(folder)
+    other.card = other.card.model_copy(update={"name": "another-text", "version": "2"})
+    first = await TextEncoder(recorder, cache).encode(["cat"])
+    assert await TextEncoder(other, cache).encode(["cat"]) is first
+    assert not other.calls
 
 
 async def test_concurrent_requests_for_one_label_set_run_it_once(recorder: Recorder):
     recorder.delay = 0.01
-    encoder = TextEncoder(recorder, "tiny-text", ArrayCache(1 << 20))
+    encoder = TextEncoder(recorder, ArrayCache(1 << 20))
     stages = [Stages() for _ in range(10)]
     await asyncio.gather(*(encoder.encode(["cat", "dog"], stages=s) for s in stages))
     assert len(recorder.calls) == 1
@@ -171,7 +153,7 @@ async def test_concurrent_requests_for_one_label_set_run_it_once(recorder: Recor
 
 
 async def test_what_was_encoded_before_the_deadline_is_not_encoded_again(recorder: Recorder):
-    encoder = TextEncoder(recorder, "tiny-text", ArrayCache(1 << 20))
+    encoder = TextEncoder(recorder, ArrayCache(1 << 20))
     texts = [f"cat {number}" for number in range(600)]  # three entries of the cache, in 150 batches
     recorder.fail_on = 140
     with pytest.raises(Problem):
@@ -179,48 +161,33 @@ async def test_what_was_encoded_before_the_deadline_is_not_encoded_again(recorde
     tried = len(recorder.calls)
     rows = await encoder.encode(texts)
     assert len(recorder.calls) - tried == 22  # the last 88 texts, in batches of 4
-    np.testing.assert_array_equal(rows, await TextEncoder(recorder, "tiny-text").encode(texts))
+    np.testing.assert_array_equal(rows, await TextEncoder(recorder).encode(texts))
 
 
 async def test_without_a_cache_nothing_is_kept(recorder: Recorder):
-    encoder = TextEncoder(recorder, "tiny-text")
+    encoder = TextEncoder(recorder)
     await encoder.encode(["cat"])
     await encoder.encode(["cat"])
     assert len(recorder.calls) == 2
 
 
-async def test_a_version_that_vanishes_on_the_way_is_replaced_by_the_new_one(recorder: Recorder):
-    recorder.replace_with = recorder.current.model_copy(update={"version": "2"})
-    embeddings = await TextEncoder(recorder, "tiny-text", ArrayCache(1 << 20)).encode(["cat"])
-    assert embeddings.shape == (1, 2)
-    assert recorder.versions == ["1", "2"]
-
-
-async def test_a_model_that_is_gone_is_not_asked_twice(recorder: Recorder):
-    recorder.replace_with = recorder.current
-    with pytest.raises(Problem) as caught:
-        await TextEncoder(recorder, "tiny-text").encode(["cat"])
-    assert caught.value.code == "model-not-found"
-    assert len(recorder.calls) == 1
-
-
 async def test_one_failed_batch_fails_the_request_and_stops_the_rest(recorder: Recorder):
     recorder.fail_on, recorder.delay = 2, 0.005
     with pytest.raises(Problem) as caught:
-        await TextEncoder(recorder, "tiny-text").encode(TEXTS)
+        await TextEncoder(recorder).encode(TEXTS)
     assert caught.value.code == "queue-full"
     await asyncio.sleep(0.05)
     assert len(recorder.calls) <= 3
 
 
 async def test_tokens_are_counted_as_the_model_sees_them(recorder: Recorder, folder: Path):
-    encoder = TextEncoder(recorder, "tiny-text")
-    tokenizer = Tokenizer(folder, recorder.current.text)
+    encoder = TextEncoder(recorder)
+    tokenizer = Tokenizer(folder, recorder.card.text)
     assert await encoder.count(TEXTS) == tokenizer.count(TEXTS) == int(tokenizer.encode(TEXTS)["attention_mask"].sum())
 
 
 async def test_many_texts_do_not_hold_up_the_event_loop(recorder: Recorder):
-    encoder = TextEncoder(recorder, "tiny-text")
+    encoder = TextEncoder(recorder)
     await encoder.encode(["cat"])
     ticks = 0
 
@@ -244,20 +211,20 @@ async def test_many_texts_do_not_hold_up_the_event_loop(recorder: Recorder):
 @pytest.mark.parametrize("cache", [None, ArrayCache(1000)])
 async def test_bad_texts_are_refused(recorder: Recorder, texts: list[str], code: str, cache: ArrayCache | None):
     with pytest.raises(Problem) as caught:
-        await TextEncoder(recorder, "tiny-text", cache).encode(texts)
+        await TextEncoder(recorder, cache).encode(texts)
     assert (caught.value.kind, caught.value.code) == (Kind.INVALID, code)
 
 
 async def test_a_model_without_text_is_refused(backend: OnnxBackend):
     with pytest.raises(Problem) as caught:
-        await TextEncoder(backend, "tiny-classifier").encode(["cat"])
+        await TextEncoder(await backend.resolve("tiny-classifier")).encode(["cat"])
     assert caught.value.code == "model-embeds-no-text"
     with pytest.raises(Problem) as caught:
-        await TextEncoder(backend, "unknown").encode(["cat"])
+        await TextEncoder(await backend.resolve("unknown")).encode(["cat"])
     assert caught.value.kind is Kind.NOT_FOUND
 
 
 async def test_a_passed_deadline_is_kept(backend: OnnxBackend):
     with pytest.raises(Problem) as caught:
-        await TextEncoder(backend, "tiny-text").encode(TEXTS, Options(deadline=time.perf_counter() - 1))
+        await TextEncoder(await backend.resolve("tiny-text")).encode(TEXTS, Options(deadline=time.perf_counter() - 1))
     assert caught.value.kind is Kind.DEADLINE

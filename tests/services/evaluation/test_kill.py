@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from services.finetuning import fitting
 from services.finetuning.kind import FinetuneParameters
+from services.finetuning.training import fitting
 from services.jobs.reaper import Reaper
 from services.jobs.records import Order
 from tests.services.evaluation.conftest import OWNER

@@ -86,7 +86,7 @@ def served(services, name):
         backend = OnnxBackend(settings.model_copy(update={"preload": (name,)}))
         await backend.start()
         try:
-            card = backend.card(name)
+            card = (await backend.resolve(name)).card
             pixels = Preprocessor(card.image).batch(pictures)
             return (await backend.infer(name, {card.image.input: pixels})).outputs[card.logits]
         finally:

@@ -87,7 +87,7 @@ async def serve(services, name, pixels):
     backend = OnnxBackend(services.settings.model_copy(update={"preload": (name,)}))
     await backend.start()
     try:
-        return (await backend.infer(name, {"image": pixels})).outputs["logits"], backend.card(name)
+        return (await backend.infer(name, {"image": pixels})).outputs["logits"], (await backend.resolve(name)).card
     finally:
         await backend.close()
 

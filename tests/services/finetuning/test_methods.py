@@ -19,7 +19,7 @@ from models.repository.reading import read_card
 from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
-from services.finetuning.encoders import open_encoder
+from services.finetuning.encoders.opening import open_encoder
 from services.finetuning.kind import FinetuneParameters
 from services.jobs import events as job_events
 from services.jobs.records import Order
@@ -143,8 +143,9 @@ def test_a_focalnet_still_tells_where_it_looked(services, dataset, method):
                 (await backend.infer(name, {"image": images}, outputs=["modulation"])).outputs["modulation"]
                 for name in ("tiny-focal", "mine")
             ]
-            request = ClassifyRequest([picture], model="mine", explain=True)
-            answer = await Classification(backend, services.settings).classify(request, Options.within(30), Stages())
+            request, model = ClassifyRequest([picture], explain=True), await backend.resolve("mine")
+            service = Classification(backend, services.settings)
+            answer = await service.classify(model, request, Options.within(30), Stages())
             return maps, answer.results[0]
         finally:
             await backend.close()
@@ -168,7 +169,8 @@ def test_an_adapter_that_stays_apart_is_exported_with_the_encoder(services, data
 
 
 def test_a_search_that_is_killed_loses_at_most_the_trial_it_was_in(services, dataset, monkeypatch):
-    from services.finetuning import fitting, publishing
+    from services.finetuning import publishing
+    from services.finetuning.training import fitting
 
     real, tried = fitting._Fit._best_epoch, []
 

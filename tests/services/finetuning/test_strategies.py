@@ -15,10 +15,10 @@ from models.backbones.vit import VitConfig
 from models.encoders import EncoderConfig, ImageEncoder
 from services.errors import Problem
 from services.finetuning import strategies
-from services.finetuning.adapted import Adapted, apply, count, load_adapter, save_adapter, served, trainable
-from services.finetuning.head import Head, HeadConfig
+from services.finetuning.encoders.adapted import Adapted, apply, count, load_adapter, save_adapter, served, trainable
 from services.finetuning.strategies import names
 from services.finetuning.strategies.base import strategy
+from services.finetuning.training.head import Head, HeadConfig
 from tests.support import tiny_encoders
 from tests.support.tiny_encoders import SIDE
 

@@ -1,4 +1,4 @@
-"""Beside every job a heart beats: it writes the news, and ends what does not stop."""
+"""Beside every job a heartbeat runs: it writes the news, and ends what does not stop."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from services.jobs import events, leases
-from services.jobs import heartbeat as heart
+from services.jobs import events, heartbeat, leases
 from services.jobs.context import JobContext
 from services.jobs.heartbeat import Heartbeat
 from services.jobs.kind import JobKind
@@ -29,7 +28,7 @@ class Nothing(BaseModel):
 
 
 class Held:
-    """A claimed job with a heart whose process is not really ended."""
+    """A claimed job with a heartbeat whose process is not really ended."""
 
     def __init__(self, services: JobServices, **settings: float) -> None:
         self.services = services
@@ -40,7 +39,7 @@ class Held:
         self.reporter = Reporter({})
         self.ended = threading.Event()
         self.stop = False
-        self.heart = Heartbeat(
+        self.heartbeat = Heartbeat(
             services.settings.model_copy(update=settings),
             services.engine,
             services.artifacts,
@@ -57,8 +56,8 @@ class Held:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heart, "_STUBBORN_SECONDS", 0.5)
-    monkeypatch.setattr(heart, "_TICK", 0.02)
+    monkeypatch.setattr(heartbeat, "_STUBBORN_SECONDS", 0.5)
+    monkeypatch.setattr(heartbeat, "_TICK", 0.02)
 
 
 def wait(check: object) -> None:
@@ -70,7 +69,7 @@ def wait(check: object) -> None:
 
 def test_news_is_written_while_the_job_works(services: JobServices) -> None:
     held = Held(services)
-    with held.heart:
+    with held.heartbeat:
         for n in range(50):
             held.reporter.step(n, 50, f"piece {n}", {"loss": 1 / (n + 1)} if n % 10 == 0 else None)
         held.reporter.log("half way", "info")
@@ -94,7 +93,7 @@ def test_the_end_of_a_job_does_not_overtake_its_last_words(
 
     def speak(ctx: JobContext[Nothing]) -> dict[str, object]:
         ctx.log("last words")
-        assert beating.wait(10)  # the heart has taken them, and has not written them
+        assert beating.wait(10)  # the heartbeat has taken them, and has not written them
         return {}
 
     monkeypatch.setattr(leases, "beat", slow)
@@ -124,7 +123,7 @@ def test_a_job_that_does_not_stop_is_settled_and_its_process_ended(
     services: JobServices, how: str, reason: type[BaseException], state: str
 ) -> None:
     held = Held(services, **({"job_time_limit": 0.1} if how == "time" else {}))
-    with held.heart:
+    with held.heartbeat:
         if how == "cancel":
             services.jobs.cancel(OWNER, held.lease.job.id)
         elif how == "shutdown":
@@ -149,7 +148,7 @@ def test_a_job_that_does_not_stop_is_settled_and_its_process_ended(
 def test_beats_go_on_after_the_database_was_locked(services: JobServices, tmp_path: Path) -> None:
     held = Held(services)
     holder = sqlite3.connect(tmp_path / "sightline.db", isolation_level=None)
-    with held.heart:
+    with held.heartbeat:
         held.reporter.step(1, 2, None, {"loss": 0.5})
         holder.execute("BEGIN EXCLUSIVE")
         held.reporter.log("while it was locked", "info")

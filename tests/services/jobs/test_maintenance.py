@@ -1,4 +1,4 @@
-"""The keeper removes what is over, keeps what is not, and goes on through trouble that passes."""
+"""Maintenance removes what is over, keeps what is not, and goes on through trouble that passes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from services.jobs import leases
-from services.jobs import maintenance as keeper
-from services.jobs.maintenance import Maintenance
+from services.jobs.maintenance import Maintenance, _Duty
 from services.jobs.services import JobServices
 from services.storage.database import writing
 from services.storage.tables import artifacts, jobs
@@ -48,7 +47,7 @@ def test_what_is_over_is_removed_and_what_runs_is_kept(services: JobServices, ke
     assert list(packages.iterdir()) == []
 
 
-def test_passing_trouble_is_waited_out_and_a_bug_ends_the_keeper(keeping: Maintenance) -> None:
+def test_passing_trouble_is_waited_out_and_a_bug_ends_the_process(keeping: Maintenance) -> None:
     tries: list[float] = []
 
     def work() -> None:
@@ -57,7 +56,7 @@ def test_passing_trouble_is_waited_out_and_a_bug_ends_the_keeper(keeping: Mainte
             raise OperationalError("SELECT 1", {}, Exception("the database is away"))
         raise ZeroDivisionError
 
-    keeping._duties = [keeper._Duty("work", 0.01, work)]
+    keeping._duties = [_Duty("work", 0.01, work)]
     with pytest.raises(ZeroDivisionError):
         keeping.run()
     assert len(tries) == 2 and tries[1] - tries[0] >= 1

@@ -153,7 +153,7 @@ def test_a_receiver_that_is_away_is_written_down(services: JobServices) -> None:
     assert tried.status is None and tried.error == "ConnectError"
 
 
-def test_two_keepers_make_one_attempt(services: JobServices, receiver: Receiver) -> None:
+def test_two_processes_make_one_attempt(services: JobServices, receiver: Receiver) -> None:
     ended(services, receiver.url)
     receiver.answers = [500]
     first, second = deliveries(services), deliveries(services)

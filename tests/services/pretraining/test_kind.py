@@ -26,7 +26,7 @@ from services.classification import Classification, ClassifyRequest
 from services.datasets.opening import dataset_store
 from services.embedding import Embedding
 from services.errors import Problem
-from services.finetuning.encoders import open_encoder
+from services.finetuning.encoders.opening import open_encoder
 from services.jobs.reaper import Reaper
 from services.jobs.records import Order
 from services.jobs.services import JobServices
@@ -188,35 +188,36 @@ async def test_it_classifies_explains_and_embeds(trained):
     backend = OnnxBackend(services.settings.model_copy(update={"preload": ("my-colours",)}))
     await backend.start()
     try:
-        service, embedding = Classification(backend, services.settings), Embedding(backend, services.settings)
+        service, embedding = Classification(backend, services.settings), Embedding()
+        model = await backend.resolve("my-colours")
         pictures = [picture(colour) for colour in COLOURS]
-        asked = ClassifyRequest(pictures, model="my-colours", labels=list(COLOURS), explain=True)
-        answer = await service.classify(asked, Options.within(30), Stages())
+        asked = ClassifyRequest(pictures, labels=list(COLOURS), explain=True)
+        answer = await service.classify(model, asked, Options.within(30), Stages())
         assert [one.predictions[0].label for one in answer.results] == list(COLOURS)
         assert Image.open(io.BytesIO(answer.results[0].explanation.png)).size == (256, 213)
-        images = await embedding.images("my-colours", pictures, None, Options.within(30), Stages())
+        images = await embedding.images(model, pictures, None, Options.within(30), Stages())
         texts = await embedding.texts(
-            "my-colours", [f"a photo of a {colour}." for colour in COLOURS], None, Options.within(30), Stages()
+            model, [f"a photo of a {colour}." for colour in COLOURS], None, Options.within(30), Stages()
         )
         assert (images.model, texts.model) == ("my-colours", "my-colours")
         assert (images.vectors @ texts.vectors.T).argmax(axis=1).tolist() == [0, 1, 2, 3]
-        await check_odd_input(service)
+        await check_odd_input(service, model)
     finally:
         await backend.close()
 
 
-async def check_odd_input(service):
+async def check_odd_input(service, model):
     """A label of 500 tokens, a picture of three pixels, gray and transparent pictures: answered like any other."""
     long = " ".join(["square"] * 500)
     for one in (picture("red", size=(3, 1)), picture("red", "L"), picture("red", "RGBA"), picture("red", "LA")):
-        asked = ClassifyRequest([one], model="my-colours", labels=["red", long], explain=True)
-        (result,) = (await service.classify(asked, Options.within(30), Stages())).results
+        asked = ClassifyRequest([one], labels=["red", long], explain=True)
+        (result,) = (await service.classify(model, asked, Options.within(30), Stages())).results
         assert {guess.label for guess in result.predictions} == {"red", long}
         assert sum(guess.score for guess in result.predictions) == pytest.approx(1, abs=1e-4)
         assert result.explanation.png.startswith(b"\x89PNG")
     with pytest.raises(Problem) as caught:
         await service.classify(
-            ClassifyRequest([picture("red")], model="my-colours", labels=["red", " "]), Options.within(30), Stages()
+            model, ClassifyRequest([picture("red")], labels=["red", " "]), Options.within(30), Stages()
         )
     assert (caught.value.code, caught.value.pointer) == ("label-empty", "/labels/1")
 

@@ -160,7 +160,7 @@ async def test_two_processes_serve_what_either_was_told(settings: Settings, repo
             await backend.infer("tiny-adder", ones())
         tiny_models.add_adder(settings.models_dir, version="2", offset=1)
         await sibling("load", "tiny-adder")
-        assert backend.card("tiny-adder").version == "2"
+        assert (await backend.resolve("tiny-adder")).card.version == "2"
         answer = await backend.infer("tiny-adder", ones())  # waits for the load here, is not refused
         assert (answer.version, answer.outputs["sum"][0, 0]) == ("2", 3)
         tiny_models.add_adder(settings.models_dir, version="3", offset=2)
@@ -233,9 +233,11 @@ async def test_deadline_holds_while_another_process_load_is_followed(
         with pytest.raises(Problem) as caught:
             await backend.infer("tiny-adder", ones(), options=Options.within(0.05))
         assert caught.value.code == "deadline-exceeded"
-        assert backend.card("tiny-adder").name == "tiny-adder"
-        assert backend.folder("tiny-adder").name == "1"
+        with pytest.raises(Problem) as caught:
+            await backend.resolve("tiny-adder", deadline=time.perf_counter() + 0.05)
+        assert caught.value.code == "deadline-exceeded"
         assert [status.state for status in backend.index() if status.name == "tiny-adder"] == ["LOADING"]
+        assert (await backend.resolve("tiny-adder")).folder.name == "1"
         await backend.infer("tiny-adder", ones(), options=Options.within(20))
     finally:
         await backend.close()

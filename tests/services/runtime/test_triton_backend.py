@@ -151,7 +151,7 @@ async def test_with_no_server_left_a_refusal_comes_at_once_and_says_when_to_come
             assert caught.value.retry_after and server.address in caught.value.detail
             assert time.monotonic() - began < 1
         with pytest.raises(Problem, match="not healthy"):
-            backend.card(MODEL)
+            await backend.resolve(MODEL)
         assert not backend.ready(MODEL)
         assert backend.index()[0].state == "UNAVAILABLE"
         server.dead = False

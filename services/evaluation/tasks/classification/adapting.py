@@ -1,9 +1,10 @@
 """One adaptation and its test probabilities, in the clean way and in the published toolkit's.
 
 ``strict``: everything is chosen on validation images, and the test images are looked at once (see
-:mod:`services.finetuning.fitting`). ``reference``: as ``full_model_finetune.py`` of Elevater_Toolkit_IC does it. There
-official validation images are not used, the last training is scored on the test images after each epoch and its best
-epoch counts, rows for class names are taken as they are, and nothing but the draw of shots depends on the seed.
+:mod:`services.finetuning.training.fitting`). ``reference``: as ``full_model_finetune.py`` of Elevater_Toolkit_IC does
+it. There official validation images are not used, the last training is scored on the test images after each epoch and
+its best epoch counts, rows for class names are taken as they are, and nothing but the draw of shots depends on the
+seed.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from torch import Tensor
 
 from models.encoders import ImageEncoder
 from services.datasets.splits import validation_split
-from services.finetuning import adapted
-from services.finetuning.adapted import Adapted
 from services.finetuning.data.examples import Examples, scorer, tensors
-from services.finetuning.fitting import SEARCH_SHARE, fit, new_model
-from services.finetuning.head import Epoch, Head, Probe, probabilities, train_probe
-from services.finetuning.memory import is_out_of_memory
-from services.finetuning.recipe import Hooks, Recipe, device_of, placed
+from services.finetuning.encoders import adapted
+from services.finetuning.encoders.adapted import Adapted
 from services.finetuning.search.grid import Best, Trial, reference_search, run
+from services.finetuning.training.fitting import SEARCH_SHARE, fit, new_model
+from services.finetuning.training.head import Epoch, Head, Probe, probabilities, train_probe
+from services.finetuning.training.memory import is_out_of_memory
+from services.finetuning.training.recipe import Hooks, Recipe, device_of, placed
 from services.metrics.classification import MetricError
 
 Array = NDArray[np.float32]
@@ -71,7 +72,7 @@ class Data:
 
 
 def strict(data: Data, recipe: Recipe, hooks: Hooks) -> Outcome:
-    """Raises what :func:`services.finetuning.fitting.fit` raises."""
+    """Raises what :func:`services.finetuning.training.fitting.fit` raises."""
     fitted = fit(data.train, data.validation, recipe, data.text, hooks, data.encoder)
     score = None if np.isnan(fitted.validation_score) else fitted.validation_score
     return Outcome(

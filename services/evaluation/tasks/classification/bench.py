@@ -26,11 +26,11 @@ from services.evaluation.tasks.classification.subject import Array, Subject
 from services.evaluation.tasks.classification.submission import PROBABILITIES, pack
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.normalisation import fitted_rows
-from services.finetuning.images import Pictures
-from services.finetuning.memory import is_out_of_memory
-from services.finetuning.recipe import FINAL_EPOCHS, SEARCH_EPOCHS, Hooks, Recipe
+from services.finetuning.data.pictures import Pictures
 from services.finetuning.search.grid import REFERENCE_TRIALS
 from services.finetuning.strategies.base import strategy
+from services.finetuning.training.memory import is_out_of_memory
+from services.finetuning.training.recipe import FINAL_EPOCHS, SEARCH_EPOCHS, Hooks, Recipe
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -234,7 +234,8 @@ def cost(unit: Unit, ran: Ran, trials: int) -> dict[str, float]:
 
 def open_bench(setting: Setting) -> Workbench:
     """Make a bench for the model of ``setting`` as it serves. Raises ``dataset-split``."""
-    return Workbench(setting, Subject(setting.backend, setting.names, setting.settings))
+    encoder = setting.model.parts.get("image", setting.model)
+    return Workbench(setting, Subject(setting.backend, encoder, setting.names, setting.settings, setting.opened))
 
 
 RUNNER = TaskRunner(open=open_bench, steps=steps, notes=cost, submission=pack)

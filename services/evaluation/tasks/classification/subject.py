@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,11 @@ from services.evaluation.suites.knowledge import ClassKnowledge, pieces, pieces_
 from services.evaluation.suites.preparing import Material
 from services.evaluation.tasks.classification.zero_shot import softmax, unit, zero_shot_probabilities
 from services.finetuning.data.features import FeatureExtractor
-from services.finetuning.encoders import open_encoder
+from services.finetuning.encoders.opening import open_encoder
 from services.media.image import read_picture
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor
-from services.runtime.protocol import Backend, Options
+from services.runtime.protocol import Backend, ModelHandle, Options
 from services.settings import Settings
 from services.stages import Stages
 
@@ -34,17 +35,30 @@ TEXTS_AT_ONCE = 20_000
 
 
 class Subject:
-    """One model of a job, over a backend that has its parts loaded."""
+    """One model of a job, over a backend that has its parts loaded. What it uses stays open as long as ``stack``."""
 
-    def __init__(self, backend: Backend, names: Names, settings: Settings) -> None:
+    def __init__(
+        self, backend: Backend, encoder: ModelHandle, names: Names, settings: Settings, stack: ExitStack
+    ) -> None:
         limits = Limits.of(settings)
         self.names = names
         self._backend = backend
         self.limits = limits
         self._settings = settings
-        self._extractor = FeatureExtractor(backend, names.encoder, settings.cache_dir / "features", limits)
-        self.encoder: Card = self._extractor.card
+        self._extractor = FeatureExtractor(encoder, settings.cache_dir / "features", limits)
+        self._model = encoder
+        self.encoder: Card = encoder.card
         self._network: ImageEncoder | None = None
+        self._language: ZeroShot | None = None
+        self._stack = stack
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(backend: Backend, names: Names, settings: Settings) -> AsyncIterator[Subject]:
+        """The model behind ``names``: its own image tower where it is a pipeline. Raises the backend's ``model-*``."""
+        with ExitStack() as stack:
+            model = stack.enter_context(await backend.resolve(names.name))
+            yield Subject(backend, model.parts.get("image", model), names, settings, stack)
 
     async def features(self, material: Material, package: Package, samples: Sequence[Stored], watch: Watch) -> Array:
         """``(N, D)`` of ``samples``; computed once, then read from the disk."""
@@ -56,12 +70,12 @@ class Subject:
         Raises ``encoder-not-trainable`` where there is only an ONNX file.
         """
         if self._network is None:
-            folder = self._backend.folder(self.encoder.name, self.encoder.version)
+            folder = self._model.folder
             self._network = open_encoder(folder, self.encoder, self._settings.models_dir, self._settings.cache_dir)
         return self._network
 
-    def language(self) -> tuple[Card, ZeroShot]:
-        """The open-vocabulary model. Raises ``no-language-model`` where there is none."""
+    async def language(self) -> ZeroShot:
+        """The open-vocabulary model. Raises ``no-language-model`` where there is none over this version."""
         if self.names.language is None:
             raise Problem(
                 Kind.INVALID,
@@ -70,8 +84,19 @@ class Subject:
                 f"No open-vocabulary model is built on {self.names.encoder!r}, so class names say nothing to it.",
                 remedy="Take protocols with random initialisation, or an open-vocabulary model.",
             )
-        card = self._backend.card(self.names.language)
-        return card, open_zero_shot(self._backend, card, self._backend.folder(card.name, card.version))
+        if self._language is None:
+            kind = open_zero_shot(self._stack.enter_context(await self._backend.resolve(self.names.language)))
+            if kind.image.card != self.encoder:
+                raise Problem(
+                    Kind.INVALID,
+                    "no-language-model",
+                    "The encoder knows no language",
+                    f"{self.names.language!r} is built on version {kind.image.card.version} of {self.encoder.name!r}; "
+                    f"this is version {self.encoder.version}.",
+                    remedy=f"Name {self.names.language!r} instead, or make one on this version.",
+                )
+            self._language = kind
+        return self._language
 
     async def rows(
         self,
@@ -85,7 +110,7 @@ class Subject:
 
         ``reference``: what is said of a class of which little is known has the toolkit's quirks.
         """
-        _, kind = self.language()
+        kind = await self.language()
         if not isinstance(kind, FeatureRows):
             raise Problem(Kind.INVALID, "no-language-model", "The model gives no rows for class names")
         spec, classes = material.spec, readable(material.spec.classes)
@@ -127,10 +152,10 @@ class Subject:
         if reference or protocol.knowledge is not None:
             rows = await self.rows(material, protocol, knowledge, reference=reference)
             return zero_shot_probabilities(await self.features(material, package, samples, watch), rows)
-        _, kind = self.language()
+        kind = await self.language()
         classes = readable(material.spec.classes)
         own = await kind.rows(classes, material.spec.templates, Options.within(SECONDS), Stages())
-        card = self._backend.card(kind.image_model)
+        card = kind.image.card
         assert card.image is not None
         prepare, step = Preprocessor(card.image), card.batching.max_batch_size
         found: list[Array] = []
@@ -138,9 +163,7 @@ class Subject:
             watch(start, len(samples))
             part = samples[start : start + step]
             pixels = await asyncio.to_thread(self._pixels, package, part, prepare)
-            answer = await self._backend.infer(
-                card.name, {card.image.input: pixels}, version=card.version, outputs=kind.image_outputs
-            )
+            answer = await kind.image.infer({card.image.input: pixels}, kind.image_outputs)
             sides = np.array([min(one.width, one.height) for one in part], np.float32)
             scored = await asyncio.to_thread(kind.score, answer.outputs, own, sides)
             found.append(softmax(scored.logits))

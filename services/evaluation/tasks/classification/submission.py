@@ -78,8 +78,8 @@ def _sizes(models_dir: Path, names: Names) -> Sizes:
     visual, texts = parameters_of(folder / "model.onnx"), 0
     if names.language is not None:
         pipeline = newest(models_dir, names.language)[0].pipeline
-        if pipeline is not None and pipeline.text_model is not None:
-            texts = parameters_of(newest(models_dir, pipeline.text_model)[1] / "model.onnx")
+        if pipeline is not None and pipeline.part("text"):
+            texts = parameters_of(newest(models_dir, pipeline.part("text"))[1] / "model.onnx")
     features = next(spec.shape[-1] for spec in encoder.outputs if spec.name == encoder.embedding)
     return Sizes(visual, visual + texts, features)
 

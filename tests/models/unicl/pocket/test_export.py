@@ -13,7 +13,7 @@ from models.encoders import ImageEncoder, read_encoder
 from models.progress import silent
 from models.unicl.pocket import export
 from models.unicl.pocket.network import SIZE, load
-from services.finetuning.adapted import apply, count
+from services.finetuning.encoders.adapted import apply, count
 from services.finetuning.strategies import names
 from services.finetuning.strategies.base import strategy
 

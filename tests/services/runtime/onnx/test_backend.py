@@ -65,9 +65,10 @@ async def test_all_models_are_loaded_at_start_and_answer(settings: Settings, rep
         assert (answer.version, answer.batch_size) == ("1", 3)
         text = {"input_ids": np.array([[2, 4, 3]]), "attention_mask": np.ones((1, 3), np.int64)}
         assert (await backend.infer("tiny-text", text)).outputs["embedding"].shape == (1, 16)
-        folder = backend.folder("tiny-classifier")
+        model = await backend.resolve("tiny-classifier")
+        folder = model.folder
         assert (folder / "labels.txt").read_text().splitlines() == list(tiny_models.LABELS)
-        assert backend.card("tiny-classifier").logits == "logits"
+        assert model.card.logits == "logits"
 
 
 async def test_only_preloaded_models_are_loaded(settings: Settings, repository: Path) -> None:
@@ -176,7 +177,7 @@ async def test_nan_and_infinity_pass_through(settings: Settings, repository: Pat
 async def test_every_datatype_comes_back_as_it_went_in(settings: Settings, repository: Path) -> None:
     async with serving(settings) as backend:
         inputs: dict[str, Tensor] = {}
-        for spec in backend.card("tiny-echo").inputs:
+        for spec in (await backend.resolve("tiny-echo")).card.inputs:
             if spec.datatype == "BYTES":
                 inputs[spec.name] = np.array([[b"", "é".encode(), b"a\0b"]], object)
             else:
@@ -395,7 +396,7 @@ async def test_unknown_names_are_not_found_and_leave_no_trace(settings: Settings
                 await call
             assert caught.value.code == "model-not-found"
         with pytest.raises(Problem):
-            backend.card(name)
+            await backend.resolve(name)
         assert not backend.ready(name)
         assert name not in backend._library.models
 
@@ -412,7 +413,7 @@ async def test_pipeline_is_ready_when_its_components_are(settings: Settings, rep
     _add_pipeline(repository)
     async with serving(settings) as backend:
         assert backend.ready("piped")
-        assert backend.card("piped").pipeline is not None
+        assert (await backend.resolve("piped")).card.pipeline is not None
         problem = await refusal(backend, "piped", {})
         assert (problem.kind, problem.code) == (Kind.INVALID, "model-is-pipeline")
         assert backend.statistics("piped", "1").success_count == 0
@@ -421,7 +422,7 @@ async def test_pipeline_is_ready_when_its_components_are(settings: Settings, rep
         (status,) = [status for status in backend.index() if status.name == "piped"]
         assert (status.state, "tiny-text" in status.reason) == ("UNAVAILABLE", True)
         with pytest.raises(Problem, match="tiny-text"):
-            backend.card("piped")
+            await backend.resolve("piped")
 
 
 async def test_loading_a_pipeline_loads_its_components(settings: Settings, repository: Path) -> None:

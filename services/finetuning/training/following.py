@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from services.finetuning.head import Epoch
 from services.finetuning.kind import FinetuneParameters
-from services.finetuning.recipe import Hooks
 from services.finetuning.search.grid import Trial
+from services.finetuning.training.head import Epoch
+from services.finetuning.training.recipe import Hooks
 from services.jobs.context import JobContext
 
 PACE = 15.0
@@ -44,7 +44,7 @@ class Follower:
         self._load()
 
     def hooks(self) -> Hooks:
-        """For :func:`services.finetuning.fitting.fit`."""
+        """For :func:`services.finetuning.training.fitting.fit`."""
         return Hooks(
             on_trial=self._on_trial,
             on_trial_epoch=self._on_trial_epoch,

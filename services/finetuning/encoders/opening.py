@@ -24,7 +24,7 @@ from models.export.precision import LEAST
 from models.intake.sources.fetch import fetch
 from models.repository.reading import MODEL, RepositoryError, read_card
 from services.errors import Kind, Problem
-from services.finetuning.adapted import apply, load_adapter
+from services.finetuning.encoders.adapted import apply, load_adapter
 from services.finetuning.strategies.base import merged
 
 TOLERANCE = 1e-3

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.finetuning.head import Head, HeadConfig, Probe, probabilities, train_probe
+from services.finetuning.training.head import Head, HeadConfig, Probe, probabilities, train_probe
 from services.metrics.classification import accuracy
 
-FIXTURE = json.loads((Path(__file__).parents[2] / "parity" / "elevater_metrics.json").read_text())
+FIXTURE = json.loads((Path(__file__).parents[3] / "parity" / "elevater_metrics.json").read_text())
 TEXT = torch.tensor(FIXTURE["zero_shot"]["class_weights"]).T
 TOLERANCE = FIXTURE["tolerance"]
 

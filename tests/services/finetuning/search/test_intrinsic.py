@@ -7,11 +7,11 @@ import torch
 
 from models.catalog.card import ImagePreprocess
 from services.finetuning.data.examples import Examples
-from services.finetuning.fitting import fit
-from services.finetuning.images import Pictures
-from services.finetuning.intrinsic import Intrinsic, Subspace, measure, select
-from services.finetuning.recipe import Hooks, Recipe
-from services.finetuning.sites import projections
+from services.finetuning.data.pictures import Pictures
+from services.finetuning.encoders.sites import projections
+from services.finetuning.search.intrinsic import Intrinsic, Subspace, measure, select
+from services.finetuning.training.fitting import fit
+from services.finetuning.training.recipe import Hooks, Recipe
 from tests.support import tiny_encoders
 from tests.support.tiny_encoders import SIDE
 
@@ -61,7 +61,7 @@ def test_half_of_the_parts_is_chosen_and_none_that_gains_nothing() -> None:
 
 
 def test_where_no_part_gains_the_strategys_own_are_trained(monkeypatch) -> None:
-    from services.finetuning import fitting
+    from services.finetuning.training import fitting
 
     monkeypatch.setattr(fitting, "measure", lambda *args, **kwargs: [Intrinsic("mlp", 10, 0.5, 0.5, ())])
     told = []
@@ -71,7 +71,7 @@ def test_where_no_part_gains_the_strategys_own_are_trained(monkeypatch) -> None:
 
 
 def test_parts_auto_is_replaced_by_what_was_found(monkeypatch) -> None:
-    from services.finetuning import fitting
+    from services.finetuning.training import fitting
 
     rest = [Intrinsic(part, 10, 0.5, 0.7, ((9, 0.7),)) for part in ("query", "value")]
     found = [Intrinsic("output", 10, 0.5, 0.7, ((1, 0.7),)), Intrinsic("key", 10, 0.5, 0.7, ((4, 0.7),)), *rest]

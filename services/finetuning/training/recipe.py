@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.encoders import ImageEncoder
-from services.finetuning.adapted import Adapted
-from services.finetuning.head import Epoch, Head, HeadConfig, Inputs, Optimizer, probabilities
-from services.finetuning.images import Pictures
+from services.finetuning.data.pictures import Pictures
+from services.finetuning.encoders.adapted import Adapted
 from services.finetuning.search.grid import Trial
+from services.finetuning.training.head import Epoch, Head, HeadConfig, Inputs, Optimizer, probabilities
 
 SEARCH_EPOCHS = 10
 FINAL_EPOCHS = 50

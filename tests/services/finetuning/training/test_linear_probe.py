@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from services.datasets.splits import SplitError
-from services.finetuning.linear_probe import Examples, Hooks, Recipe, evaluate, fit
+from services.finetuning.training.fitting import Examples, Hooks, Recipe, evaluate, fit
 
 
 def blobs(per_class=20, classes=3, dim=16, spread=1.0, seed=0):
@@ -19,7 +19,7 @@ def blobs(per_class=20, classes=3, dim=16, spread=1.0, seed=0):
 def test_a_separable_set_is_learnt_and_scored_on_unseen_rows():
     fitted = fit(blobs(), None, Recipe(3), None, Hooks())
     assert fitted.validation_score == 1.0
-    assert evaluate(fitted.head, blobs(seed=1), Recipe(3)) > 0.95
+    assert evaluate(fitted, blobs(seed=1), Recipe(3)) > 0.95
 
 
 def test_the_same_seed_gives_the_same_head():
@@ -51,7 +51,7 @@ def test_one_image_a_class_needs_fixed_hyper_parameters():
     with pytest.raises(SplitError, match="two images a class"):
         fit(tiny, None, Recipe(3), None, Hooks())
     fitted = fit(tiny, None, Recipe(3, learning_rate=0.1, weight_decay=0.0), None, Hooks())
-    assert evaluate(fitted.head, tiny, Recipe(3)) == 1.0
+    assert evaluate(fitted, tiny, Recipe(3)) == 1.0
 
 
 def test_several_labels_are_scored_by_average_precision():
