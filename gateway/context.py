@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import Engine
 from starlette.requests import Request
 
+from gateway.job_stream import JobStream
+from gateway.lifecycle import Lifecycle
 from gateway.logs import RequestLog
 from gateway.middleware.keys import Keys
 from gateway.middleware.limits import RateLimiter
@@ -21,7 +23,6 @@ from gateway.request.admission import Admission
 from gateway.request.images import ImageReader
 from gateway.request.references import References, SentImages
 from gateway.request.request_context import RequestContext
-from gateway.resources.job_stream import JobStream
 from gateway.stream import OpenStreams
 from gateway.telemetry import Telemetry
 from services import tracing
@@ -40,24 +41,6 @@ from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
 from services.tracing import Tracing
-
-
-@dataclass(slots=True)
-class Lifecycle:
-    """Where the process stands.
-
-    ``ready`` turns true after start-up, ``leaving`` when the platform around it begins to stop, ``draining`` when the
-    process itself is told to.
-    """
-
-    ready: bool = False
-    leaving: bool = False
-    draining: bool = False
-
-    @property
-    def takes_work(self) -> bool:
-        """Whether load balancers are to send requests."""
-        return self.ready and not self.leaving and not self.draining
 
 
 @dataclass(frozen=True, slots=True)

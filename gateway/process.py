@@ -23,8 +23,9 @@ import uvicorn
 
 from gateway import LEAVING_SIGNAL, logs, telemetry
 from gateway.app import create_app
-from gateway.context import Context, Lifecycle
+from gateway.context import Context
 from gateway.http_protocol import BoundedProtocol
+from gateway.lifecycle import Lifecycle
 from gateway.middleware.keys import is_loopback
 from services.errors import Problem
 from services.settings import Settings

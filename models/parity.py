@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from models.errors import ModelError
 
 Config = dict[str, Any]
 """A fixture's ``config.json`` as it stands: the reference's own hyper-parameters under the reference's own names."""
@@ -115,6 +117,39 @@ class Fixture:
             Comparison("keys", float(len(differing)), 0.0, 0.0, not differing, note),
             Comparison("parameters", float(abs(off)), 0.0, 0.0, off == 0, f"{parameters:,} parameters"),
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class FixtureKind:
+    """A sort of fixture: how its config shows itself, and the function that builds what it describes and compares."""
+
+    name: str
+    recognises: Callable[[Config], bool]
+    check: Callable[[Fixture], list[Comparison]]
+
+
+class UnknownFixture(ModelError):
+    """No kind recognises the fixture, or the one that does cannot compute it."""
+
+
+def check_fixture(path: Path, kinds: Sequence[FixtureKind]) -> Report:
+    """Every tensor of a fixture, by the first of ``kinds`` that recognises it.
+
+    Raises :class:`UnknownFixture`, ``OSError``, ``ValueError`` on a fixture that cannot be read, or a checkpoint's
+    error when weights do not fit.
+    """
+    fixture = Fixture.read(path)
+    kind = next((kind for kind in kinds if kind.recognises(fixture.config)), None)
+    if kind is None:
+        known = ", ".join(kind.name for kind in kinds)
+        raise UnknownFixture(f"{path} is no fixture of a known kind ({known})")
+
+    try:
+        return Report(path.name, kind.name, tuple(kind.check(fixture)))
+    except (KeyError, TypeError) as error:
+        raise UnknownFixture(f"{path} looks like {kind.name}, but its config or inputs lack {error}") from error
+    except (RuntimeError, AttributeError, IndexError) as error:  # what torch says of inputs that do not fit a network
+        raise UnknownFixture(f"{path} looks like {kind.name}, but cannot be computed: {error}") from error
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 
 from models.catalog.card import ImagePreprocess
-from models.parity import Comparison, Config, Fixture
-from models.verify import KINDS as NETWORK_KINDS
-from models.verify import Kind, UnknownFixture
+from models.parity import Comparison, Config, Fixture, FixtureKind, UnknownFixture
 from services.media.image import read_picture
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor
@@ -39,4 +37,4 @@ def _is_preprocess(config: Config) -> bool:
     return isinstance(cases, list) and bool(cases) and "center_crop" in cases[0]
 
 
-KINDS: tuple[Kind, ...] = (*NETWORK_KINDS, Kind("preprocess", _is_preprocess, check_preprocess))
+KINDS = (FixtureKind("preprocess", _is_preprocess, check_preprocess),)

@@ -20,13 +20,13 @@ import torch
 
 from models.backbones.efficientnet_lite import CONFIGS, EfficientNetLite
 from models.backbones.focalnet import FocalNet
-from models.export.efficientnet_lite import SIGNATURE as LITE
-from models.export.minilm import SIGNATURE as MINILM
-from models.export.minilm import tokens
+from models.efficientnet_lite.export import SIGNATURE as LITE
 from models.export.onnx import Axis, Signature, export
 from models.focalnet.checkpoint import to_huggingface
 from models.focalnet.export import CLASSIFIER, Classifier, pictures
 from models.focalnet.variants import VARIANTS as FOCALNETS
+from models.minilm.export import SIGNATURE as MINILM
+from models.minilm.export import tokens
 from models.text.minilm import MiniLM, MiniLMConfig
 from models.unicl.export import IMAGE, ImageTower, TextTower
 from models.unicl.network import UniCL

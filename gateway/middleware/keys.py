@@ -14,7 +14,6 @@ import ipaddress
 import re
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
 from starlette.requests import Request
@@ -22,12 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.middleware.limits import RateLimiter
 from gateway.problems import problem_response
+from gateway.request.caller import ApiScope, Caller
 from gateway.request.request_context import RequestContext
 from services.errors import Kind, Problem
 from services.storage import job_tokens
-
-ApiScope = Literal["infer", "jobs", "metrics", "admin"]
-"""What a key may do. ``admin`` includes the others; ``metrics`` belongs to the token of ``settings.metrics_token``."""
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 """Answered to anybody; everything else needs a key as soon as keys are asked for."""
@@ -40,22 +37,6 @@ _JOB = b"Bearer " + job_tokens.MARK.encode()
 """The token of a running job is looked up even where no key is asked for: it says that nobody waits at a screen."""
 _REMEDY = "Send `Authorization: Bearer <key>` or `X-API-Key: <key>`; `sightline keys create` makes one."
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sent a request: the id of its key, ``anonymous`` where keys are not asked for. ``rate`` is the key's own.
-
-    ``background``: a job calls for its owner, and may wait behind people.
-    """
-
-    key_id: str
-    scopes: frozenset[ApiScope]
-    rate: float | None = None
-    background: bool = False
-
-    def may(self, scope: ApiScope) -> bool:
-        return scope in self.scopes or "admin" in self.scopes
 
 
 ANONYMOUS = Caller("anonymous", frozenset({"infer", "jobs", "admin"}))

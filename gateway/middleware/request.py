@@ -9,7 +9,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.context import Lifecycle
+from gateway.lifecycle import Lifecycle
 from gateway.logs import PROBES, RequestLog
 from gateway.problems import internal_problem, problem_response
 from gateway.request.request_context import RequestContext

@@ -6,16 +6,13 @@ import os
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from starlette.types import Scope
 
+from gateway.request.caller import Caller
 from services.errors import Problem
 from services.runtime.protocol import Options
 from services.stages import Stages
-
-if TYPE_CHECKING:
-    from gateway.middleware.keys import Caller
 
 SCOPE_KEY = "sightline.request_context"
 

@@ -1,7 +1,8 @@
-"""The MLP of a transformer-like block, shared by the backbones."""
+"""The MLP of a transformer-like block and CLIP's activation, shared by the backbones and the text towers."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,3 +18,10 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(..., dim)`` to the same."""
         return self.fc2(F.gelu(self.fc1(x)))
+
+
+class QuickGELU(nn.Module):
+    """``x * sigmoid(1.702 x)``, OpenAI's approximation: not interchangeable with GELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)

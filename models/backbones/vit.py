@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.text.clip_transformer import QuickGELU
+from models.backbones.mlp import QuickGELU
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,13 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.catalog.builders import BUILDERS
 from models.catalog.card import Card, Provenance
+from models.catalog.lock import LOCK, Source, read_lock
 from models.catalog.releases import releases
 from models.errors import ModelError, invalid_fields
-from models.intake.sources.lock import LOCK, Source, read_lock
 
 FOLDER = Path(__file__).parent
+BUILD = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 class CatalogError(ModelError):
@@ -25,7 +26,8 @@ class CatalogError(ModelError):
 class Entry(BaseModel):
     """How one model comes to be. ``default`` entries are what ``pull`` without names pulls.
 
-    ``build`` is a name in :data:`models.catalog.builders.BUILDERS`; ``requires`` names entries that are pulled first.
+    ``build`` is a name among the builders of the card's family (:func:`models.families.builder`); ``requires`` names
+    entries that are pulled first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,9 +40,9 @@ class Entry(BaseModel):
     card: Card
 
     @model_validator(mode="after")
-    def _build_is_known(self) -> Entry:
-        if self.build not in BUILDERS:
-            raise ValueError(f"build {self.build!r} is none of {', '.join(sorted(BUILDERS))}")
+    def _build_is_a_name(self) -> Entry:
+        if not BUILD.fullmatch(self.build):
+            raise ValueError(f"build {self.build!r} is not the name of a builder")
         if self.card.files:
             raise ValueError("card.files is written by the repository")
         return self

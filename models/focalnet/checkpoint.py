@@ -12,7 +12,7 @@ import torch
 
 from models.backbones.focalnet import FocalNet, FocalNetConfig, FocalNetPyramid
 from models.focalnet.variants import DETECTION_VARIANTS, VARIANTS
-from models.intake.checkpoint import CheckpointError, Shapes, State, fitting, load, read_state
+from models.intake.checkpoint import CheckpointError, Shapes, State, fitting, load, read_state, weight_shapes
 
 Builder = Callable[[], torch.nn.Module]
 Scheme = Literal["release", "timm", "huggingface"]
@@ -123,6 +123,12 @@ def first_thousand(network: FocalNet) -> FocalNet:
         narrow.bias[NEVER_TRAINED] = -1e4
     network.head = narrow
     return network
+
+
+def published_as(state: State) -> dict[str, str]:
+    """What a state under any of the namings is, in words, and the variant of each. Raises :class:`CheckpointError`."""
+    variants = {f"{name} with {config.num_classes} classes": name for name, config in VARIANTS.items()}
+    return {fit: variants.get(fit, fit) for fit in fits(weight_shapes(canonical(state).state))}
 
 
 def fits(shapes: Shapes) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.drop_path import DropPath, linear_rates
+from models.backbones.mlp import QuickGELU
 
 PAD_ID = 0
 LAYER_NORM_EPS = 1e-12
@@ -51,13 +52,6 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float()).to(x.dtype)
-
-
-class QuickGELU(nn.Module):
-    """``x * sigmoid(1.702 x)``, OpenAI's approximation: not interchangeable with GELU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
 
 
 class Attention(nn.Module):

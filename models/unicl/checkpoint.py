@@ -19,7 +19,7 @@ from typing import Literal
 
 import torch
 
-from models.intake.checkpoint import CheckpointError, Shapes, State, fitting, load, read_state
+from models.intake.checkpoint import CheckpointError, Shapes, State, fitting, load, read_state, weight_shapes
 from models.unicl.network import UniCL, UniCLConfig
 from models.unicl.variants import VARIANTS
 
@@ -67,6 +67,11 @@ def read(path: Path, config: UniCLConfig) -> UniCL:
         network = UniCL(config)
     load(network, canonical(read_state(path)), fits)
     return network.eval()
+
+
+def published_as(state: State) -> dict[str, str]:
+    """The variants that a state under any of the namings fits. Raises :class:`CheckpointError` on a mixture."""
+    return {fit: fit for fit in fits(weight_shapes(canonical(state)))}
 
 
 def fits(shapes: Shapes) -> list[str]:

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import torch
 
+from models.backbones.flops import Size, measure
 from models.backbones.focalnet import FocalNet
 from models.catalog.releases import releases
-from models.flops import Size, measure
 from models.focalnet import variants as focalnet
+from models.focalnet.family import FAMILY as FOCALNET
+from models.parity import check_fixture
 from models.text.clip_transformer import ClipTextTransformer
 from models.unicl import variants as unicl
+from models.unicl.family import FAMILY
 from models.unicl.network import build_image_tower
-from models.verify import verify_fixture
 
 LARGE_SIZE = {"large": 384, "xlarge": 384}
 """FocalNets that were trained on larger pictures than 224."""
@@ -26,7 +28,7 @@ def parity_table(fixtures: Iterable[Path]) -> Iterator[str]:
     """One row a fixture: the tensor that comes closest to its tolerance."""
     yield from _head("fixture", "tensors", "closest to its tolerance", "largest error", "atol", "verdict")
     for path in fixtures:
-        report = verify_fixture(path)
+        report = check_fixture(path, (*FAMILY.fixtures, *FOCALNET.fixtures))
         worst = max(report.comparisons, key=lambda c: c.error / c.atol if c.atol else c.error)
         verdict = "ok" if report.ok else "**FAILED**"
         count = len(report.comparisons)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from models.catalog.builders import Build, Files
 from models.catalog.card import PartName
 from models.catalog.catalog import FOLDER as CATALOG
 from models.catalog.labels import label_set
 from models.errors import ModelError
+from models.family import Build, Files
 from models.progress import Progress
 from models.repository.reading import latest, read_card
 from models.zero_shot.fit import Array, Classifier, fit

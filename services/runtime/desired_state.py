@@ -5,7 +5,7 @@
 or the new one and a crash leaves one of them; writers take turns by a lock that dies with its holder. It outlives a
 restart: a model that an administrator took out of service stays out, whatever ``preload`` says.
 
-Each wish has a generation, a number that only grows. A process applies a wish whose generation it has not seen.
+Each state has a generation, a number that only grows. A process applies a state whose generation it has not seen.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class DesiredState:
     policy: VersionPolicy = LATEST
 
 
-class Control:
+class DesiredStates:
     """The file and this process's last view of it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stamp: Stamp | None = None
-        self.wishes: dict[str, DesiredState] = {}
+        self.states: dict[str, DesiredState] = {}
 
     @classmethod
-    def of(cls, settings: Settings) -> Control:
+    def of(cls, settings: Settings) -> DesiredStates:
         """That of a data folder."""
         return cls(settings.data_dir / "control.json")
 
@@ -58,22 +58,22 @@ class Control:
             return False
         self._stamp = stamp
         try:
-            self.wishes = self._read()
+            self.states = self._read()
         except OSError as error:
             _log.error("%s cannot be read, and what was wanted before still is: %s", self._path.name, error.strerror)
             return False
         return True
 
-    def wish(self, model: str, *, loaded: bool, policy: VersionPolicy = LATEST) -> DesiredState:
+    def write(self, model: str, *, loaded: bool, policy: VersionPolicy = LATEST) -> DesiredState:
         """Write down that ``model`` is to be loaded or not, for every process. Blocks for the disk."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            wishes = self._read()
-            newest = max((wish.generation for wish in wishes.values()), default=0)
+            states = self._read()
+            newest = max((state.generation for state in states.values()), default=0)
             # The clock keeps generations growing even when the file was lost.
-            made = wishes[model] = DesiredState(loaded, max(newest + 1, time.time_ns()), policy)
-            self._write(wishes)
-        self.wishes = wishes
+            made = states[model] = DesiredState(loaded, max(newest + 1, time.time_ns()), policy)
+            self._write(states)
+        self.states = states
         return made
 
     def _stat(self) -> Stamp | None:
@@ -96,10 +96,10 @@ class Control:
             _log.error("%s is not readable and is ignored until the next load or unload: %s", self._path.name, error)
             return {}
 
-    def _write(self, wishes: dict[str, DesiredState]) -> None:
+    def _write(self, states: dict[str, DesiredState]) -> None:
         models = {
-            name: {"loaded": wish.loaded, "generation": wish.generation, "policy": wish.policy.document()}
-            for name, wish in sorted(wishes.items())
+            name: {"loaded": state.loaded, "generation": state.generation, "policy": state.policy.document()}
+            for name, state in sorted(states.items())
         }
         fresh = self._path.with_suffix(".new")
         with fresh.open("w", encoding="utf-8") as file:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from models.catalog.card import Card, PartName
 from services.errors import Problem
-from services.runtime.desired_state import Control, DesiredState
+from services.runtime.desired_state import DesiredState, DesiredStates
 from services.runtime.loaded import LoadedModel, LoadedPipeline, Version, Versions
 from services.runtime.problems import model_closing, model_invalid, model_not_found, state_unwritable, version_not_found
 from services.runtime.protocol import UNLOADED
@@ -30,9 +30,9 @@ _log = logging.getLogger("sightline.runtime")
 class Library:
     """``open_version`` makes a version ready to serve from its card; it blocks, and is called in a thread."""
 
-    def __init__(self, repository: Repository, control: Control, open_version: Callable[[Card], Served]) -> None:
+    def __init__(self, repository: Repository, desired: DesiredStates, open_version: Callable[[Card], Served]) -> None:
         self.repository = repository
-        self.control = control
+        self.desired = desired
         self.models: dict[str, LoadedModel] = {}
         self._open_version = open_version
         self._watching: asyncio.Task[None] | None = None
@@ -40,13 +40,13 @@ class Library:
 
     async def start(self, preload: tuple[str, ...]) -> None:
         """Load what ``preload`` and earlier loads ask for. What fails is logged, and the rest is served."""
-        self.control.refresh()
-        wishes = self.control.wishes
+        self.desired.refresh()
+        states = self.desired.states
         for name in self._wanted(preload):
-            await self._carry_out(name, wishes.get(name, DesiredState(True, 0)))
-        for name, wish in wishes.items():
-            if not wish.loaded:
-                self._take_out(name, wish)
+            await self._carry_out(name, states.get(name, DesiredState(True, 0)))
+        for name, state in states.items():
+            if not state.loaded:
+                self._take_out(name, state)
         await self._complete()
         self._watching = asyncio.create_task(self._watch())
 
@@ -98,13 +98,13 @@ class Library:
 
     async def _load(self, name: str, held: LoadedModel, policy: VersionPolicy | None) -> Versions:
         self.look()
-        wish = self.control.wishes.get(name)
-        policy = policy or (wish.policy if wish is not None else LATEST)
+        state = self.desired.states.get(name)
+        policy = policy or (state.policy if state is not None else LATEST)
         for part in self._parts(name, policy):
             if not self.model(part).versions:
                 await self.load(part)
         opened = await self._open(name, held, policy)
-        made = await self._wish(name, loaded=True, policy=policy)
+        made = await self._write_down(name, loaded=True, policy=policy)
         while any(one.retired or self._can_complete(one) for one in opened.values()):
             # Another process's unload or load came in between, and took out or brought what was to be taken over.
             self._retire(opened.values())
@@ -118,27 +118,27 @@ class Library:
             raise model_not_found(name)
         held = self.model(name)
         async with held.lock:
-            self._take_out(name, await self._wish(name, loaded=False))
+            self._take_out(name, await self._write_down(name, loaded=False))
         if held.leaving:
             await asyncio.wait(list(held.leaving))
         _log.info("unloaded %s", name)
 
-    async def _wish(self, name: str, *, loaded: bool, policy: VersionPolicy = LATEST) -> DesiredState:
+    async def _write_down(self, name: str, *, loaded: bool, policy: VersionPolicy = LATEST) -> DesiredState:
         try:
-            return await asyncio.to_thread(self.control.wish, name, loaded=loaded, policy=policy)
+            return await asyncio.to_thread(self.desired.write, name, loaded=loaded, policy=policy)
         except OSError as error:
             raise state_unwritable(error) from error
 
     def look(self) -> None:
         """See what was asked for since the last look: unload at once, begin to load. Costs one ``stat``."""
-        if not self.control.refresh() or self._closing:
+        if not self.desired.refresh() or self._closing:
             return
-        for name, wish in self.control.wishes.items():
+        for name, state in self.desired.states.items():
             held = self.model(name)
-            if wish.generation <= held.generation:
+            if state.generation <= held.generation:
                 continue
-            if not wish.loaded:
-                self._take_out(name, wish)
+            if not state.loaded:
+                self._take_out(name, state)
             elif held.loading is None:
                 held.loading = asyncio.get_running_loop().create_task(self._catch_up(name, held))
 
@@ -247,24 +247,24 @@ class Library:
 
     def _is_out(self, name: str) -> bool:
         """Whether somebody has taken a model out of service."""
-        wish = self.control.wishes.get(name)
-        return wish is not None and not wish.loaded
+        state = self.desired.states.get(name)
+        return state is not None and not state.loaded
 
     # Taking in and out
 
-    def _install(self, held: LoadedModel, wish: DesiredState, opened: dict[str, Version]) -> None:
+    def _install(self, held: LoadedModel, state: DesiredState, opened: dict[str, Version]) -> None:
         """Serve what was opened, unless somebody has asked for something else in the meantime."""
-        if held.generation > wish.generation:
+        if held.generation > state.generation:
             self._retire(opened.values())
             return
-        held.generation = wish.generation
+        held.generation = state.generation
         held.reason = ""
         self._swap(held, opened)
 
-    def _take_out(self, name: str, wish: DesiredState) -> None:
+    def _take_out(self, name: str, state: DesiredState) -> None:
         held = self.model(name)
-        if held.generation <= wish.generation:
-            held.generation = wish.generation
+        if held.generation <= state.generation:
+            held.generation = state.generation
             held.reason = UNLOADED
             self._swap(held, {})
             # Also what pipelines use of it: an unload is to give the memory back.
@@ -314,9 +314,9 @@ class Library:
         for name in preload:
             if name != "*" and name not in names:
                 _log.error("preload names %r, which is not in the repository", name)
-        wishes = self.control.wishes
+        states = self.desired.states
         return [
-            name for name in names if (wishes[name].loaded if name in wishes else name in preload or "*" in preload)
+            name for name in names if (states[name].loaded if name in states else name in preload or "*" in preload)
         ]
 
     async def _watch(self) -> None:
@@ -326,27 +326,27 @@ class Library:
 
     async def _catch_up(self, name: str, held: LoadedModel) -> None:
         try:
-            while (wish := self.control.wishes.get(name)) and wish.loaded and wish.generation > held.generation:
+            while (state := self.desired.states.get(name)) and state.loaded and state.generation > held.generation:
                 async with held.lock:
-                    if wish.generation > held.generation:  # else it was this process's own
-                        await self._carry_out(name, wish)
+                    if state.generation > held.generation:  # else it was this process's own
+                        await self._carry_out(name, state)
             await self._complete()
         finally:
             held.loading = None
 
-    async def _carry_out(self, name: str, wish: DesiredState) -> None:
-        """Load as ``wish`` says. A failure leaves what is served, and is not tried again and again."""
-        if not wish.loaded:
+    async def _carry_out(self, name: str, state: DesiredState) -> None:
+        """Load as ``state`` says. A failure leaves what is served, and is not tried again and again."""
+        if not state.loaded:
             return
         held = self.model(name)
         try:
-            for part in self._parts(name, wish.policy):
+            for part in self._parts(name, state.policy):
                 async with self.model(part).lock:
                     if not self.model(part).versions:
-                        await self._carry_out(part, self.control.wishes.get(part, DesiredState(True, 0)))
-            self._install(held, wish, await self._open(name, held, wish.policy))
+                        await self._carry_out(part, self.desired.states.get(part, DesiredState(True, 0)))
+            self._install(held, state, await self._open(name, held, state.policy))
         except Exception as error:  # whatever a file makes an engine do: the other models are served
-            held.generation = max(held.generation, wish.generation)
+            held.generation = max(held.generation, state.generation)
             held.reason = str(error)
             _log.error("%s was not loaded: %s", name, error, exc_info=not isinstance(error, Problem))
 

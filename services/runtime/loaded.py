@@ -88,7 +88,7 @@ Versions = Mapping[str, Version]
 class LoadedModel:
     """``versions`` are served, ``leaving`` finish what they began.
 
-    ``generation`` is that of the newest wish that was carried out or failed; ``loading`` follows a newer one, and
+    ``generation`` is that of the newest state that was carried out or failed; ``loading`` follows a newer one, and
     ``opening`` says that this process itself was told to load. ``lock`` is held while versions are opened or taken
     out. ``reason`` says why nothing, or nothing newer, is served.
     """

@@ -1,8 +1,8 @@
 """What every backend over a model repository does alike, whoever runs the models.
 
-Several gateway processes share one data folder; ``control.py`` keeps what is loaded the same in all of them. A request
-that names no version gets the latest that is served. While a newer one loads, the old one answers; a request for a
-model that another process has loaded waits until this one has, too.
+Several gateway processes share one data folder; ``desired_state.py`` keeps what is loaded the same in all of them. A
+request that names no version gets the latest that is served. While a newer one loads, the old one answers; a request
+for a model that another process has loaded waits until this one has, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from models.catalog.card import Card
 from services.errors import Problem
-from services.runtime.desired_state import Control
+from services.runtime.desired_state import DesiredStates
 from services.runtime.library import Library
 from services.runtime.loaded import Version
 from services.runtime.problems import (
@@ -44,7 +44,7 @@ class RepositoryBackend(ABC):
         self._observer = observer or NoObserver()
         self._repository = Repository(settings.models_dir)
         self._torch = TorchModels(settings, self._observer)
-        self._library = Library(self._repository, Control.of(settings), self._open)
+        self._library = Library(self._repository, DesiredStates.of(settings), self._open)
 
     @abstractmethod
     async def start(self) -> None: ...

@@ -1,6 +1,6 @@
 """Which versions of a model are served: the latest N, all, or some by number. Latest 1 unless somebody says otherwise.
 
-The policy is part of the wanted state (see ``control.py``), not of the model's folder: what is generated is never
+The policy is part of the wanted state (see ``desired_state.py``), not of the model's folder: what is generated is never
 edited, and going back to an older version is an act of an administrator that every process has to see.
 """
 

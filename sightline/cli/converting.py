@@ -50,7 +50,7 @@ def convert(
     A file is read without running code of its own, and taken only when every weight fits.
     """
     from models.catalog.releases import release, releases
-    from models.intake.convert import convert as convert_file
+    from models.convert import convert as convert_file
 
     if name is None or file is None:
         chosen = {name: release(name)} if name else releases()

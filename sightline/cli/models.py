@@ -101,7 +101,7 @@ def pull(
     A server that runs on this data directory serves them at once.
     """
     from models.catalog.catalog import Catalog
-    from models.intake.pull import pull as pull_model
+    from models.pull import pull as pull_model
 
     settings = settings_with(data_dir=data_dir)
     catalog = Catalog.read()
@@ -114,11 +114,11 @@ def pull(
             before = {one: running.stamp(settings.models_dir, one) for one in (*catalog.requirements(name), name)}
             card = pull_model(name, settings.models_dir, settings.cache_dir, bar(name), catalog=catalog, force=force)
             pulled.append(card)
-            for one, was in before.items():
-                if was is None:
-                    running.came(settings, one)
-                elif was != running.stamp(settings.models_dir, one):
-                    running.changed(settings, one)
+            moved = [one for one, was in before.items() if was != running.stamp(settings.models_dir, one)]
+            # A pipeline keeps the parts that it was opened with until it is loaded again itself.
+            for one in dict.fromkeys((*moved, name) if moved else ()):
+                follow = running.came if before[one] is None else running.changed
+                follow(settings, one)
     if json:
         print_json([cards.summary(card, settings.models_dir) for card in pulled])
         return
@@ -203,7 +203,7 @@ def verify(
         fixtures.verify(fixture, json=json)
         return
     from models.errors import ModelError
-    from models.intake.pull import verify as verify_model
+    from models.pull import verify as verify_model
     from models.repository.reading import RepositoryError, installed, latest
 
     root = settings_with(data_dir=data_dir).models_dir

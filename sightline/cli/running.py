@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.runtime.desired_state import Control, DesiredState
+    from services.runtime.desired_state import DesiredState, DesiredStates
     from services.settings import Settings
 
 
@@ -25,26 +25,26 @@ def stamp(root: Path, name: str) -> int | None:
 
 def came(settings: Settings, name: str) -> None:
     """A model is there that was not: serve it, also if one of its name was taken out of service once."""
-    control, wish = _wish_for(settings, name)
-    if _runs(settings) or (wish is not None and not wish.loaded):
-        control.wish(name, loaded=True)
+    desired, state = _desired_for(settings, name)
+    if _runs(settings) or (state is not None and not state.loaded):
+        desired.write(name, loaded=True)
 
 
 def changed(settings: Settings, name: str) -> None:
     """The versions of a model are others now: serve those, unless the model was taken out of service."""
-    control, wish = _wish_for(settings, name)
-    if not _runs(settings) or (wish is not None and not wish.loaded):
+    desired, state = _desired_for(settings, name)
+    if not _runs(settings) or (state is not None and not state.loaded):
         return
-    if wish is None:
-        control.wish(name, loaded=True)
+    if state is None:
+        desired.write(name, loaded=True)
     else:
-        control.wish(name, loaded=True, policy=wish.policy)
+        desired.write(name, loaded=True, policy=state.policy)
 
 
 def goes(settings: Settings, name: str) -> None:
     """A model is removed: no request may find it any more."""
     if _runs(settings):
-        _wish_for(settings, name)[0].wish(name, loaded=False)
+        _desired_for(settings, name)[0].write(name, loaded=False)
 
 
 def _runs(settings: Settings) -> bool:
@@ -53,9 +53,9 @@ def _runs(settings: Settings) -> bool:
     return read_server(settings.run_dir) is not None
 
 
-def _wish_for(settings: Settings, name: str) -> tuple[Control, DesiredState | None]:
-    from services.runtime.desired_state import Control
+def _desired_for(settings: Settings, name: str) -> tuple[DesiredStates, DesiredState | None]:
+    from services.runtime.desired_state import DesiredStates
 
-    control = Control.of(settings)
-    control.refresh()
-    return control, control.wishes.get(name)
+    desired = DesiredStates.of(settings)
+    desired.refresh()
+    return desired, desired.states.get(name)

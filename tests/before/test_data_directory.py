@@ -161,7 +161,7 @@ def test_models_and_benchmarks_are_worked_on_further(before: Settings, tmp_path:
 
 
 def serves(http: httpx.Client, name: str, version: str) -> bool:
-    """Whether a model is ready in a version; gateways follow a job's wish at their next request."""
+    """Whether a model is ready in a version; gateways follow what a job asked for at their next request."""
     model = http.get(f"/v1/models/{name}").json()
     return (model["state"], model["version"]) == ("READY", version)
 

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from gateway import problems
-from gateway.context import Lifecycle
+from gateway.lifecycle import Lifecycle
 from gateway.logs import RequestLog
 from gateway.middleware.request import RequestMiddleware
 from gateway.problems import STATUS, parameter_name

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from models.verify import UnknownFixture, verify_fixture
+from models.families import families
+from models.parity import UnknownFixture
+from models.verify import verify_fixture
 from services.parity import KINDS
 
 PREPROCESS = Path(__file__).parents[1] / "parity" / "preprocess"
@@ -42,5 +44,5 @@ def test_a_picture_outside_of_the_fixture_is_not_read(fixture):
 
 
 def test_each_kind_has_a_name_of_its_own():
-    names = [kind.name for kind in KINDS]
+    names = [kind.name for line in families() for kind in line.fixtures] + [kind.name for kind in KINDS]
     assert len(set(names)) == len(names)

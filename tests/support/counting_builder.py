@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from models.catalog.builders import Build, Files
+from models.family import Build, Builder, Family, Files
 
 
 def build(job: Build) -> Files:
@@ -19,3 +19,6 @@ def build(job: Build) -> Files:
     (folder,) = job.sources.values()
     job.progress("export", 1, 1)
     return {"model.onnx": folder / "weights", "tokenizer.json": b"{}"}
+
+
+FAMILY = Family(builders={"counting": Builder(build)})

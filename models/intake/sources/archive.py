@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
-from models.intake.sources.errors import HashMismatch, SourceError
-from models.intake.sources.lock import Member
+from models.catalog.lock import Member
+from models.errors import HashMismatch, SourceError
 
 CHUNK = 1 << 20
 Format = Literal["none", "zip", "tar"]

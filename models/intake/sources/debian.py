@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from models.intake.sources.errors import SourceError
-from models.intake.sources.lock import DebianSource
+from models.catalog.lock import DebianSource
+from models.errors import SourceError
 from models.intake.sources.registry import DEADLINE, run
 from models.progress import Progress
 

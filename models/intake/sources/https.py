@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from models.intake.sources.errors import SourceError
+from models.errors import SourceError
 from models.progress import Progress
 
 DEADLINE = 3600.0

@@ -6,8 +6,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.intake.sources.errors import SourceError
-from models.intake.sources.lock import HubSource
+from models.catalog.lock import HubSource
+from models.errors import SourceError
 from models.progress import Progress
 
 if TYPE_CHECKING:

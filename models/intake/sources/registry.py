@@ -14,8 +14,8 @@ import sys
 import threading
 from pathlib import Path
 
-from models.intake.sources.errors import SourceError
-from models.intake.sources.lock import NpmSource, PypiSource
+from models.catalog.lock import NpmSource, PypiSource
+from models.errors import SourceError
 from models.progress import Progress
 
 DEADLINE = 1800.0

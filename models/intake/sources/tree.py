@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from models.catalog.lock import Tree
+from models.errors import HashMismatch, SourceError
 from models.intake.sources.archive import CHUNK, DAMAGED, Format
-from models.intake.sources.errors import HashMismatch, SourceError
-from models.intake.sources.lock import Tree
 from models.repository.hashing import sha256
 
 MOST_LINKS = 8

@@ -12,13 +12,13 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from models.backbones.efficientnet_lite import EfficientNetLite
-from models.catalog.builders import Build, Files
 from models.catalog.catalog import FOLDER as CATALOG
 from models.catalog.labels import label_set
+from models.efficientnet_lite.export import read as read_classifier
 from models.errors import ModelError
-from models.export.efficientnet_lite import read as read_classifier
-from models.export.minilm import HEADED_SIGNATURE, HeadedMiniLM, read_minilm, tokens
 from models.export.onnx import Axis, Signature, export, verify
+from models.family import Build, Files
+from models.minilm.export import HEADED_SIGNATURE, HeadedMiniLM, read_minilm, tokens
 from models.repository.hashing import sha256
 from models.text.minilm import MiniLMConfig
 from models.unicl.lite2.network import PhotoUniCL

@@ -6,9 +6,9 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
+from models.catalog.lock import Source, read_lock
 from models.errors import ModelError
 from models.intake.sources.fetch import fetch
-from models.intake.sources.lock import Source, read_lock
 from models.progress import Progress
 from models.unicl.pocket.build import CLIPART, Summary, build
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.focalnet import modulation_map
-from models.catalog.builders import Build, Files
 from models.encoders import encoder_files, encoder_of
 from models.errors import ModelError
-from models.export.minilm import HEADED_SIGNATURE, HeadedMiniLM, read_minilm, tokens
 from models.export.onnx import Axis, Signature, agreement, export, verify
 from models.export.quantise import dynamic_int8
+from models.family import Build, Files
 from models.focalnet.export import MAX_BATCH, pictures
+from models.minilm.export import HEADED_SIGNATURE, HeadedMiniLM, read_minilm, tokens
 from models.repository.hashing import sha256
 from models.text.minilm import MiniLMConfig
 from models.unicl.pocket.network import SIZE, PocketUniCL

@@ -28,7 +28,7 @@ def ship(run: Path, into: Path, weights: Path) -> str:
     they learned from beside them. Gives what the cards say of them: the hash and the temperature."""
     from safetensors.torch import load_file
 
-    from models.intake.sources.lock import read_lock
+    from models.catalog.lock import read_lock
     from models.repository.hashing import sha256
     from models.unicl.pocket.collect import ATTRIBUTION, LOCK, attribution
     from models.unicl.pocket.export import pack

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,12 +13,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from models.catalog.builders import BUILDERS
 from models.catalog.card import Card
 from models.catalog.catalog import Catalog
 from models.encoders import DESCRIPTION, ImageEncoder, read_encoder
 from models.errors import ModelError
 from models.export.precision import LEAST
+from models.families import builder
 from models.intake.sources.fetch import fetch
 from models.repository.reading import MODEL, RepositoryError, read_card
 from services.errors import Kind, Problem
@@ -81,11 +79,14 @@ def _from_catalog(card: Card, cache: Path) -> ImageEncoder | None:
     """The network that the catalog's entry is exported from; its sources are in the cache since the pull."""
     catalog = Catalog.read()
     entry = catalog.entries.get(card.name)
-    if entry is None or entry.card.provenance != card.provenance or not BUILDERS[entry.build].encoder:
+    if entry is None or entry.card.provenance != card.provenance:
         return None
-    module, _, name = BUILDERS[entry.build].encoder.partition(":")
-    build = cast("Callable[[Any, Any], ImageEncoder]", getattr(importlib.import_module(module), name))
-    return build(entry.options, {source: fetch(source, cache, lock=dict(catalog.sources)) for source in entry.sources})
+
+    encoder = builder(entry).encoder
+    if encoder is None:
+        return None
+    sources = {source: fetch(source, cache, lock=dict(catalog.sources)) for source in entry.sources}
+    return encoder(entry.options, sources)
 
 
 def _adapted(content: dict[str, Any], folder: Path, repository: Path, cache: Path) -> ImageEncoder | None:

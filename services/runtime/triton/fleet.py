@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog.card import Card
@@ -24,7 +23,7 @@ from services.runtime.triton.health import Mender
 from services.runtime.triton.loading import Loader
 from services.runtime.triton.replica import Key, Replica
 from services.runtime.triton.uses import Uses
-from services.runtime.triton.wire import Wire
+from services.runtime.triton.wire import Wanted, Wire
 
 TRIES = 2
 """Servers that one inference is given to: a second one when the first could not be reached or its model had died."""
@@ -35,14 +34,6 @@ LONGEST = 300.0
 _REFUSALS = ("refused", "broken", "absent")
 _ELSEWHERE = ("away", "silent", "dead", "absent")
 _log = logging.getLogger("sightline.runtime")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
-    """A version that is to be served on every server."""
-
-    card: Card
-    wire: Wire
 
 
 class Fleet:

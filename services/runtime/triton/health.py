@@ -12,15 +12,12 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from services.runtime.onnx.warmup import example
 from services.runtime.triton.channel import Failure
 from services.runtime.triton.loading import Loader
 from services.runtime.triton.replica import Key, Place, Replica
-
-if TYPE_CHECKING:
-    from services.runtime.triton.fleet import Wanted
+from services.runtime.triton.wire import Wanted
 
 PERIOD = 0.5
 LIVE_SECONDS = 1.0

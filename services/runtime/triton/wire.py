@@ -6,6 +6,7 @@ Rows of several requests are written one after another into one message: that co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,11 @@ def _bytes(spec: TensorSpec, arrays: Sequence[Tensor]) -> bytes:
     if len(arrays) == 1:
         return arrays[0].tobytes()
     return b"".join([array.reshape(-1).view(np.uint8).data for array in arrays])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """A version that is to be served on every server."""
+
+    card: Card
+    wire: Wire

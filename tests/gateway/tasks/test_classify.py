@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from PIL import Image
 
 from gateway.app import create_app
-from models.catalog.card import ImagePreprocess
+from models.catalog.card import ImagePreprocess, Pipeline, TextPreprocess
+from services.runtime.desired_state import DesiredStates
 from services.settings import Settings
 from tests.support import tiny_models
 from tests.support.asgi import call, client
@@ -57,6 +58,43 @@ async def test_one_image_is_classified_into_the_models_own_labels(http: httpx.As
     assert len(scores) == 3 and scores == sorted(scores, reverse=True)
     assert {prediction["label"] for prediction in result["predictions"]} <= set(tiny_models.LABELS)
     assert "explanation" not in result
+
+
+@pytest.mark.parametrize("explain", [False, True])
+async def test_the_model_is_looked_up_once_a_request(
+    settings: Settings, repository: Path, monkeypatch: pytest.MonkeyPatch, explain: bool
+) -> None:
+    """Of a pipeline too, whose parts come with it: one look at what is wanted, which is one ``stat``."""
+    model = tiny_models.looking()
+    tower = tiny_models.text_encoder(dim=tiny_models.FEATURES)
+    fields = {"task": "embed-image", "image": ImagePreprocess(size=64), "embedding": "features"}
+    tiny_models.write(repository, tiny_models.card("seeing", model, **fields), {"model.onnx": model})
+    words = tiny_models.card(
+        "words", tower, task="embed-text", text=TextPreprocess(max_length=32), embedding="embedding"
+    )
+    tiny_models.write(repository, words, {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()})
+    pipeline = Pipeline(kind="dual-encoder", parts={"image": "seeing@1", "text": "words@1"})
+    tiny_models.write(repository, tiny_models.card("pair", task="zero-shot-classify", pipeline=pipeline), {})
+    looks = 0
+    refresh = DesiredStates.refresh
+
+    def counted(self: DesiredStates) -> bool:
+        nonlocal looks
+        looks += 1
+        return refresh(self)
+
+    async with client(create_app(settings)) as http:
+        body = {"model": "pair", "image": text(jpeg()), "labels": ["red cat", "car"], "explain": explain}
+        assert (await http.post(CLASSIFY, json=body)).status_code == 200
+        monkeypatch.setattr(DesiredStates, "refresh", counted)
+        for labels in (["red cat", "car"], ["old dog"]):
+            looks = 0
+            answer = await http.post(CLASSIFY, json=body | {"labels": labels})
+            assert (answer.status_code, looks) == (200, 1), answer.text
+        for embedded in ({"input": ["a cat"]}, {"image": text(jpeg())}):
+            looks = 0
+            answer = await http.post("/v1/embeddings", json={"model": "pair", **embedded})
+            assert (answer.status_code, looks) == (200, 1), answer.text
 
 
 async def test_json_form_and_raw_bodies_give_the_same_answer(http: httpx.AsyncClient) -> None:

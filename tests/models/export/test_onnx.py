@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, Stage, build
-from models.export import efficientnet_lite, minilm
+from models.efficientnet_lite import export as efficientnet_lite
 from models.export.onnx import Axis, ExportError, Signature, agreement, export, verify
 from models.export.quantise import dynamic_int8
 from models.intake.checkpoint import load, read_state
 from models.intake.sources.fetch import fetch
+from models.minilm import export as minilm
 from models.text.minilm import MiniLM, MiniLMConfig
 
 SMALL_IMAGE = EfficientNetLiteConfig(

@@ -7,9 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save_model
 from safetensors.numpy import load
 
-from models.catalog.builders import Build
 from models.catalog.catalog import Catalog
 from models.errors import ModelError
+from models.family import Build
 from models.progress import silent
 from models.zero_shot.build import build, last_layer, read_shifts
 from models.zero_shot.fit import AXES

@@ -15,7 +15,7 @@ import pytest
 
 from models.catalog.card import Card
 from services.errors import Problem
-from services.runtime.desired_state import Control
+from services.runtime.desired_state import DesiredStates
 from services.runtime.loaded import Version
 from services.runtime.onnx.backend import OnnxBackend
 from services.runtime.protocol import Options
@@ -31,23 +31,23 @@ def ones() -> dict[str, np.ndarray]:
 
 
 def test_wish_is_seen_by_another_view_and_seen_once(tmp_path: Path) -> None:
-    mine, other = Control(tmp_path / "control.json"), Control(tmp_path / "control.json")
+    mine, other = DesiredStates(tmp_path / "control.json"), DesiredStates(tmp_path / "control.json")
     assert not other.refresh()
-    made = mine.wish("a", loaded=True, policy=VersionPolicy("specific", versions=("3",)))
+    made = mine.write("a", loaded=True, policy=VersionPolicy("specific", versions=("3",)))
     assert other.refresh()
-    assert other.wishes == {"a": made}
+    assert other.states == {"a": made}
     assert not other.refresh()
-    later = mine.wish("b", loaded=False)
+    later = mine.write("b", loaded=False)
     assert later.generation > made.generation
     assert other.refresh()
-    assert other.wishes == {"a": made, "b": later}
+    assert other.states == {"a": made, "b": later}
 
 
 def test_generations_grow_even_when_the_file_is_lost(tmp_path: Path) -> None:
-    control = Control(tmp_path / "control.json")
-    first = control.wish("a", loaded=True)
+    control = DesiredStates(tmp_path / "control.json")
+    first = control.write("a", loaded=True)
     (tmp_path / "control.json").unlink()
-    assert control.wish("a", loaded=False).generation > first.generation
+    assert control.write("a", loaded=False).generation > first.generation
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ def test_generations_grow_even_when_the_file_is_lost(tmp_path: Path) -> None:
 def test_unreadable_file_is_ignored_and_replaced_by_the_next_wish(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "control.json"
     path.write_bytes(content)
-    control = Control(path)
+    control = DesiredStates(path)
     control.refresh()
-    assert control.wishes == {}
-    made = control.wish("b", loaded=True)
+    assert control.states == {}
+    made = control.write("b", loaded=True)
     control.refresh()
-    assert control.wishes == {"b": made}
+    assert control.states == {"b": made}
 
 
 def _write_for_ever(path: Path, name: str) -> None:
-    control = Control(path)
+    control = DesiredStates(path)
     while True:
-        control.wish(name, loaded=True)
+        control.write(name, loaded=True)
 
 
 def _names(path: Path) -> set[str]:
@@ -100,14 +100,14 @@ def test_killed_writers_leave_a_whole_file_and_no_lock(tmp_path: Path) -> None:
             os.kill(writer.pid, signal.SIGKILL)
             writer.join()
         assert _names(path) - {"mine"} == set(names)
-        Control(path).wish("mine", loaded=True)
+        DesiredStates(path).write("mine", loaded=True)
         assert _names(path) == {*names, "mine"}
 
 
 def _write_some(path: Path, name: str, count: int) -> None:
-    control = Control(path)
+    control = DesiredStates(path)
     for number in range(count):
-        control.wish(f"{name}{number}", loaded=True)
+        control.write(f"{name}{number}", loaded=True)
 
 
 def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -118,11 +118,11 @@ def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
-    control = Control(path)
+    control = DesiredStates(path)
     control.refresh()
-    assert len(control.wishes) == 40
-    assert len({wish.generation for wish in control.wishes.values()}) == 40
-    assert all(wish.policy == LATEST for wish in control.wishes.values())
+    assert len(control.states) == 40
+    assert len({state.generation for state in control.states.values()}) == 40
+    assert all(state.policy == LATEST for state in control.states.values())
 
 
 def _sibling(settings: Settings, pipe: multiprocessing.connection.Connection) -> None:
@@ -185,7 +185,7 @@ async def test_idle_process_follows_without_requests(
     backend = OnnxBackend(settings)
     await backend.start()
     try:
-        Control(settings.data_dir / "control.json").wish("tiny-adder", loaded=False)
+        DesiredStates(settings.data_dir / "control.json").write("tiny-adder", loaded=False)
         await asyncio.sleep(0.2)
         assert not backend._library.models["tiny-adder"].versions
     finally:
@@ -198,7 +198,7 @@ async def test_load_that_fails_here_leaves_what_is_served_and_says_why(settings:
     try:
         folder = tiny_models.add_adder(settings.models_dir, version="2", offset=1)
         (folder / "model.onnx").write_bytes(b"torn")
-        Control(settings.data_dir / "control.json").wish("tiny-adder", loaded=True)
+        DesiredStates(settings.data_dir / "control.json").write("tiny-adder", loaded=True)
         await backend.settled("tiny-adder")
         assert (await backend.infer("tiny-adder", ones())).version == "1"
         reasons = {status.version: status.reason for status in backend.index() if status.name == "tiny-adder"}
@@ -229,7 +229,7 @@ async def test_deadline_holds_while_another_process_load_is_followed(
     try:
         slowly = backend._library._open_version
         monkeypatch.setattr(backend._library, "_open_version", lambda card: (time.sleep(0.3), slowly(card))[1])
-        Control(settings.data_dir / "control.json").wish("tiny-adder", loaded=True)
+        DesiredStates(settings.data_dir / "control.json").write("tiny-adder", loaded=True)
         with pytest.raises(Problem) as caught:
             await backend.infer("tiny-adder", ones(), options=Options.within(0.05))
         assert caught.value.code == "deadline-exceeded"
@@ -251,12 +251,12 @@ async def test_unload_elsewhere_in_the_middle_of_a_load_leaves_no_dead_version(
     await backend.start()
     try:
         tiny_models.add_adder(settings.models_dir, version="2", offset=1)
-        elsewhere = Control(settings.data_dir / "control.json")
+        elsewhere = DesiredStates(settings.data_dir / "control.json")
         opening = backend._library._open_version
 
         def interrupted(card: Card) -> Version:
-            if card.version == "2" and not elsewhere.wishes:
-                elsewhere.wish("tiny-adder", loaded=False)
+            if card.version == "2" and not elsewhere.states:
+                elsewhere.write("tiny-adder", loaded=False)
                 elsewhere.refresh()
                 time.sleep(0.1)  # this process looks, and takes version 1 out
             return opening(card)

@@ -258,7 +258,7 @@ def test_a_converted_checkpoint_is_judged_by_labelled_pictures(
         asked.extend(arguments)
         return []
 
-    monkeypatch.setattr("models.intake.convert.convert", convert)
+    monkeypatch.setattr("models.convert.convert", convert)
     arguments = ["focalnet-tiny-srf", str(tmp_path / "file.pth"), "--precision", "int8"]
     code, _, err = run("models", "convert", *arguments, "--pictures", str(tmp_path / "sweets"), "--json")
     assert code == 0, err

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from services.runtime.desired_state import Control
+from services.runtime.desired_state import DesiredStates
 from services.runtime.version_policy import VersionPolicy
 from services.settings import Settings
 from sightline.cli import running
@@ -64,21 +64,21 @@ def test_without_a_server_nothing_is_asked_for_that_preload_would_not_load(setti
 def test_what_was_taken_out_of_service_stays_out_when_it_is_pulled_anew_and_not_when_it_is_brought(
     settings: Settings,
 ) -> None:
-    control = Control.of(settings)
-    out = control.wish("own", loaded=False)
+    control = DesiredStates.of(settings)
+    out = control.write("own", loaded=False)
     running.changed(settings, "own")
     control.refresh()
-    assert control.wishes["own"] == out
+    assert control.states["own"] == out
     running.came(settings, "own")
     control.refresh()
-    assert control.wishes["own"].loaded
+    assert control.states["own"].loaded
 
 
 def test_versions_that_were_asked_for_stay_those(settings: Settings) -> None:
     settings.run_dir.mkdir(parents=True)
     (settings.run_dir / "server.json").write_text('{"pid": 1, "url": "http://x", "workers": 1, "started_at": 0}')
-    control = Control.of(settings)
-    control.wish("own", loaded=True, policy=VersionPolicy("all"))
+    control = DesiredStates.of(settings)
+    control.write("own", loaded=True, policy=VersionPolicy("all"))
     running.changed(settings, "own")
     control.refresh()
-    assert control.wishes["own"].policy == VersionPolicy("all")
+    assert control.states["own"].policy == VersionPolicy("all")

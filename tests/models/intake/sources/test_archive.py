@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from models.catalog.lock import Member
+from models.errors import HashMismatch, SourceError
 from models.intake.sources.archive import Format, extract
-from models.intake.sources.errors import HashMismatch, SourceError
-from models.intake.sources.lock import Member
 
 CONTENT = b"weights " * 1000
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from models.catalog.lock import HttpsSource, HubSource, Member, NpmSource, PypiSource, Source, SourceLicence
+from models.errors import HashMismatch, SourceError
 from models.intake.sources import https
-from models.intake.sources.errors import HashMismatch, SourceError
 from models.intake.sources.fetch import fetch
-from models.intake.sources.lock import HttpsSource, HubSource, Member, NpmSource, PypiSource, Source, SourceLicence
 from tests.support.file_server import file_server
 
 WEIGHTS = b"numbers" * 3000

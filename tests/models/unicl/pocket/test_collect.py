@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from models.catalog.lock import read_lock
 from models.errors import ModelError
-from models.intake.sources.lock import read_lock
 from models.progress import silent
 from models.unicl.pocket import collect
 from sightline.cli.main import app

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.catalog.builders import Build
 from models.catalog.catalog import Catalog
 from models.encoders import ImageEncoder, read_encoder
+from models.family import Build
 from models.progress import silent
 from models.unicl.pocket import export
 from models.unicl.pocket.network import SIZE, load

@@ -313,7 +313,7 @@ async def test_unload_waits_for_what_was_begun_and_refuses_the_rest(settings: Se
         begun = [asyncio.create_task(backend.infer("slow", x)) for _ in range(2)]
         await asyncio.sleep(0.01)
         unloading = asyncio.create_task(backend.unload("slow"))
-        while backend.ready("slow"):  # noqa: ASYNC110 - until the wish is on the disk
+        while backend.ready("slow"):  # noqa: ASYNC110 - until the state is on the disk
             await asyncio.sleep(0)
         assert states(backend, "slow") == {"1": "UNLOADING"}
         assert (await refusal(backend, "slow", x)).detail == "Model 'slow': unloaded on request."

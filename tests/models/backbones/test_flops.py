@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from models.backbones.flops import Size, measure
 from models.backbones.focalnet import FocalNet
-from models.flops import Size, measure
 from models.focalnet.variants import VARIANTS
 
-MANIFESTS = Path(__file__).parents[1] / "parity" / "manifests"
+MANIFESTS = Path(__file__).parents[2] / "parity" / "manifests"
 
 
 def test_one_convolution_is_counted_as_by_hand() -> None:

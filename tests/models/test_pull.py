@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from models.catalog.builders import BUILDERS, Builder
-from models.catalog.card import Card
+from models.catalog.card import Card, Pipeline
 from models.catalog.catalog import Catalog, Entry
-from models.errors import ModelError
-from models.intake.pull import pull, verify
-from models.intake.sources.errors import HashMismatch
-from models.intake.sources.lock import HttpsSource
+from models.catalog.lock import HttpsSource
+from models.errors import HashMismatch, ModelError
+from models.families import FAMILIES, Row
 from models.progress import silent
+from models.pull import pull, verify
 from models.repository.reading import RepositoryError, installed
 from models.repository.writer import write_version
 from tests.support.file_server import FileServer, file_server
@@ -28,7 +28,7 @@ WEIGHTS = b"weights" * 1000
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setitem(BUILDERS, "counting", Builder("tests.support.counting_builder:build"))
+    monkeypatch.setitem(FAMILIES, "test", Row("tests.support.counting_builder"))
     with file_server(weights=WEIGHTS, licence=b"MIT") as running:
         yield running
 
@@ -188,7 +188,7 @@ def test_model_that_is_not_there_cannot_be_verified(place: Place) -> None:
 
 
 def _pull_in_a_process(root: Path, entry: Entry, source: HttpsSource, barrier: Any, answers: Any) -> None:
-    BUILDERS["counting"] = Builder("tests.support.counting_builder:build")
+    FAMILIES["test"] = Row("tests.support.counting_builder")
     barrier.wait()
     catalog = Catalog({"tiny": entry}, {"thing": source})
     answers.put(pull("tiny", root / "models", root / "cache", catalog=catalog))
@@ -225,6 +225,20 @@ def test_killed_pull_leaves_no_half_model_and_does_not_block_the_next(place: Pla
     assert installed(place.repository) == []
     place.pull(place.catalog(place.entry()))
     assert verify(place.repository, "tiny") and place.left() == []
+
+
+def test_a_pipeline_written_before_parts_were_pinned_is_pinned_without_building_it_again(place: Place) -> None:
+    entry = place.entry("pair")
+    pipeline = Pipeline(kind="dual-encoder", parts={"image": "eyes@1", "text": "words@1"})
+    catalog = place.catalog(entry.model_copy(update={"card": entry.card.model_copy(update={"pipeline": pipeline})}))
+    new = place.pull(catalog, "pair")
+    file = place.repository / "pair" / "1" / "card.json"
+    old = json.loads(file.read_text())
+    old["pipeline"] = {"kind": "dual-encoder", "image_model": "eyes", "text_model": "words", "data": None}
+    file.write_text(json.dumps(old))
+    assert Card.read(file.parent).pipeline.parts == {"image": ("eyes", None), "text": ("words", None)}
+    assert place.pull(catalog, "pair") == new == verify(place.repository, "pair")
+    assert place.builds == ["pair"]
 
 
 @pytest.mark.weights

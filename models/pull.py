@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from models.catalog.builders import BUILDERS, Build
 from models.catalog.card import Card, PartName
 from models.catalog.catalog import FOLDER, Catalog, Entry
+from models.catalog.lock import Source
 from models.errors import ModelError
+from models.families import builder
+from models.family import Build
 from models.intake.sources.fetch import fetch
-from models.intake.sources.lock import Source
 from models.progress import Progress, silent
 from models.repository.hashing import verify_version
 from models.repository.ownership import check_name
@@ -64,10 +65,10 @@ def _pull_one(entry: Entry, repository: Path, cache: Path, progress: Progress, c
             folder = repository / card.name / card.version
             return Card.read(held.write(card, {path: folder / path for path in there.files}, replace=True))
 
-        function = BUILDERS[entry.build].load()
+        build = builder(entry).build
         sources = {source: fetch(source, cache, progress, dict(catalog.sources)) for source in entry.sources}
         job = Build(card, entry.options, sources, repository, held.work, progress)
-        files = {**_notices(entry, sources, catalog), **function(job)}
+        files = {**_notices(entry, sources, catalog), **build(job)}
         _check_complete(card, files.keys())
         return Card.read(held.write(card, files, replace=True))
 

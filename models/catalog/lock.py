@@ -10,10 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from models.errors import invalid_fields
-from models.intake.sources.errors import SourceError
+from models.errors import SourceError, invalid_fields
 
-LOCK = Path(__file__).parents[2] / "catalog" / "sources.lock"
+LOCK = Path(__file__).parent / "sources.lock"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(gt=0, le=1 << 36)]

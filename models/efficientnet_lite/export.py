@@ -8,15 +8,12 @@ from pathlib import Path
 import torch
 
 from models.backbones.efficientnet_lite import CONFIGS, EfficientNetLite
-from models.catalog.builders import Build, Files
 from models.encoders import ImageEncoder, encoder_of
 from models.export.onnx import Axis, Signature, export, verify
+from models.family import Build, Files, Options
 from models.intake.checkpoint import fitting, load, read_state
 
 SIGNATURE = Signature(("image",), ("logits", "features"), {"image": {0: Axis("batch", 1, 4096)}})
-
-
-Options = Mapping[str, str | int | float | bool]
 
 
 def read(options: Options, sources: Mapping[str, Path]) -> EfficientNetLite:

@@ -1,4 +1,4 @@
-"""``python -m models.intake.convert NAME FILE``: a downloaded checkpoint of a publication to models that are served.
+"""``python -m models.convert NAME FILE``: a downloaded checkpoint of a publication to models that are served.
 
 The file is read once, matched in full, exported, verified at several batch sizes and written with a card.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from models.catalog.card import Card
@@ -17,21 +17,12 @@ from models.catalog.releases import release, releases
 from models.errors import ModelError
 from models.export.accuracy import Labelled
 from models.export.precision import PRECISIONS, Precision
-from models.focalnet.checkpoint import canonical as focalnet_canonical
-from models.focalnet.checkpoint import fits as fits_focalnet
-from models.focalnet.convert import convert as convert_focalnet
-from models.focalnet.variants import VARIANTS
-from models.intake.checkpoint import CheckpointError, MismatchedCheckpoint, State, read_state, weight_shapes
-from models.intake.conversion import Job, Version
+from models.families import converter, families
+from models.intake.checkpoint import CheckpointError, MismatchedCheckpoint, read_state
+from models.intake.conversion import Job
 from models.progress import Progress, silent
 from models.repository.ownership import check_name
 from models.repository.writer import writing
-from models.unicl.cards import tower_names
-from models.unicl.checkpoint import canonical as unicl_names
-from models.unicl.checkpoint import fits as fits_unicl
-from models.unicl.convert import convert as convert_unicl
-
-FAMILIES: Mapping[str, Callable[[Job], Iterator[Version]]] = {"focalnet": convert_focalnet, "unicl": convert_unicl}
 
 
 def convert(
@@ -52,14 +43,15 @@ def convert(
     entry = release(name)
     if not file.is_file():
         raise ModelError(f"{file} is not there", entry.remedy)
-    names = (name, *tower_names(name))
+    line = converter(entry.family)
+    names = (name, *line.parts(name))
     with writing(repository, *names) as held:
         for one in names:
             check_name(repository, one, key=None)
         classes = read_labels(labels) if labels else ()
         job = Job(name, entry, file, held.work, progress, classes, precision, pictures)
         try:
-            versions = list(FAMILIES[entry.family](job))
+            versions = list(line.convert(job))
         except MismatchedCheckpoint as error:
             error.remedy = what_it_is(file) or error.remedy
             raise
@@ -69,22 +61,21 @@ def convert(
 def what_it_is(file: Path) -> str:
     """Of which releases a readable file has the names and shapes, whatever their family; nothing where of none."""
     state = read_state(file)
-    fits: list[str] = []
-    for names, fit in ((_focalnet_names, fits_focalnet), (unicl_names, fits_unicl)):
+    fits: dict[str, str] = {}
+    for line in families():
         with contextlib.suppress(CheckpointError):  # a mixture of namings is of no family
-            fits += fit(weight_shapes(names(state)))
+            fits |= line.converter.fits(state) if line.converter else {}
     if not fits:
         return ""
-    whole = {f"{name} with {config.num_classes} classes": name for name, config in VARIANTS.items()}
-    variants = {whole.get(fit, fit) for fit in fits}
-    likely = [name for name, entry in releases().items() if entry.variant in variants]
+
+    likely = [name for name, entry in releases().items() if entry.variant in fits.values()]
     what = f"It is {', or '.join(fits)}"
     return f"{what}: convert it as {' or '.join(likely)}." if likely else f"{what}, which no release is."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert, or list what can be converted; 1 when the file is refused."""
-    parser = argparse.ArgumentParser(prog="python -m models.intake.convert", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models.convert", description=__doc__)
     parser.add_argument("name", nargs="?", help="a published checkpoint; without one, all are listed")
     parser.add_argument("file", nargs="?", type=Path, help="its file, downloaded")
     parser.add_argument("--repository", type=Path, default=Path(".sightline/models"))
@@ -103,10 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error}\n{error.remedy}", file=sys.stderr)
         return 1
     return 0
-
-
-def _focalnet_names(state: State) -> State:
-    return focalnet_canonical(state).state
 
 
 def _print(stage: str, done: int, total: int) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.catalog.builders import Build, Files
 from models.export.onnx import Axis, Signature, agreement, export, verify
 from models.export.quantise import dynamic_int8
+from models.family import Build, Files
 from models.intake.checkpoint import fitting, load, read_state
 from models.text.minilm import MiniLM, MiniLMConfig
 

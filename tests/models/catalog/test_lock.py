@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models.intake.sources.errors import SourceError
-from models.intake.sources.lock import PypiSource, content_key, read_lock
+from models.catalog.lock import PypiSource, content_key, read_lock
+from models.errors import SourceError
 
 GOOD = """
 [thing]

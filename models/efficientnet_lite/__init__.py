@@ -1,0 +1,1 @@
+"""EfficientNet-Lite, the classifiers for photos that ship: the published weights as ONNX."""

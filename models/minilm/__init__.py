@@ -1,0 +1,1 @@
+"""MiniLM, the sentence encoder that ships, and the export that other lines put their heads on."""
