@@ -187,6 +187,11 @@ class Backend(Protocol):
         """Return once no load is on its way that another process has finished: before an answer about ``model``."""
         ...
 
+    @property
+    def generation(self) -> object:
+        """Another value once any process has loaded, unloaded, shared or removed a model, as of the last look."""
+        ...
+
     def ready(self, model: str, version: str | None = None) -> bool: ...
 
     def takes_work(self) -> bool:

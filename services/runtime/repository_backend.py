@@ -91,6 +91,11 @@ class RepositoryBackend(ABC):
         self._library.look()
         await self._wait(model, deadline)
 
+    @property
+    def generation(self) -> object:
+        """See ``Backend.generation``."""
+        return self._library.desired.stamp
+
     def ready(self, model: str, version: str | None = None) -> bool:
         """Whether it is served and can answer; a pipeline, whether its components are."""
         found = self._find(model, version)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from functools import partial
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from gateway import logs
 from services.jobs.queues import QUEUES
 from services.settings import Settings
+
+if TYPE_CHECKING:
+    from services.jobs.kind import JobKind
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,11 +30,16 @@ def main(arguments: list[str] | None = None) -> int:
         from services.jobs import maintenance
 
         return maintenance.serve(settings)
-    from services.job_runners import runnable
+
     from services.jobs.worker import Worker
 
+    def kinds() -> Mapping[str, JobKind[Any]]:
+        # In a child: NumPy, which comes with them, starts threads, and the worker forks.
+        from services.job_runners import runnable
+
+        return runnable(settings.job_modules)
+
     concurrency = options.concurrency or settings.worker_concurrency
-    kinds = partial(runnable, settings.job_modules)
     return Worker(settings, options.queue, concurrency=concurrency, kinds=kinds).run()
 
 

@@ -51,7 +51,9 @@ class Launcher:
             telemetry.clear(run_dir.metrics)
             listeners = Listeners.open(settings.host, settings.port, settings.workers)
             try:
-                aside(lambda: _upgrade(settings))  # once here, not by each process at the same moment
+                aside(
+                    "sightline.launcher.database:upgrade", settings
+                )  # once here, not by each process at the same moment
                 self._supervise(run_dir, listeners, on_ready)
             finally:
                 listeners.close()
@@ -129,7 +131,7 @@ def check_exposure(settings: Settings) -> None:
     """Refuse to let the network in where nobody is asked for a key."""
     if is_loopback(settings.host) or settings.auth == "required":
         return
-    if settings.auth == "auto" and aside(lambda: _has_key(settings)):
+    if settings.auth == "auto" and aside("sightline.launcher.database:has_key", settings):
         return
     off = settings.auth == "off"
     raise Problem(
@@ -141,37 +143,6 @@ def check_exposure(settings: Settings) -> None:
         remedy=("Set SIGHTLINE_AUTH=auto and make a key" if off else "Make a key first")
         + ": sightline keys create --name first --scope admin. Or bind 127.0.0.1.",
     )
-
-
-def _upgrade(settings: Settings) -> bool:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from services.storage.database import upgrade
-
-    try:
-        upgrade(settings.database)
-    except SQLAlchemyError as error:
-        raise Problem(
-            Kind.UNAVAILABLE,
-            "database-unusable",
-            "The database cannot be used",
-            str(getattr(error, "orig", None) or error).strip(),
-            remedy="Is it up, and is SIGHTLINE_DATABASE_URL right? Without that variable a file in the data directory "
-            "is used.",
-        ) from error
-    return True
-
-
-def _has_key(settings: Settings) -> bool:
-    from services.storage.database import connect
-    from services.storage.keys import KeyStore
-
-    _upgrade(settings)
-    engine = connect(settings.database)
-    try:
-        return KeyStore(engine).any()
-    finally:
-        engine.dispose()
 
 
 def _defaults(workers: int) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import logging
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _HEALTHY_SECONDS = 30.0
 """A process that ran this long before it died starts its back-off anew."""
 
-_PR_SET_PDEATHSIG = 1
+_TIE = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):  # it died in between
+    os._exit(1)
+for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(ignored_by_python, signal.SIG_DFL)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +141,11 @@ class Supervisor:
         process = child.process
         try:
             child.popen = subprocess.Popen(
-                list(process.argv),
+                _tied_to_this_process(process.argv, process.environment.get("PATH")),
                 env=dict(process.environment),
                 stdin=subprocess.DEVNULL,
                 pass_fds=process.descriptors,
                 start_new_session=True,
-                preexec_fn=_tie_to_parent(),
             )
         except OSError as error:
             if child.restarts == 0:
@@ -279,16 +287,13 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _tie_to_parent() -> Callable[[], None] | None:
-    """What a child does before it becomes its program: ask the kernel to die with this process, however that dies."""
+def _tied_to_this_process(argv: Sequence[str], path: str | None) -> list[str]:
+    """``argv`` behind a program that first asks the kernel to die with this process, however that dies.
+
+    A hook between fork and exec (``preexec_fn``) could do it too, and may deadlock where this process has threads.
+    """
     if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def tie() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
-
-    return tie
+        return list(argv)
+    if shutil.which(argv[0], path=path) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *argv]
