@@ -73,7 +73,7 @@ class Data:
 
 def strict(data: Data, recipe: Recipe, hooks: Hooks) -> Outcome:
     """Raises what :func:`services.finetuning.training.fitting.fit` raises."""
-    fitted = fit(data.train, data.validation, recipe, data.text, hooks, data.encoder)
+    fitted = fit(data.train, data.validation, recipe, data.text, hooks=hooks, encoder=data.encoder)
     score = None if np.isnan(fitted.validation_score) else fitted.validation_score
     return Outcome(
         fitted.probabilities(data.test.inputs),
@@ -158,8 +158,8 @@ def _epochs(
         placed(inputs, where),
         labels.to(where),
         probe,
-        _lenient(scorer(watched, recipe)),
-        placed(watched.inputs, where),
+        score=_lenient(scorer(watched, recipe)),
+        validation=placed(watched.inputs, where),
         between=hooks.between,
     )
 

@@ -50,6 +50,7 @@ class Workbench:
         self._draws = Draws(
             setting.package, self._spec, reference=self._reference, test_limit=setting.parameters.test_limit
         )
+
         self._place: dict[Split, dict[int, int]] = {}
         self._samples: dict[Split, list[Stored]] = {}
         for split, own in self._draws.wanted(setting.units).items():
