@@ -94,7 +94,6 @@ class Keys:
         self._source = source
         self._metrics = hashlib.sha256(metrics_token.encode()).digest() if metrics_token else None
         self._auth = auth
-        self._exposed = exposed
 
         self._known: OrderedDict[bytes, tuple[float, Caller | None]] = OrderedDict()
         self._asked: dict[bytes, asyncio.Task[Caller | None]] = {}
