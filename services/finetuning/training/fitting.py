@@ -29,11 +29,12 @@ from services.finetuning.search.choosing import open_search
 from services.finetuning.search.grid import Best, Trial, run
 from services.finetuning.search.intrinsic import Intrinsic, measure, select
 from services.finetuning.strategies.base import checked, strategy
+from services.finetuning.training.building import new_model
 from services.finetuning.training.head import Epoch, Head, Probe, train_probe
 from services.finetuning.training.memory import halving
-from services.finetuning.training.recipe import Fitted, Hooks, Recipe, device, device_of, features_of, placed
+from services.finetuning.training.recipe import Fitted, Hooks, Recipe, device_of, features_of, placed
 
-__all__ = ["Examples", "Fitted", "Hooks", "Recipe", "evaluate", "fit", "new_model", "tensors"]
+__all__ = ["Examples", "Fitted", "Hooks", "Recipe", "evaluate", "fit", "tensors"]
 
 T = TypeVar("T")
 
@@ -69,28 +70,6 @@ def fit(
     if encoder is None:
         raise ValueError(f"{recipe.method} trains the encoder, and none was given")
     return _Fit(train, validation, recipe, text, hooks=hooks, encoder=encoder).run()
-
-
-def new_model(
-    examples: Examples,
-    recipe: Recipe,
-    text: Tensor | None,
-    encoder: ImageEncoder | None,
-    *,
-    moments: Moments | None = None,
-) -> Head | Adapted:
-    """Make an untrained head, on an encoder under the recipe's strategy where one is given, on the best device.
-
-    ``moments``: of the encoder's features of the training images, before it is trained.
-    """
-    if encoder is None:
-        torch.manual_seed(recipe.seed)
-        return Head(examples.features.shape[1], recipe.classes, recipe.head, text, moments=moments)
-
-    prepared = adapted.apply(encoder, recipe.method, recipe.options, recipe.seed)
-    torch.manual_seed(recipe.seed)
-    head = Head(encoder.dim_out, recipe.classes, recipe.head, text, moments=moments)
-    return Adapted(prepared, head).to(device())
 
 
 def evaluate(fitted: Fitted, examples: Examples, recipe: Recipe) -> float:

@@ -25,7 +25,8 @@ from services.finetuning.data.examples import Examples, scorer, tensors
 from services.finetuning.encoders import adapted
 from services.finetuning.encoders.adapted import Adapted
 from services.finetuning.search.grid import Best, Trial, reference_search, run
-from services.finetuning.training.fitting import SEARCH_SHARE, fit, new_model
+from services.finetuning.training.building import new_model
+from services.finetuning.training.fitting import SEARCH_SHARE, fit
 from services.finetuning.training.head import Epoch, Head, Probe, probabilities, train_probe
 from services.finetuning.training.memory import is_out_of_memory
 from services.finetuning.training.recipe import Hooks, Recipe, device_of, placed
