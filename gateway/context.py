@@ -20,6 +20,7 @@ from gateway.logs import RequestLog
 from gateway.middleware.keys import Keys
 from gateway.middleware.limits import RateLimiter
 from gateway.request.admission import Admission
+from gateway.request.caller import Caller
 from gateway.request.images import ImageReader
 from gateway.request.references import References, SentImages
 from gateway.request.request_context import RequestContext
@@ -35,8 +36,10 @@ from services.media.image import Picture
 from services.media.intake import Limits
 from services.media.remote import RemoteImages
 from services.net.guard import SystemResolver
+from services.ownership import Owners
 from services.runtime.choosing import open_backend
-from services.runtime.protocol import Backend, ModelHandle
+from services.runtime.problems import model_not_found
+from services.runtime.protocol import Backend, ModelHandle, ModelStatus
 from services.settings import Settings
 from services.storage.database import connect, upgrade
 from services.storage.keys import KeyStore
@@ -49,6 +52,7 @@ class Context:
 
     settings: Settings
     backend: Backend
+    owners: Owners
     database: Engine
     remote: RemoteImages
     images: ImageReader
@@ -67,6 +71,23 @@ class Context:
     resolver: SystemResolver
     tracing: Tracing | None
 
+    async def look_up(
+        self, caller: Caller | None, name: str, version: str | None = None, *, deadline: float | None = None
+    ) -> ModelHandle:
+        """What serves ``name`` now, where it is there for ``caller``.
+
+        Raises what ``Backend.resolve`` does: of another's model what it raises of a name that nobody has given.
+        """
+        try:
+            return await self.backend.resolve(name, version, deadline=deadline)
+        finally:  # what is wrong with another's model is not told either
+            if caller is None or not self.owners.sees(caller.viewer, name):
+                raise model_not_found(name)
+
+    def seen(self, caller: Caller) -> list[ModelStatus]:
+        """Every version in the repository that is there for ``caller``, loaded or not."""
+        return [status for status in self.backend.index() if self.owners.sees(caller.viewer, status.name)]
+
     async def resolve(self, request_context: RequestContext, name: str, version: str | None) -> ModelHandle:
         """What serves ``name`` now; from here on the request counts as that model's.
 
@@ -74,7 +95,8 @@ class Context:
         Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
         """
         try:
-            model = await self.backend.resolve(name, version, deadline=request_context.deadline)
+            caller, deadline = request_context.caller, request_context.deadline
+            model = await self.look_up(caller, name, version, deadline=deadline)
         except Problem as problem:
             raise problem.at("/version" if problem.code == "version-not-found" else "/model") from None
         request_context.model = model.card.name
@@ -134,6 +156,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
     return Context(
         settings=settings,
         backend=backend,
+        owners=Owners(settings.models_dir, lambda: backend.generation),
         database=database,
         remote=remote,
         images=ImageReader(limits, references, pixels=settings.max_decoded_pixels, threads=max(2, os.cpu_count() or 1)),

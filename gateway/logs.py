@@ -7,12 +7,14 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from starlette.types import Scope
 
-from gateway.request.request_context import RequestContext
+if TYPE_CHECKING:
+    # Workers log too, and fork: NumPy, which it brings, would start threads in them first.
+    from gateway.request.request_context import RequestContext
 
 Format = Literal["json", "console"]
 

@@ -6,16 +6,19 @@ not there: they are told what they are told of a name that nobody has given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from models.catalog.card import MODEL_NAME
+from models.repository.locking import Busy
 from models.repository.ownership import Ownership, ownership_of
-from models.repository.reading import installed_versions, latest
+from models.repository.reading import RepositoryError, installed, installed_versions, latest
 from services.errors import Kind, Problem
+from services.runtime.loaded import components_of
 from services.runtime.problems import model_not_found
 from services.storage.keys import KeyStore
 
@@ -75,10 +78,8 @@ class Owners:
         if not self.sees(viewer, name):
             raise model_not_found(name)
 
-    def controls(self, viewer: Viewer, name: str) -> bool:
-        """Whether ``viewer`` may load, unload, share and remove a model: its owner and administrators."""
-        if viewer.sees_all:
-            return True
+    def owns(self, viewer: Viewer, name: str) -> bool:
+        """Whether a job of the key of ``viewer`` has made a model."""
         ownership = self.of(name)
         return ownership is not None and ownership.key == viewer.key
 
@@ -111,3 +112,36 @@ def check_names(root: Path, key: str, names: Iterable[str], *, family: str) -> N
                 pointer="/parameters/name",
                 remedy="Choose another name.",
             )
+
+
+def refuse_needed(root: Path, names: Collection[str]) -> None:
+    """Refuse to remove models that a pipeline outside of ``names`` is made of. Raises ``model-needed``."""
+    for one in installed(root):
+        parts = () if one.card is None or one.name in names else components_of(one.card)
+        needed = next((part for part in parts if part in names), None)
+        if needed is not None:
+            raise Problem(
+                Kind.CONFLICT,
+                "model-needed",
+                "The model is part of another",
+                f"A pipeline is made of {needed!r}.",  # not whose, or which: it may be there for others only
+                pointer="/name",
+                remedy="Remove the model that it was made with, or leave it.",
+            )
+
+
+@contextmanager
+def problems() -> Iterator[None]:
+    """What the repository refuses, as problems."""
+    try:
+        yield
+    except Busy as error:
+        detail, remedy = f"{error}.", f"{error.remedy}."
+        raise Problem(
+            Kind.UNAVAILABLE, "model-busy", "The model is being written", detail, remedy=remedy, retry_after=5.0
+        ) from error
+    except RepositoryError as error:
+        detail, remedy = f"{error}.", f"{error.remedy}."
+        raise Problem(
+            Kind.CONFLICT, "model-unchangeable", "The model cannot be changed so", detail, remedy=remedy
+        ) from error

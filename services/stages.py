@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from services.runtime.protocol import Inference
+if TYPE_CHECKING:
+    from services.runtime.protocol import Inference  # with NumPy, whose threads a worker must not have before it forks
 
 
 @dataclass(slots=True)

@@ -14,13 +14,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
 from services.errors import Kind, Problem
-from services.runtime.protocol import Inference
 from services.settings import Settings
 from services.stages import Stages
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
+
+    from services.runtime.protocol import Inference  # with NumPy, whose threads a worker must not have before it forks
 
 Attributes = Mapping[str, str | int | float | bool]
 

@@ -21,8 +21,10 @@ from services.evaluation.protocols import protocol
 from services.evaluation.tasks.classification.subject import Subject
 from services.finetuning.data.normalisation import Moments, fitted_rows
 from services.finetuning.training.head import Head, HeadConfig, Probe, probabilities, train_probe
+from services.ownership import Viewer
 from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings
+from services.storage.keys import ANONYMOUS
 from speed.adaptation_sets import NAMES, SETS, LabelledSet, labelled_set
 
 EPOCHS = (1, 3, 5, 10, 20, 50, 100)
@@ -45,7 +47,7 @@ async def _run(options: argparse.Namespace) -> None:
     settings = Settings()
     scratch = settings.cache_dir / "table"
     scratch.mkdir(parents=True, exist_ok=True)
-    names = resolve(settings.models_dir, options.model)
+    names = resolve(settings.models_dir, options.model, Viewer(ANONYMOUS, sees_all=True))
     backend = OnnxBackend(settings.model_copy(update={"preload": parts(settings.models_dir, names)}))
     await backend.start()
     try:

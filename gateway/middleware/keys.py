@@ -39,7 +39,7 @@ _REMEDY = "Send `Authorization: Bearer <key>` or `X-API-Key: <key>`; `sightline 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d+)?")
 
 
-ANONYMOUS = Caller("anonymous", frozenset({"infer", "jobs", "admin"}))
+ANONYMOUS = Caller("anonymous", frozenset({"infer", "jobs", "admin"}), sees_all=True)
 METRICS = Caller("metrics", frozenset({"metrics"}))
 
 
@@ -70,6 +70,8 @@ class StoredKey(Protocol):
     def rate(self) -> float | None: ...
     @property
     def job_id(self) -> str | None: ...
+    @property
+    def sees_all(self) -> bool: ...
 
 
 class KeySource(Protocol):
@@ -158,7 +160,7 @@ class Keys:
             caller = None
             if key is not None:
                 scopes = cast("frozenset[ApiScope]", frozenset(key.scopes))
-                caller = Caller(key.id, scopes, key.rate, background=key.job_id is not None)
+                caller = Caller(key.id, scopes, key.rate, background=key.job_id is not None, sees_all=key.sees_all)
             self._known[digest] = (time.monotonic() + KEY_SECONDS, caller)
             self._known.move_to_end(digest)
             if len(self._known) > _CACHED:

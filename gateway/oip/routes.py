@@ -15,6 +15,7 @@ from fastapi.responses import Response
 
 from gateway.context import Context, context_of
 from gateway.middleware.keys import allow
+from gateway.model_access import allow_change, may_change
 from gateway.oip import body, documents, openapi, schemas
 from gateway.oip.control_request import parameters_of, policy_of, read_document
 from gateway.oip.infer_request import parse
@@ -66,10 +67,10 @@ async def server_ready(request: Request) -> Response:
 )
 async def all_statistics(request: Request) -> Response:
     """Statistics of every version that is ready."""
-    allow(request, "infer")
+    caller = allow(request, "infer")
     context = context_of(request)
     await context.backend.counted()
-    ready = [status for status in context.backend.index() if status.state == "READY" and status.card is not None]
+    ready = [status for status in context.seen(caller) if status.state == "READY" and status.card is not None]
     return _json({"model_stats": [_statistics(context, status.card) for status in ready if status.card is not None]})
 
 
@@ -104,11 +105,12 @@ async def model_metadata(request: Request, model: str, version: str | None = Non
 )
 async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
     """200, or 4xx as the protocol has it: 404 for a model that does not exist, 400 for one that is not loaded."""
-    allow(request, "infer")
-    backend = context_of(request).backend
+    caller = allow(request, "infer")
+    context = context_of(request)
+    backend = context.backend
     await backend.settled(model, deadline=RequestContext.of(request.scope).deadline)
     try:
-        await backend.resolve(model, version)
+        await context.look_up(caller, model, version)
     except Problem as problem:
         return _json({"name": model, "ready": False}, 404 if problem.kind is Kind.NOT_FOUND else 400)
     return _json({"name": model, "ready": True})
@@ -171,10 +173,10 @@ async def model_statistics(request: Request, model: str, version: str | None = N
 )
 async def infer(request: Request, model: str, version: str | None = None) -> Response:
     """Run a model on tensors, in JSON or in the binary form."""
-    allow(request, "infer")
+    caller = allow(request, "infer")
     context = context_of(request)
     request_context = RequestContext.of(request.scope)
-    with await context.backend.resolve(model, version, deadline=request_context.deadline) as handle:
+    with await context.look_up(caller, model, version, deadline=request_context.deadline) as handle:
         card = handle.card
         request_context.model, request_context.task = card.name, "infer"
         with context.admission.admit():
@@ -216,9 +218,9 @@ its two path parameters cost 0.18 ms a request, more than a small model takes (m
 )
 async def repository_index(request: Request) -> Response:
     """Every version, loaded or not; with `ready` true only those that are."""
-    allow(request, "infer")
+    caller = allow(request, "infer")
     only_ready = (await read_document(request)).get("ready", False)
-    index = context_of(request).backend.index()
+    index = context_of(request).seen(caller)
     return _json([documents.index_entry(one) for one in index if one.state == "READY" or only_ready is not True])
 
 
@@ -231,7 +233,7 @@ async def repository_index(request: Request) -> Response:
 async def load(request: Request, model: str) -> Response:
     """Load, or load anew. `parameters.config` may hold a `version_policy` and nothing else, and no files may be sent:
     what a model is, is said in the repository only."""
-    allow(request, "admin")
+    allow_change(request, model)
     policy = policy_of(parameters_of(await read_document(request)))
     await context_of(request).backend.load(model, policy)
     return _json({})
@@ -245,12 +247,14 @@ async def load(request: Request, model: str) -> Response:
 )
 async def unload(request: Request, model: str) -> Response:
     """Stop serving a model; requests in flight finish first. `unload_dependents`: the components of a pipeline, too."""
-    allow(request, "admin")
-    backend = context_of(request).backend
+    context = context_of(request)
+    caller = allow_change(request, model)
+    backend = context.backend
     names = {model: None}
     if parameters_of(await read_document(request)).get("unload_dependents") is True:
         cards = [status.card for status in backend.index() if status.name == model and status.card is not None]
-        names.update({name: None for card in cards for name in components_of(card)})
+        parts = [name for card in cards for name in components_of(card)]
+        names.update({name: None for name in parts if may_change(context, caller, name)})
     for name in names:
         await backend.unload(name)
     return _json({})
@@ -275,11 +279,10 @@ def _json(content: object, status: int = 200) -> Response:
 
 async def _card(request: Request, model: str, version: str | None) -> Card:
     """The card of a ready model, for an answer about it."""
-    allow(request, "infer")
-    backend = context_of(request).backend
+    caller, context = allow(request, "infer"), context_of(request)
     deadline = RequestContext.of(request.scope).deadline
-    await backend.settled(model, deadline=deadline)
-    return (await backend.resolve(model, version, deadline=deadline)).card
+    await context.backend.settled(model, deadline=deadline)
+    return (await context.look_up(caller, model, version, deadline=deadline)).card
 
 
 def _statistics(context: Context, card: Card) -> dict[str, Any]:

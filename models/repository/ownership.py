@@ -82,7 +82,7 @@ def version_of(root: Path, name: str, made_by: MadeBy) -> str | None:
 
 def parts_of(root: Path, name: str) -> tuple[str, ...]:
     """The models that were made as parts of ``name``: they are shared and removed with it."""
-    owned = sorted(path.parent.name for path in root.glob(f"{name}-*/*/{CARD}"))
+    owned = sorted(path.parents[1].name for path in root.glob(f"{name}-*/*/{CARD}"))
     found = ((part, ownership_of(root, part)) for part in dict.fromkeys(owned))
     return tuple(part for part, ownership in found if ownership is not None and ownership.part_of == name)
 

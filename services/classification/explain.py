@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog.card import Card
+from models.repository.ownership import ownership_of
 from services.classification.answers import Explanation
 from services.encoding.images import preprocessor
 from services.errors import Kind, Problem
@@ -43,6 +44,8 @@ def explaining(backend: Backend, model: ModelHandle) -> None:
         return
     cards = {found.name: found.card for found in backend.index() if found.state == "READY" and found.card is not None}
     able = sorted(name for name, card in cards.items() if _looks(card, cards.get(_image_part(card))))
+    root = model.folder.parents[1]
+    able = [name for name in able if ownership_of(root, name) is None]  # what keys have made is not told to others
     raise Problem(
         Kind.INVALID,
         "explain-unsupported",

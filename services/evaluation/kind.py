@@ -16,6 +16,7 @@ from services.evaluation.tasks import RUN, TASKS
 from services.finetuning.strategies import names as strategies
 from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
+from services.ownership import Viewer
 
 MOST_UNITS = 20_000
 
@@ -23,9 +24,10 @@ MOST_UNITS = 20_000
 def check(services: JobServices, owner: str, parameters: BenchmarkParameters) -> None:
     """Refuse at once what can never work: suites, models and protocols that are not there, and what does not fit."""
     datasets = _own(services, owner, parameters) if registry.is_own(parameters.suite) else _published(parameters)
+    viewer = Viewer.of(services.engine, owner)
     for position, model in enumerate(parameters.models):
         try:
-            resolve(services.settings.models_dir, model)
+            resolve(services.settings.models_dir, model, viewer)
         except Problem as problem:
             raise problem.at(f"/parameters/models/{position}") from None
     _check_protocols(parameters)

@@ -9,6 +9,7 @@ from models.catalog.card import Card
 from models.repository.reading import installed
 from services.errors import Kind, Problem
 from services.finetuning.class_rows import language_models
+from services.ownership import Owners, Viewer
 from services.runtime.loaded import components_of
 
 
@@ -25,9 +26,14 @@ class Names:
         return tuple(filter(None, (self.encoder, self.language)))
 
 
-def resolve(models_dir: Path, name: str) -> Names:
-    """What a name in a job means. Raises ``model-not-found`` or ``model-embeds-no-image``."""
-    cards = {found.name: found.card for found in installed(models_dir) if found.card is not None}
+def resolve(models_dir: Path, name: str, viewer: Viewer) -> Names:
+    """What a name in a job of ``viewer`` means. Raises ``model-not-found`` or ``model-embeds-no-image``."""
+    owners = Owners(models_dir)
+    cards = {
+        found.name: found.card
+        for found in installed(models_dir)
+        if found.card is not None and owners.sees(viewer, found.name)
+    }
     card = cards.get(name)
     if card is None:
         raise Problem(

@@ -21,6 +21,7 @@ from services.finetuning import run as finetune
 from services.finetuning.kind import FinetuneParameters
 from services.finetuning.run import Language
 from services.jobs.context import JobContext
+from services.ownership import Viewer
 from services.runtime.protocol import Backend
 
 
@@ -36,7 +37,7 @@ def run(ctx: JobContext[PromoteParameters]) -> Mapping[str, Any]:
     benchmark = BenchmarkParameters.model_validate(document["parameters"])
     sources = Sources(ctx, benchmark, lambda name, done, total: ctx.step())
     spec = sources.sets[cell.dataset]
-    names = resolve(ctx.settings.models_dir, cell.model)
+    names = resolve(ctx.settings.models_dir, cell.model, Viewer.of(services.engine, ctx.owner))
     parameters = FinetuneParameters(
         dataset=sources.adopted(cell.dataset).id,
         model=names.encoder,

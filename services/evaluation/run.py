@@ -34,6 +34,7 @@ from services.finetuning.training.following import TELL
 from services.finetuning.training.head import Epoch
 from services.finetuning.training.recipe import Hooks
 from services.jobs.context import JobContext
+from services.ownership import Viewer
 from services.runtime.onnx.backend import OnnxBackend
 
 
@@ -59,7 +60,8 @@ class _Benchmark:
 
     async def go(self) -> dict[str, Any]:
         ctx = self._ctx
-        names = {model: resolve(ctx.settings.models_dir, model) for model in self._parameters.models}
+        viewer = Viewer.of(ctx.services.engine, ctx.owner)
+        names = {model: resolve(ctx.settings.models_dir, model, viewer) for model in self._parameters.models}
         report = Report(ctx, self._sources.suite, self._specs, self._plan, names)
         left = [unit for unit in self._plan if unit.key not in self._state.done]
         if left:

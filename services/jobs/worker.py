@@ -1,6 +1,7 @@
 """A worker: one Celery process for one queue, with a child for each job that it may run at once.
 
-The parent only carries messages and starts children; models and databases are opened in a child, after the fork.
+The parent only carries messages and starts children, and has no thread but the first; models and databases are opened
+in a child, after the fork.
 """
 
 from __future__ import annotations
@@ -8,29 +9,23 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-import signal
 import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import redis
-from celery import Celery, signals
+from celery import signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
-from celery.worker import state
 
-from services.jobs.broker import connection
-from services.jobs.celery_app import TASK, make_app, queue_keys
+from services.jobs.celery_app import TASK, make_app
+from services.jobs.deafness import Deafness
 from services.jobs.kind import JobKind
 from services.jobs.runner import run_job
 from services.jobs.services import JobServices
 from services.settings import Settings
 
 log = logging.getLogger(__name__)
-
-_DEAF_SECONDS = 10.0
-_DEAF_EXIT = 75
 
 
 class Worker:
@@ -50,6 +45,7 @@ class Worker:
         self._opened: tuple[JobServices, Mapping[str, JobKind[Any]]] | None = None  # in a child
         self._app = make_app(settings)
         self._app.task(self._run, name=TASK)
+        self._app.steps["consumer"].add(Deafness)
 
     def run(self) -> int:
         """Work; the exit code."""
@@ -58,7 +54,6 @@ class Worker:
         signals.setup_logging.connect(_logging_is_set_up, weak=False)
         signals.worker_process_init.connect(self._child_begins, weak=False)
         signals.worker_shutting_down.connect(self._told_to_stop, weak=False)
-        threading.Thread(target=self._listen_for_deafness, name="deafness", daemon=True).start()
         # The broker carries JSON job ids only, so Celery's warning about running as root is about nothing here.
         warnings.simplefilter("ignore", SecurityWarning)
         warnings.simplefilter("ignore", CPendingDeprecationWarning)  # of a setting that is as it should be
@@ -89,40 +84,9 @@ class Worker:
     def _told_to_stop(self, **_: Any) -> None:
         self._stopping[0] = 1
 
-    def _listen_for_deafness(self) -> None:
-        """End the process when messages wait, a child is free, and none is taken: a consumer that lost its broker.
-
-        One way into this is closed in ``services.jobs.transport``; there may be others.
-        """
-        deaf_since: float | None = None
-        keys = queue_keys(self._queue)
-        while True:
-            time.sleep(2)
-            if (
-                self._stopping[0]
-                or len(state.reserved_requests) >= self._concurrency
-                or not _any_waits(self._app, keys)
-            ):
-                deaf_since = None
-                continue
-            deaf_since = deaf_since if deaf_since is not None else time.monotonic()
-            if time.monotonic() - deaf_since > _DEAF_SECONDS:
-                log.error("worker hears nothing though jobs wait; it starts anew", extra={"queue": self._queue})
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(15)
-                os._exit(_DEAF_EXIT)
-
 
 def _logging_is_set_up(**_: Any) -> None:
     """A receiver of Celery's signal keeps it from setting up logging in its own way, in parent and children."""
-
-
-def _any_waits(app: Celery, keys: list[str]) -> bool:
-    try:
-        with connection(app.conf.broker_url) as client:
-            return any(client.llen(key) for key in keys)
-    except redis.RedisError:
-        return False  # no broker, no messages
 
 
 def _end_with(parent: int) -> None:

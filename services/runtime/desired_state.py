@@ -76,6 +76,20 @@ class DesiredStates:
         self.states = states
         return made
 
+    def touch(self) -> None:
+        """Have every process look again, though no other model is wanted: a model was shared or removed.
+
+        Blocks for the disk.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            self._write(self._read())
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """What the file was when it was last looked at: another value after each change of any process."""
+        return self._stamp
+
     def _stat(self) -> Stamp | None:
         try:
             info = os.stat(self._path)  # noqa: PTH116 - half the time of Path.stat, and this is once a request

@@ -255,6 +255,7 @@ def remove(
     if version is None and latest(root, name) is not None:
         running.goes(settings, name)
     remove_model(root, name, version)
+    running.gone(settings)
     if version is not None:
         follow = running.goes if latest(root, name) is None else running.changed
         follow(settings, name)
@@ -262,6 +263,32 @@ def remove(
         print_json({"removed": name, "version": version})
         return
     console().print(f"Removed {what}.")
+
+
+@app.command()
+def share(name: NameArgument, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
+    """Let every key list and use a model that a job of one key has made. A running server follows at once."""
+    _share(name, data_dir, json, shared=True)
+
+
+@app.command()
+def unshare(name: NameArgument, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
+    """Keep a model to the key whose job has made it, and to administrators."""
+    _share(name, data_dir, json, shared=False)
+
+
+def _share(name: str, data_dir: Path | None, json: bool, *, shared: bool) -> None:
+    from models.repository.writer import writing
+    from services.runtime.desired_state import DesiredStates
+
+    settings = settings_with(data_dir=data_dir)
+    with writing(settings.models_dir, name) as held:
+        held.share(name, shared)
+    DesiredStates.of(settings).touch()
+    if json:
+        print_json({"name": name, "shared": shared})
+        return
+    console().print(f"{name} is for every key." if shared else f"{name} is for its owner and administrators.")
 
 
 def _axis_sizes(given: list[str]) -> dict[str, int]:

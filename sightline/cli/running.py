@@ -47,6 +47,12 @@ def goes(settings: Settings, name: str) -> None:
         _desired_for(settings, name)[0].write(name, loaded=False)
 
 
+def gone(settings: Settings) -> None:
+    """Models were removed: whose they were is forgotten."""
+    if _runs(settings):
+        _desired_for(settings, "")[0].touch()
+
+
 def _runs(settings: Settings) -> bool:
     from sightline.launcher.rundir import read_server
 

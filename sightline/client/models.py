@@ -44,6 +44,25 @@ class Models(Resource[N]):
         """
         return await self._ask("GET", f"/v1/models/{segment(name)}", lambda response: _model(json_of(response)))
 
+    @call
+    async def share_model(self, name: str, *, shared: bool = True) -> Model:
+        """Let every key use a model that a job of yours has made; with ``shared`` false, keep it to yourself again.
+
+        ``client.share_model("my-pets")``. Raises :class:`APIError`: 404 for a model that is not there for your key,
+        409 for a part of another model.
+        """
+        method = "POST" if shared else "DELETE"
+        return await self._ask(method, f"/v1/models/{segment(name)}/share", lambda response: _model(json_of(response)))
+
+    @call
+    async def delete_model(self, name: str) -> None:
+        """Take a model that a job of yours has made out of service, and remove it with all its versions.
+
+        ``client.delete_model("my-pets")``. Raises :class:`APIError`: 404 for a model that is not there for your key,
+        409 where another model is made of it.
+        """
+        await self._ask("DELETE", f"/v1/models/{segment(name)}", lambda response: None)
+
 
 def _models(response: httpx.Response) -> list[Model]:
     return [_model(entry) for entry in json_of(response)["data"]]

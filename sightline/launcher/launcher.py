@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from gateway import LEAVING_SIGNAL, telemetry
 from services.errors import Kind, Problem
 from services.jobs import broker
+from services.runtime.torch_worker import endpoint
 from services.settings import Settings, child_environment
 from sightline.launcher import companions
 from sightline.launcher.aside import aside
@@ -50,17 +51,31 @@ class Launcher:
         with held(settings.run_dir) as run_dir:
             telemetry.clear(run_dir.metrics)
             listeners = Listeners.open(settings.host, settings.port, settings.workers)
+            torch = None if settings.torch_url is not None else endpoint.listen(settings.run_dir / endpoint.SOCKET)
             try:
-                aside(lambda: _upgrade(settings))  # once here, not by each process at the same moment
-                self._supervise(run_dir, listeners, on_ready)
+                aside(
+                    "sightline.launcher.database:upgrade", settings
+                )  # once here, not by each process at the same moment
+                self._supervise(run_dir, listeners, torch, on_ready)
             finally:
                 listeners.close()
+                if torch is not None:
+                    torch.close()
                 telemetry.clear(run_dir.metrics)
                 broker.clear(settings)
+                (settings.run_dir / endpoint.SOCKET).unlink(missing_ok=True)
 
-    def _supervise(self, run_dir: RunDir, listeners: Listeners, on_ready: Callable[[ServerInfo], None]) -> None:
-        gateways = [self._gateway(run_dir, listeners, worker) for worker in range(self._settings.workers)]
-        supervisor = Supervisor([*gateways, *self._companions(listeners.url)])
+    def _supervise(
+        self,
+        run_dir: RunDir,
+        listeners: Listeners,
+        torch: socket.socket | None,
+        on_ready: Callable[[ServerInfo], None],
+    ) -> None:
+        processes = [self._gateway(run_dir, listeners, worker) for worker in range(self._settings.workers)]
+        if torch is not None:
+            processes.append(companions.torch_worker(self._settings, torch.fileno()))
+        supervisor = Supervisor([*processes, *self._companions(listeners.url)])
 
         def ready() -> None:
             info = ServerInfo(os.getpid(), listeners.url, self._settings.workers, time.time())
@@ -129,7 +144,7 @@ def check_exposure(settings: Settings) -> None:
     """Refuse to let the network in where nobody is asked for a key."""
     if is_loopback(settings.host) or settings.auth == "required":
         return
-    if settings.auth == "auto" and aside(lambda: _has_key(settings)):
+    if settings.auth == "auto" and aside("sightline.launcher.database:has_key", settings):
         return
     off = settings.auth == "off"
     raise Problem(
@@ -141,37 +156,6 @@ def check_exposure(settings: Settings) -> None:
         remedy=("Set SIGHTLINE_AUTH=auto and make a key" if off else "Make a key first")
         + ": sightline keys create --name first --scope admin. Or bind 127.0.0.1.",
     )
-
-
-def _upgrade(settings: Settings) -> bool:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from services.storage.database import upgrade
-
-    try:
-        upgrade(settings.database)
-    except SQLAlchemyError as error:
-        raise Problem(
-            Kind.UNAVAILABLE,
-            "database-unusable",
-            "The database cannot be used",
-            str(getattr(error, "orig", None) or error).strip(),
-            remedy="Is it up, and is SIGHTLINE_DATABASE_URL right? Without that variable a file in the data directory "
-            "is used.",
-        ) from error
-    return True
-
-
-def _has_key(settings: Settings) -> bool:
-    from services.storage.database import connect
-    from services.storage.keys import KeyStore
-
-    _upgrade(settings)
-    engine = connect(settings.database)
-    try:
-        return KeyStore(engine).any()
-    finally:
-        engine.dispose()
 
 
 def _defaults(workers: int) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import logging
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _HEALTHY_SECONDS = 30.0
 """A process that ran this long before it died starts its back-off anew."""
 
-_PR_SET_PDEATHSIG = 1
+_TIE = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):  # it died in between
+    os._exit(1)
+for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(ignored_by_python, signal.SIG_DFL)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,8 @@ class Process:
     opposite order. ``grace`` seconds pass between ``stop_signal`` and SIGKILL. ``descriptors`` are inherited under
     their own numbers. ``died`` is called with the exit code after an unwanted death, before the restart.
     ``leaving_signal`` is sent when the whole is told to stop, which may be long before this process's turn comes.
+    ``on_demand`` is a listening socket among ``descriptors``: the process is started when somebody connects to it, and
+    after a death when somebody connects again; nobody waits for it at the start.
     """
 
     name: str
@@ -47,6 +58,7 @@ class Process:
     grace: float = 10.0
     descriptors: tuple[int, ...] = ()
     died: Callable[[int], None] | None = None
+    on_demand: int | None = None
 
 
 @dataclass(slots=True)
@@ -105,9 +117,10 @@ class Supervisor:
         for stage in sorted({process.stage for process in self.processes}):
             members = [_Child(process) for process in self.processes if process.stage == stage]
             self._children.update((child.process.name, child) for child in members)
-            for child in members:
+            needed = [child for child in members if child.process.on_demand is None]
+            for child in needed:
                 self._spawn(child)
-            while not self.stopping and not all(child.ready for child in members):
+            while not self.stopping and not all(child.ready for child in needed):
                 self._turn(starting=True)
 
     def _turn(self, *, starting: bool = False) -> None:
@@ -117,30 +130,43 @@ class Supervisor:
             self._reap(child, starting)
             self._check_ready(child, starting)
             if child.due is not None and time.monotonic() >= child.due and not self.stopping:
-                self._spawn(child)
+                child.due = None
+                if child.process.on_demand is None:
+                    self._spawn(child)
 
     def _wait(self, seconds: float) -> None:
         dues = [child.due for child in self._children.values() if child.due is not None]
         if dues:
             seconds = min(seconds, max(0.0, min(dues) - time.monotonic()))
-        readable, _, _ = select.select([self._wakeup], [], [], seconds)
-        if readable:
-            with suppress(BlockingIOError):
-                os.read(self._wakeup, 4096)
+        asleep = {} if self.stopping else self._asleep()
+        readable, _, _ = select.select([self._wakeup, *asleep], [], [], seconds)
+        for descriptor in readable:
+            if descriptor == self._wakeup:
+                with suppress(BlockingIOError):
+                    os.read(self._wakeup, 4096)
+            else:
+                self._spawn(asleep[descriptor])
+
+    def _asleep(self) -> dict[int, _Child]:
+        """What is started when somebody connects to it, by the socket."""
+        return {
+            child.process.on_demand: child
+            for child in self._children.values()
+            if child.process.on_demand is not None and child.popen is None and child.due is None
+        }
 
     def _spawn(self, child: _Child) -> None:
         process = child.process
         try:
             child.popen = subprocess.Popen(
-                list(process.argv),
+                _tied_to_this_process(process.argv, process.environment.get("PATH")),
                 env=dict(process.environment),
                 stdin=subprocess.DEVNULL,
                 pass_fds=process.descriptors,
                 start_new_session=True,
-                preexec_fn=_tie_to_parent(),
             )
         except OSError as error:
-            if child.restarts == 0:
+            if child.restarts == 0 and process.on_demand is None:
                 raise _did_not_start(process, f"{process.argv[0]}: {error.strerror}") from error
             # No memory or no process ids just now: the next try may find some.
             self._plan_restart(child, str(error))
@@ -170,7 +196,7 @@ class Supervisor:
         child.popen = None
         if self.stopping:
             return
-        if starting and not child.ready:
+        if starting and not child.ready and child.process.on_demand is None:
             raise _did_not_start(child.process, f"{describe_exit(code)} before it was ready")
         if time.monotonic() - child.started >= _HEALTHY_SECONDS:
             child.failures = 0
@@ -279,16 +305,13 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _tie_to_parent() -> Callable[[], None] | None:
-    """What a child does before it becomes its program: ask the kernel to die with this process, however that dies."""
+def _tied_to_this_process(argv: Sequence[str], path: str | None) -> list[str]:
+    """``argv`` behind a program that first asks the kernel to die with this process, however that dies.
+
+    A hook between fork and exec (``preexec_fn``) could do it too, and may deadlock where this process has threads.
+    """
     if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def tie() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
-
-    return tie
+        return list(argv)
+    if shutil.which(argv[0], path=path) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *argv]

@@ -49,6 +49,17 @@ class Model(Answer):
     statistics: Counters | None = Field(None, description="What the version shown has done; absent unless it is READY")
     versions: list[ModelVersion] = Field(description="Every version in the repository")
     card: dict[str, Any] | None = Field(description="Signature, licence, provenance, measured quality, limits")
+    shared: bool | None = Field(
+        None, description="Of a model that a job of a key has made: whether other keys may use it"
+    )
+
+
+class DeletedModel(Answer):
+    """What is left of a model."""
+
+    id: str = Field(description="The name that it had")
+    object: Literal["model"] = Field(description="Always `model`")
+    deleted: Literal[True] = Field(description="Always true")
 
 
 class ModelList(Answer):

@@ -25,6 +25,7 @@ class Key:
     scopes: tuple[str, ...]
     rate: float | None = None
     job_id: str | None = None
+    sees_all: bool = False
 
 
 @dataclass
