@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from models.catalog.card import Card, Licence, Measurement, Provenance, TensorSpec
+from models.catalog.roles import Role
 from models.export.head import append_linear_head
 from models.export.onnx import Axis, Signature, export, verify
 from models.repository.ownership import MadeBy
@@ -33,8 +34,6 @@ from services.ownership import check_names
 
 ADAPTER = "adapter.safetensors"
 LABELS = "labels.txt"
-MAP = "modulation"
-"""The output by which a FocalNet tells where it looked."""
 _BATCH = Axis("batch", 1, 4096)
 _SIDES = {2: Axis("height", 32, 4096), 3: Axis("width", 32, 4096)}
 
@@ -82,7 +81,7 @@ def _export(model: Adapted, base: Card, target: Path) -> None:
     """Export the whole network, with its updates merged; verified against PyTorch at three batch sizes."""
     assert base.image is not None and base.embedding is not None
     kept = tuple(spec.name for spec in _kept(base, model))
-    final, _ = served(model, looking=MAP in kept)
+    final, _ = served(model, looking=base.modulation in kept)
 
     free = {0: _BATCH}
     if base.inputs and base.inputs[0].shape[2:] == (-1, -1):
@@ -127,7 +126,13 @@ def _kept(base: Card, model: Head | Adapted) -> list[TensorSpec]:
     others = [spec for spec in base.outputs if spec.name not in ("logits", base.logits, base.embedding)]
     if isinstance(model, Head):
         return others
-    return [spec for spec in others if spec.name == MAP and model.encoder.architecture == "focalnet"]
+    return [spec for spec in others if spec.name == base.modulation and model.encoder.architecture == "focalnet"]
+
+
+def _roles(base: Card, kept: list[TensorSpec]) -> dict[Role, str]:
+    """Those of ``base`` for the outputs that stay, with the logits of the new head."""
+    names = {base.embedding, *(spec.name for spec in kept)}
+    return {**{role: name for role, name in base.roles.items() if name in names}, "logits": "logits"}
 
 
 def figures_of(version: Path) -> dict[str, Any]:
@@ -196,6 +201,7 @@ def _describe(parameters: FinetuneParameters, base: Card, dataset: Dataset, outc
 
 
 def _card(ctx: JobContext[FinetuneParameters], base: Card, dataset: Dataset, outcome: Outcome) -> Card:
+    kept = _kept(base, outcome.fitted.model)
     return Card(
         name=ctx.parameters.name,
         version=next_version(ctx.settings.models_dir, ctx.parameters.name),
@@ -207,12 +213,11 @@ def _card(ctx: JobContext[FinetuneParameters], base: Card, dataset: Dataset, out
         outputs=(
             TensorSpec(name="logits", datatype="FP32", shape=(-1, len(dataset.classes))),
             next(spec for spec in base.outputs if spec.name == base.embedding),
-            *_kept(base, outcome.fitted.model),
+            *kept,
         ),
         image=base.image,
         label_set=LABELS,
-        logits="logits",
-        embedding=base.embedding,
+        roles=_roles(base, kept),
         batching=base.batching,
         engine=base.engine,
         licence=Licence(spdx=base.licence.spdx, file=base.licence.file, attribution=base.licence.attribution),

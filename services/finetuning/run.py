@@ -40,6 +40,7 @@ from services.finetuning.training.following import Follower
 from services.finetuning.training.recipe import Fitted, Recipe
 from services.jobs.context import JobContext
 from services.media.intake import Limits
+from services.runtime import announce
 from services.runtime.loaded import components_of
 from services.runtime.onnx.backend import OnnxBackend
 from services.runtime.protocol import Backend, ModelHandle
@@ -92,16 +93,16 @@ class _Finetune:
         made = self._made_before()
         if made is None:
             check_base(ctx.services, ctx.owner, parameters.model)
-        backend = OnnxBackend(ctx.settings.model_copy(update={"preload": self._needed()}))
-        await backend.start()
-        try:
-            if made is None:
+            backend = OnnxBackend(ctx.settings.model_copy(update={"preload": self._needed()}))
+            await backend.start()
+            try:
                 with await backend.resolve(parameters.model) as model:
                     made = await self._train(backend, model, dataset)
-            # Another process may have died between writing the version and this line: loading twice does no harm.
-            await backend.load(parameters.name)
-        finally:
-            await backend.close()
+            finally:
+                await backend.close()
+
+        # Another process may have died between writing the version and this line: telling twice does no harm.
+        await asyncio.to_thread(announce.serve, ctx.settings, parameters.name)
         self._report(made)
         return self._result(made, dataset)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -41,7 +40,7 @@ from services.pretraining.kind import FAMILY, PretrainParameters, names_of
 from services.pretraining.pairs import Pairs, captions_of, with_texts
 from services.pretraining.run_state import RunState
 from services.pretraining.zero_shot_score import Score, Towers, scores
-from services.runtime.onnx.backend import OnnxBackend
+from services.runtime import announce
 from services.runtime.onnx.cores import physical_cores
 
 CHECKPOINT_SECONDS = 30.0
@@ -82,8 +81,8 @@ class _Pretrain:
                 exported = export_towers(model, ctx.scratch, side, precision, lambda told: ctx.step(message=told))
                 served_found = {} if exported.exact else self._scores(exported.towers, package, torch.device("cpu"))
             made = self._publish(model, dataset, found, exported, served_scores=served_found)
-        # Another attempt may have died between writing the version and this line: loading twice does no harm.
-        asyncio.run(self._load())
+        # Another attempt may have died between writing the version and this line: telling twice does no harm.
+        announce.serve(ctx.settings, *tower_names(made.name), made.name)
         with ctx.artifact("report.json", "application/json") as out:
             report = {"parameters": self._parameters.model_dump(), "card": document(made)}
             out.write(json.dumps(report, indent=1).encode())
@@ -267,16 +266,6 @@ class _Pretrain:
         before = self._made_before(card.name)
         version = before.version if before else next_version(self._ctx.settings.models_dir, card.name)
         return card.model_copy(update={"version": version})
-
-    async def _load(self) -> None:
-        """Serve it: both towers, then what joins them. The gateway's processes follow."""
-        backend = OnnxBackend(self._ctx.settings.model_copy(update={"preload": ()}))
-        await backend.start()
-        try:
-            for name in (*tower_names(self._parameters.name), self._parameters.name):
-                await backend.load(name)
-        finally:
-            await backend.close()
 
 
 def _metrics(step: Step) -> dict[str, float]:
