@@ -138,7 +138,7 @@ def test_a_killed_run_goes_on_and_gives_what_it_would_have_given(trained, servic
     assert job.attempt == 2
     upload(services, tmp_path, mixed())
     whole = submit(services)
-    monkeypatch.setattr(pretrain._Pretrain, "_publish", lambda self, *about: stand_in(services))
+    monkeypatch.setattr(pretrain._Pretrain, "_publish", lambda self, *about, **named: stand_in(services))
     monkeypatch.setattr(pretrain.announce, "serve", lambda settings, *names: None)
     assert run_job(services, whole.id) == "succeeded"
     ours, theirs = log_of(killed_services, job), log_of(services, whole)
