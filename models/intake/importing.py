@@ -76,7 +76,7 @@ def import_onnx(
     with writing(repository, name) as held:
         check_name(repository, name, key=None, imported=True)
         progress("run", 1, 3)
-        trial = try_out(file, task, held.work, image, len(names), about.output, about.sizes)
+        trial = try_out(file, task, held.work, image=image, classes=len(names), output=about.output, sizes=about.sizes)
         card = _card(name, next_version(repository, name), task, image, trial, source, about)
         files: dict[str, Path | bytes] = {location: held.work / location for location in file.external}
         files[MODEL] = trial.path

@@ -9,23 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from models.catalog.card import DataType, ImagePreprocess, Task, TensorSpec
 from models.intake.onnx_edit import append_log, free_batch
 from models.intake.onnx_file import ImportRefused, OnnxFile, inputs_of, shape_of
+from models.intake.onnx_run import BATCH_REMEDY, ROWS, row_tolerance, run_rows
 from models.repository.reading import MODEL
 
 Array = NDArray[Any]
-ROWS = 3
-BATCH_REMEDY = "export it with a free batch axis: torch.onnx.export(..., dynamic_shapes={'x': {0: 'batch'}})"
 FREE_SIZE = 8
 """What an axis of any size is tried with."""
-TOLERANCE = 1e-3
-QUANTISED_TOLERANCE = 0.1
-"""Activations that are quantised while running share one scale over the whole batch, so rows do touch each other."""
 
 ELEMENTS: dict[int, tuple[DataType, type[np.generic]]] = {
     TensorProto.BOOL: ("BOOL", np.bool_),
@@ -46,7 +41,7 @@ ELEMENTS: dict[int, tuple[DataType, type[np.generic]]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """What was learnt: the file to serve, its signature, the output that the task reads, and what was changed."""
+    """A tried model: the file to serve, its signature, the output that the task reads, and what was changed."""
 
     path: Path
     inputs: tuple[TensorSpec, ...]
@@ -62,11 +57,15 @@ class _Input:
     element: type[np.generic]
     shape: tuple[int | str | None, ...]
 
+    def spec(self) -> TensorSpec:
+        return TensorSpec(name=self.name, datatype=self.datatype, shape=tuple(_size(axis) for axis in self.shape))
+
 
 def try_out(
     file: OnnxFile,
     task: Task,
     scratch: Path,
+    *,
     image: ImagePreprocess | None,
     classes: int,
     output: str | None,
@@ -79,33 +78,37 @@ def try_out(
     """
     model = file.model
     notes: list[str] = []
-    tolerance = QUANTISED_TOLERANCE if _quantises_while_running(model) else TOLERANCE
+    tolerance = row_tolerance(model)
     inputs = [_input(value) for value in inputs_of(model)]
     if not inputs:
         raise ImportRefused("the model takes no input", "export it with the picture or the tensors as inputs")
+
     for location, source in file.external.items():
         (scratch / location).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, scratch / location)
+
     if task != "tensor" and image is not None:
         _check_picture(inputs, image)
         inputs = [_free_batch(model, inputs[0], notes)]
+
     batched = not any(isinstance(each.shape[:1] and each.shape[0], int) for each in inputs)
     feeds = _feeds(inputs, image, sizes)
+
     path = _save(model, scratch)
-    full, one = _answers(path, feeds, batched, tolerance, bool(notes))
+    full, one = run_rows(path, feeds, batched=batched, tolerance=tolerance, freed=bool(notes))
+
     chosen = _choose(task, full, classes, output)
     if chosen is not None and not np.isfinite(full[chosen]).all():
         raise ImportRefused(
             f"output {chosen!r} is not finite for an ordinary input", "check the model before it is exported"
         )
+
     if task == "classify" and chosen is not None and _is_softmax(full[chosen]):
         chosen = append_log(model, chosen)
         notes.append(f"{chosen} is the logarithm of the model's softmax")
-        full, one = _answers(_save(model, scratch), feeds, batched, tolerance, False)
-    signature = tuple(
-        TensorSpec(name=each.name, datatype=each.datatype, shape=tuple(_size(axis) for axis in each.shape))
-        for each in inputs
-    )
+        full, one = run_rows(_save(model, scratch), feeds, batched=batched, tolerance=tolerance, freed=False)
+
+    signature = tuple(each.spec() for each in inputs)
     outputs = tuple(_output(value, full, one, batched) for value in model.graph.output)
     return Trial(path, signature, outputs, chosen, "; ".join(notes))
 
@@ -120,10 +123,6 @@ def _input(value: Any) -> _Input:
     return _Input(value.name, *ELEMENTS[tensor.elem_type], tuple(shape))
 
 
-def _quantises_while_running(model: Any) -> bool:
-    return any(node.op_type.startswith("DynamicQuantize") for node in model.graph.node)
-
-
 def _types() -> str:
     return ", ".join(name for name, _ in ELEMENTS.values())
 
@@ -133,6 +132,7 @@ def _check_picture(inputs: Sequence[_Input], image: ImagePreprocess) -> None:
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
         raise ImportRefused(f"an image model has one input, this one has {names}", "import it with task tensor")
+
     (only,) = inputs
     shown = [axis if axis is not None else "?" for axis in only.shape]
     if len(only.shape) != 4 or (only.shape[3] == 3 and only.shape[1] != 3):
@@ -140,10 +140,12 @@ def _check_picture(inputs: Sequence[_Input], image: ImagePreprocess) -> None:
             f"input {only.name!r} is {shown}, not (N, 3, H, W)",
             "export the model with channels first, or import it as tensor",
         )
+
     if only.shape[1] not in (3, None) and not isinstance(only.shape[1], str):
         raise ImportRefused(f"input {only.name!r} takes {only.shape[1]} channels, not 3", "import it with task tensor")
     if only.datatype != "FP32":
         raise ImportRefused(f"input {only.name!r} is {only.datatype}, not FP32", "export the model with float32 inputs")
+
     for axis in only.shape[2:]:
         if isinstance(axis, int) and axis != image.size:
             raise ImportRefused(
@@ -168,16 +170,19 @@ def _feeds(inputs: Sequence[_Input], image: ImagePreprocess | None, sizes: Mappi
     """Inputs of three rows: normal numbers, small integers, short texts. Axes of one name have one size."""
     generator = np.random.default_rng(0)
     feeds = {}
+
     for each in inputs:
         shape = [_tried(axis, image, sizes) for axis in each.shape]
         if not isinstance(each.shape[0], int):
             shape[0] = ROWS
+
         if each.datatype == "BYTES":
             feeds[each.name] = np.full(shape, "a", dtype=object)
         elif np.issubdtype(each.element, np.floating):
             feeds[each.name] = generator.standard_normal(shape).astype(each.element)
         else:
             feeds[each.name] = generator.integers(0, 2, shape).astype(each.element)
+
     return feeds
 
 
@@ -193,64 +198,6 @@ def _save(model: Any, scratch: Path) -> Path:
     return path
 
 
-def _answers(
-    path: Path, feeds: Mapping[str, Array], batched: bool, tolerance: float, freed: bool
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What the model says of all rows, and of the last row alone, which must be the same."""
-    try:
-        full = _run(path, feeds)
-        one = _run(path, {name: array[-1:] for name, array in feeds.items()}) if batched else full
-    except ImportRefused as error:
-        if freed:
-            raise ImportRefused(
-                f"the batch axis is fixed at 1, and the graph relies on it: {error}", BATCH_REMEDY
-            ) from error
-        raise
-    if batched:
-        for name, array in full.items():
-            if array.shape[:1] != (ROWS,) or one[name].shape[:1] != (1,):
-                raise ImportRefused(
-                    f"output {name!r} is {list(array.shape)} for {ROWS} rows and {list(one[name].shape)} for one",
-                    "every output needs the batch as its first axis; export without that output",
-                )
-            if not _same(array[-1:], one[name], tolerance):
-                raise ImportRefused(
-                    f"output {name!r} of a row depends on the other rows of its batch",
-                    "export the model in inference mode (batch norm and dropout off), with a free batch axis",
-                )
-    return full, one
-
-
-def _run(path: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        answered = session.run(names, dict(feeds))
-    # The engine's own exceptions share no base but Exception.
-    except Exception as error:
-        said = str(error).strip().splitlines()[0][-400:]
-        raise ImportRefused(
-            f"the model does not run with {sizes}: {said}",
-            "export it again with a free batch axis and current operators",
-        ) from error
-    if not all(isinstance(array, np.ndarray) for array in answered):
-        raise ImportRefused("an output of the model is no tensor", "export it without sequences and maps")
-    return dict(zip(names, answered, strict=True))
-
-
-def _same(row: Array, alone: Array, tolerance: float) -> bool:
-    if row.shape != alone.shape:
-        return False
-    if not np.issubdtype(row.dtype, np.floating):
-        return bool((row == alone).all())
-    finite = alone[np.isfinite(alone)]
-    scale = float(np.abs(finite).max()) if finite.size else 0.0
-    return np.allclose(row, alone, rtol=0, atol=tolerance * scale + 1e-6, equal_nan=True)
-
-
 def _choose(task: Task, answers: Mapping[str, Array], classes: int, output: str | None) -> str | None:
     """The output that the task reads: the one that was named, or the only one that fits."""
     if task == "tensor":
@@ -258,6 +205,7 @@ def _choose(task: Task, answers: Mapping[str, Array], classes: int, output: str 
     shown = ", ".join(f"{name} {list(array.shape)}" for name, array in answers.items())
     if output is not None and output not in answers:
         raise ImportRefused(f"the model has no output {output!r}", f"its outputs are {shown}")
+
     flat = {
         name: array
         for name, array in answers.items()
@@ -265,11 +213,13 @@ def _choose(task: Task, answers: Mapping[str, Array], classes: int, output: str 
     }
     if not flat:
         raise ImportRefused(f"no output is (N, C) float32; there are {shown}", "export the model with such an output")
+
     fitting = [name for name, array in flat.items() if task != "classify" or array.shape[1] == classes]
     if not fitting:
         raise ImportRefused(
             f"there are {classes} labels, the model gives {shown}", "give one label for each class, in order"
         )
+
     preferred = "logits" if task == "classify" else "embedding"
     if len(fitting) > 1 and preferred not in fitting:
         raise ImportRefused(f"several outputs would do: {', '.join(fitting)}", "say which one is meant")
