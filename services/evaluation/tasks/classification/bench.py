@@ -103,7 +103,7 @@ class Workbench:
 
     def _decode(self, watch: Watch) -> None:
         """Pictures as strategies take them that train an encoder: cropped once, in files of this attempt."""
-        spec = self._subject.encoder.image
+        spec = self._subject.encoder.square
         assert spec is not None
         scratch = self._setting.scratch
         scratch.mkdir(parents=True, exist_ok=True)
