@@ -118,6 +118,9 @@ class Telemetry:
         self._blocked = Counter(
             "sightline_fetch_blocked", "Remote images that were not fetched", ["reason"], registry=registry
         )
+        self._steps = Counter(
+            "sightline_torch_steps", "Steps that runs in the torch worker took", ["model"], registry=registry
+        )
         self._inflight = Gauge(
             "sightline_inflight", "Requests being answered", registry=registry, multiprocess_mode="livesum"
         )
@@ -212,6 +215,10 @@ class Telemetry:
 
     def on_rejected(self, model: str, reason: str) -> None:
         """Counted when its problem becomes an answer: one refusal, one count."""
+
+    def on_steps(self, model: str, steps: int) -> None:
+        """A run in the torch worker has ended after so many steps."""
+        self._steps.labels(model).inc(steps)
 
     def blocked(self, reason: str) -> None:
         """One remote image that was not fetched."""

@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 export SIGHTLINE_DATA_DIR PIP_DISABLE_PIP_VERSION_CHECK=1
 VENV=.venv
 
+# pip says `-qq`: errors and nothing else. Its warnings are about indexes that a machine names and lacks, hundreds of them.
 say() { printf '\033[36m==>\033[0m %s\n' "$*"; }
 [ -t 1 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '==> %s\n' "$*"; }
 fail() {
@@ -52,16 +53,16 @@ install_packages() {
   [ "$(cat "$stamp" 2>/dev/null)" = "$key" ] && return
   rm -f "$stamp"
   say "Updating pip"
-  "$VENV/bin/python" -m pip install --quiet --upgrade pip
+  "$VENV/bin/python" -m pip install -qq --upgrade pip
   case ",$EXTRAS," in
     *,train,*)
       # Alone and first: the build that fits the machine is pip's choice, and what follows must not replace it.
       say "Installing $TORCH (only exporting and training need it; the biggest part of the set-up)"
-      "$VENV/bin/python" -m pip install --quiet "$TORCH"
+      "$VENV/bin/python" -m pip install -qq "$TORCH"
       ;;
   esac
   say "Installing Sightline [$EXTRAS]"
-  "$VENV/bin/python" -m pip install --quiet --constraint constraints.txt --editable ".[$EXTRAS]"
+  "$VENV/bin/python" -m pip install -qq --constraint constraints.txt --editable ".[$EXTRAS]"
   printf '%s' "$key" >"$stamp"
 }
 
@@ -76,7 +77,7 @@ make_exporter() {
   say "Installing celery-exporter, for the tests of deploy/"
   rm -rf .venv-celery-exporter
   "$VENV/bin/python" -m venv .venv-celery-exporter
-  .venv-celery-exporter/bin/python -m pip install --quiet --no-deps --ignore-requires-python --requirement "$list"
+  .venv-celery-exporter/bin/python -m pip install -qq --no-deps --ignore-requires-python --requirement "$list"
   printf '%s' "$key" >"$stamp"
 }
 
@@ -102,7 +103,7 @@ make_triton() {
   say "Installing tritonserver"
   rm -rf .venv-triton
   "$found" -m venv .venv-triton
-  .venv-triton/bin/python -m pip install --quiet --no-deps --requirement "$list"
+  .venv-triton/bin/python -m pip install -qq --no-deps --requirement "$list"
   printf '%s' "$key" >"$stamp"
 }
 

@@ -21,6 +21,8 @@ PREFIX = "SIGHTLINE_"
 MIB = 1024 * 1024
 _TRITON_URL = r"(grpcs?://)?([^/\s:@]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}(/[a-z0-9][a-z0-9._+-]*)?"
 
+_HOST_PORT = r"([^/\s:@]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}"
+
 
 class Settings(BaseSettings):
     """Defaults serve one machine; each field can be set as ``SIGHTLINE_<NAME>`` or by a flag of ``sightline serve``."""
@@ -99,6 +101,26 @@ class Settings(BaseSettings):
     triton_batches: int = Field(2, ge=1, le=64, description="Batches in flight for each instance of a model")
     triton_server: Path | None = Field(
         None, description="tritonserver, or a virtual environment that has nvidia-pytriton; looked for when absent"
+    )
+    torch_url: str | None = Field(
+        None,
+        pattern=_HOST_PORT,
+        description="host:port of a torch worker that runs elsewhere; one of this machine, started when a model needs "
+        "it, when absent",
+    )
+    torch_token: str | None = Field(
+        None, min_length=16, repr=False, description="What gateways and a torch worker at torch_url both know"
+    )
+    torch_device: str = Field(
+        "auto", pattern=r"auto|cpu|cuda(:[0-9]{1,2})?", description="Where the torch worker computes: auto, cpu, cuda:0"
+    )
+    torch_memory_bytes: int = Field(
+        4096 * MIB, ge=0, description="Memory of the torch worker, PyTorch itself (240 MB) included; 0 is unlimited"
+    )
+    torch_concurrency: int = Field(1, ge=1, le=64, description="Runs at once in the torch worker")
+    torch_threads: int = Field(0, ge=0, le=1024, description="Threads of one run; 0 shares the cores between the runs")
+    torch_stop_seconds: float = Field(
+        30.0, gt=0, description="Seconds for a run to stop that nobody waits for; then the torch worker starts anew"
     )
     providers: tuple[str, ...] = Field((), description="ONNX Runtime providers in order; CUDA then CPU when absent")
     preload: tuple[str, ...] = Field(("*",), description="Models to load at start; * is all, empty is none")

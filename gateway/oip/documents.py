@@ -23,7 +23,7 @@ EXTENSIONS = (
 )
 """What is served beyond the protocol's core; clients look here before they use it."""
 
-_ENGINES = {"onnxruntime": "onnxruntime_onnx", "openvino": "openvino"}
+_ENGINES = {"onnxruntime": "onnxruntime_onnx", "openvino": "openvino", "torch": "torch"}
 
 
 def server() -> dict[str, Any]:

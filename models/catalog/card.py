@@ -109,12 +109,23 @@ class Batching(_Data):
 class Engine(_Data):
     """Which engine runs the weights, and why that one."""
 
-    name: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    name: Literal["onnxruntime", "openvino", "torch"] = "onnxruntime"
+    program: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9-]{0,63}$",
+        description="What the torch worker runs with the weights: a name of models.programs",
+    )
     intra_op_threads: int = Field(default=0, ge=0, description="0: one per physical core")
     precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     gpu: Literal["cuda", "tensorrt"] = Field(default="cuda", description="What runs it on a GPU of an inference server")
     instances: int = Field(default=1, ge=1, le=64, description="Copies of it in one inference server")
     reason: str = ""
+
+    @model_validator(mode="after")
+    def _torch_runs_a_program(self) -> Engine:
+        if (self.name == "torch") != (self.program is not None):
+            raise ValueError("program names what engine torch runs: give both or neither")
+        return self
 
 
 class PartName(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +72,12 @@ class LoadedPipeline:
     ) -> Inference:
         """Raises ``model-is-pipeline``."""
         raise model_is_pipeline(self.card.name, self.card.pipeline.kind if self.card.pipeline is not None else "")
+
+    async def stream(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = DEFAULT
+    ) -> AsyncGenerator[Inference, None]:
+        """Raises ``model-is-pipeline``."""
+        yield await self.infer(inputs, outputs, options)
 
 
 Version = Served | LoadedPipeline

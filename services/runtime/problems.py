@@ -104,11 +104,52 @@ def model_closing() -> Problem:
     )
 
 
-def deadline_exceeded() -> Problem:
+def worker_lost(model: str) -> Problem:
+    """The process that computed has ended; it is started again."""
+    return Problem(
+        Kind.UNAVAILABLE,
+        "torch-worker-lost",
+        "The process that computed this has ended",
+        f"The torch worker ended while it ran {model!r}. It is started again.",
+        remedy="Try again after the time given. If that does not help, see the server's log for why it ended.",
+        retry_after=2.0,
+    )
+
+
+def worker_away(model: str, reason: str) -> Problem:
+    """The torch worker cannot be reached, or does not come up; it is tried again all the time."""
+    return Problem(
+        Kind.UNAVAILABLE,
+        "model-not-ready",
+        "The model is not ready",
+        f"Model {model!r}: {reason}.",
+        remedy="Try again after the time given. If that does not help, see the torch worker's log.",
+        retry_after=5.0,
+    )
+
+
+def memory_exceeded(limit: int, detail: str) -> Problem:
+    """``limit`` in bytes; 0 when it was the device that had no more."""
+    what = "The device has no more memory"
+    if limit:
+        what = f"The torch worker may use {limit / 2**20:,.0f} MiB (SIGHTLINE_TORCH_MEMORY_BYTES)"
+    return Problem(
+        Kind.TOO_LARGE,
+        "torch-memory-exceeded",
+        "The request needs more memory than there is",
+        f"{what}: {detail}",
+        remedy="Send fewer rows or ask for fewer steps at once"
+        + (", or set SIGHTLINE_TORCH_MEMORY_BYTES higher and start the worker again." if limit else "."),
+    )
+
+
+def deadline_exceeded(detail: str = "") -> Problem:
+    """``detail`` says how far a request came that had started."""
     return Problem(
         Kind.DEADLINE,
         "deadline-exceeded",
-        "The request could not start before its deadline",
+        "The request could not start before its deadline" if not detail else "The request was not done in time",
+        detail,
         remedy="Retry when the server is less busy, or allow more time.",
     )
 

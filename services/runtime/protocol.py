@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -45,13 +45,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """The answer of one inference; times in seconds, ``batch_size`` the rows that ran together."""
+    """The answer of one inference; times in seconds, ``batch_size`` the rows that ran together.
+
+    ``final`` is false for what a stream gives before its answer is complete: some outputs, as they are so far.
+    """
 
     outputs: dict[str, Tensor]
     version: str
     queue_seconds: float = 0.0
     infer_seconds: float = 0.0
     batch_size: int = 0
+    final: bool = True
 
 
 @dataclass(slots=True)
@@ -88,6 +92,19 @@ class Statistics:
     batch_counts: dict[int, int] = field(default_factory=dict)
     batch_ns: dict[int, int] = field(default_factory=dict)
     pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What the torch worker says of itself. ``up``: connected; ``started`` in Unix seconds, memory in bytes (the limit
+    0 where there is none), ``running`` and ``waiting`` the runs of all gateways."""
+
+    up: bool
+    started: float = 0.0
+    resident: int = 0
+    memory_limit: int = 0
+    running: int = 0
+    waiting: int = 0
 
 
 class ModelHandle(Protocol):
@@ -133,6 +150,20 @@ class ModelHandle(Protocol):
         """
         ...
 
+    def stream(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = Options()
+    ) -> AsyncGenerator[Inference, None]:
+        """What :meth:`infer` gives, and before it, where a model computes in steps, some outputs as they are so far.
+
+        The last one is ``final``. A reader that closes the generator stops the computation; one that is slow slows it
+        down::
+
+            async with aclosing(model.stream(inputs)) as parts:
+                async for part in parts:
+                    show(part.outputs["image"])
+        """
+        ...
+
 
 _generations = count(1)
 
@@ -172,6 +203,18 @@ class Backend(Protocol):
         """:meth:`resolve` and :meth:`ModelHandle.infer`, for who asks once."""
         ...
 
+    def stream(
+        self,
+        model: str,
+        inputs: Mapping[str, Tensor],
+        *,
+        version: str | None = None,
+        outputs: Sequence[str] | None = None,
+        options: Options = Options(),
+    ) -> AsyncGenerator[Inference, None]:
+        """:meth:`resolve` and :meth:`ModelHandle.stream`, for who asks once."""
+        ...
+
     async def load(self, model: str, policy: VersionPolicy | None = None) -> None:
         """Load, or reload, the versions of ``policy``: as it was before when absent, the latest at first.
 
@@ -200,6 +243,11 @@ class Backend(Protocol):
 
     def index(self) -> list[ModelStatus]:
         """Every version in the repository, loaded or not."""
+        ...
+
+    @property
+    def torch_worker(self) -> WorkerStatus | None:
+        """How the torch worker is; ``None`` while no version that is served needs it."""
         ...
 
     def statistics(self, model: str, version: str) -> Statistics: ...

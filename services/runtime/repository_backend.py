@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +26,12 @@ from services.runtime.problems import (
     model_not_ready,
     model_unreachable,
     version_not_found,
+    worker_away,
 )
-from services.runtime.protocol import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor
+from services.runtime.protocol import NOT_WANTED, Inference, ModelStatus, Options, Statistics, Tensor, WorkerStatus
 from services.runtime.repository import Repository
 from services.runtime.served import DEFAULT, NoObserver, Observer, Served
+from services.runtime.torch_worker.opening import TorchModels
 from services.runtime.version_policy import VersionPolicy
 from services.settings import Settings
 
@@ -40,6 +43,7 @@ class RepositoryBackend(ABC):
         self._settings = settings
         self._observer = observer or NoObserver()
         self._repository = Repository(settings.models_dir)
+        self._torch = TorchModels(settings, self._observer)
         self._library = Library(self._repository, DesiredStates.of(settings), self._open)
 
     @abstractmethod
@@ -78,6 +82,21 @@ class RepositoryBackend(ABC):
         found = await self.resolve(model, version, deadline=options.deadline)
         return await found.infer(inputs, outputs, options)
 
+    async def stream(
+        self,
+        model: str,
+        inputs: Mapping[str, Tensor],
+        *,
+        version: str | None = None,
+        outputs: Sequence[str] | None = None,
+        options: Options = DEFAULT,
+    ) -> AsyncGenerator[Inference, None]:
+        """See ``Backend.stream``."""
+        with await self.resolve(model, version, deadline=options.deadline) as found:
+            async with aclosing(found.stream(inputs, outputs, options)) as parts:
+                async for part in parts:
+                    yield part
+
     async def load(self, model: str, policy: VersionPolicy | None = None) -> None:
         """See ``Backend.load`` and :meth:`Library.load`."""
         await self._library.load(model, policy)
@@ -115,11 +134,18 @@ class RepositoryBackend(ABC):
         names = sorted({*self._repository.names(), *loaded})
         return [self._status(name, version) for name in names for version in self._versions(name)]
 
+    @property
+    def torch_worker(self) -> WorkerStatus | None:
+        """See ``Backend.torch_worker``."""
+        return self._torch.worker.status
+
     # Opening a version (in a thread)
 
     def _open(self, card: Card) -> Served:
         folder = self._repository.folder(card.name, card.version)
         self._repository.verify(card.name, card.version)
+        if card.engine.name == "torch":
+            return self._torch.open(folder, card)
         return self._open_served(folder, card)
 
     # Looking up
@@ -147,6 +173,8 @@ class RepositoryBackend(ABC):
         return found
 
     def _troubled(self, found: Version, trouble: str) -> Problem:
+        if isinstance(found, Served) and found.engine == "torch":
+            return worker_away(found.card.name, trouble)
         if isinstance(found, Served) or not (found.missing or found.superseded):  # nobody has to load anything
             return model_unreachable(found.card.name, trouble)
         return model_not_ready(found.card.name, f"{trouble}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -37,6 +37,10 @@ class Observer(Protocol):
         """A request was turned away: ``queue-full``, ``deadline`` or ``cancelled``."""
         ...
 
+    def on_steps(self, model: str, steps: int) -> None:
+        """A run in the torch worker has ended after so many steps."""
+        ...
+
 
 class NoObserver:
     """For those who do not watch."""
@@ -45,6 +49,9 @@ class NoObserver:
         pass
 
     def on_rejected(self, model: str, reason: str) -> None:
+        pass
+
+    def on_steps(self, model: str, steps: int) -> None:
         pass
 
 
@@ -159,6 +166,12 @@ class Served(ABC):
         )
         self._count(answer, rows, took)
         return answer
+
+    async def stream(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None, options: Options = DEFAULT
+    ) -> AsyncGenerator[Inference, None]:
+        """See ``ModelHandle.stream``. What computes in one step has nothing to give before its answer."""
+        yield await self.infer(inputs, outputs, options)
 
     async def retire(self) -> None:
         """Let its users finish, and what is queued; nobody finds this version any more."""

@@ -1,4 +1,4 @@
-"""``python -m sightline.launcher.background worker|maintenance``: a process that answers no requests."""
+"""``python -m sightline.launcher.background ROLE``: one process of the platform that answers no requests itself."""
 
 from __future__ import annotations
 
@@ -23,9 +23,19 @@ def main(arguments: list[str] | None = None) -> int:
     worker.add_argument("--concurrency", type=int)
     told = "dispatch jobs, take them from the dead, deliver webhooks, tidy up"
     roles.add_parser("maintenance", aliases=["keeper"], help=told)  # its name in releases before
+    torch_worker = roles.add_parser("torch-worker", help="run models that need PyTorch")
+    torch_worker.add_argument("--fd", type=int, help="a listening socket that was inherited")
+    torch_worker.add_argument("--host", default="127.0.0.1")
+    torch_worker.add_argument("--port", type=int, default=0)
     options = parser.parse_args(arguments)
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
+    if options.role == "torch-worker":
+        from services.runtime.torch_worker.process import main as torch_main
+
+        if options.fd is not None:
+            return torch_main.serve_inherited(settings, options.fd)
+        return torch_main.serve_address(settings, options.host, options.port)
     if options.role != "worker":
         from services.jobs import maintenance
 

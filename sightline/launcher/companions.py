@@ -10,6 +10,9 @@ from services.settings import Settings, child_environment
 from sightline.launcher.processes import Process
 
 BROKER_STAGE = 0
+TORCH_STAGE = 5
+"""Before the gateways, which use it: so it also stops after them."""
+
 JOBS_STAGE = 20
 """After the gateways, which jobs call; so jobs also stop first."""
 
@@ -29,6 +32,26 @@ def private_broker(settings: Settings) -> tuple[Settings, list[Process]]:
         ready=made.ready,
     )
     return settings.model_copy(update={"redis_url": made.url}), [process]
+
+
+def torch_worker(settings: Settings, descriptor: int) -> Process:
+    """Runs models that need PyTorch; started when a gateway connects to the listening socket ``descriptor``."""
+    return Process(
+        name="torch-worker",
+        argv=(sys.executable, "-m", "sightline.launcher.background", "torch-worker", "--fd", str(descriptor)),
+        environment=child_environment(settings, defaults={}, fixed={}),
+        stage=TORCH_STAGE,
+        grace=settings.drain_seconds + _STOP_MARGIN,
+        descriptors=(descriptor,),
+        on_demand=descriptor,
+    )
+
+
+def torch_service(settings: Settings, host: str, port: int) -> Process:
+    """The same for gateways of other machines: it listens itself, from the start."""
+    address = ("--host", host, "--port", str(port))
+    grace = settings.drain_seconds + _STOP_MARGIN
+    return _background(settings, "torch-worker", ["torch-worker", *address], grace=grace)
 
 
 def maintenance(settings: Settings) -> Process:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from gateway import LEAVING_SIGNAL, telemetry
 from services.errors import Kind, Problem
 from services.jobs import broker
+from services.runtime.torch_worker import endpoint
 from services.settings import Settings, child_environment
 from sightline.launcher import companions
 from sightline.launcher.aside import aside
@@ -50,19 +51,31 @@ class Launcher:
         with held(settings.run_dir) as run_dir:
             telemetry.clear(run_dir.metrics)
             listeners = Listeners.open(settings.host, settings.port, settings.workers)
+            torch = None if settings.torch_url is not None else endpoint.listen(settings.run_dir / endpoint.SOCKET)
             try:
                 aside(
                     "sightline.launcher.database:upgrade", settings
                 )  # once here, not by each process at the same moment
-                self._supervise(run_dir, listeners, on_ready)
+                self._supervise(run_dir, listeners, torch, on_ready)
             finally:
                 listeners.close()
+                if torch is not None:
+                    torch.close()
                 telemetry.clear(run_dir.metrics)
                 broker.clear(settings)
+                (settings.run_dir / endpoint.SOCKET).unlink(missing_ok=True)
 
-    def _supervise(self, run_dir: RunDir, listeners: Listeners, on_ready: Callable[[ServerInfo], None]) -> None:
-        gateways = [self._gateway(run_dir, listeners, worker) for worker in range(self._settings.workers)]
-        supervisor = Supervisor([*gateways, *self._companions(listeners.url)])
+    def _supervise(
+        self,
+        run_dir: RunDir,
+        listeners: Listeners,
+        torch: socket.socket | None,
+        on_ready: Callable[[ServerInfo], None],
+    ) -> None:
+        processes = [self._gateway(run_dir, listeners, worker) for worker in range(self._settings.workers)]
+        if torch is not None:
+            processes.append(companions.torch_worker(self._settings, torch.fileno()))
+        supervisor = Supervisor([*processes, *self._companions(listeners.url)])
 
         def ready() -> None:
             info = ServerInfo(os.getpid(), listeners.url, self._settings.workers, time.time())

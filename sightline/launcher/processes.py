@@ -43,6 +43,8 @@ class Process:
     opposite order. ``grace`` seconds pass between ``stop_signal`` and SIGKILL. ``descriptors`` are inherited under
     their own numbers. ``died`` is called with the exit code after an unwanted death, before the restart.
     ``leaving_signal`` is sent when the whole is told to stop, which may be long before this process's turn comes.
+    ``on_demand`` is a listening socket among ``descriptors``: the process is started when somebody connects to it, and
+    after a death when somebody connects again; nobody waits for it at the start.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Process:
     grace: float = 10.0
     descriptors: tuple[int, ...] = ()
     died: Callable[[int], None] | None = None
+    on_demand: int | None = None
 
 
 @dataclass(slots=True)
@@ -114,9 +117,10 @@ class Supervisor:
         for stage in sorted({process.stage for process in self.processes}):
             members = [_Child(process) for process in self.processes if process.stage == stage]
             self._children.update((child.process.name, child) for child in members)
-            for child in members:
+            needed = [child for child in members if child.process.on_demand is None]
+            for child in needed:
                 self._spawn(child)
-            while not self.stopping and not all(child.ready for child in members):
+            while not self.stopping and not all(child.ready for child in needed):
                 self._turn(starting=True)
 
     def _turn(self, *, starting: bool = False) -> None:
@@ -126,16 +130,30 @@ class Supervisor:
             self._reap(child, starting)
             self._check_ready(child, starting)
             if child.due is not None and time.monotonic() >= child.due and not self.stopping:
-                self._spawn(child)
+                child.due = None
+                if child.process.on_demand is None:
+                    self._spawn(child)
 
     def _wait(self, seconds: float) -> None:
         dues = [child.due for child in self._children.values() if child.due is not None]
         if dues:
             seconds = min(seconds, max(0.0, min(dues) - time.monotonic()))
-        readable, _, _ = select.select([self._wakeup], [], [], seconds)
-        if readable:
-            with suppress(BlockingIOError):
-                os.read(self._wakeup, 4096)
+        asleep = {} if self.stopping else self._asleep()
+        readable, _, _ = select.select([self._wakeup, *asleep], [], [], seconds)
+        for descriptor in readable:
+            if descriptor == self._wakeup:
+                with suppress(BlockingIOError):
+                    os.read(self._wakeup, 4096)
+            else:
+                self._spawn(asleep[descriptor])
+
+    def _asleep(self) -> dict[int, _Child]:
+        """What is started when somebody connects to it, by the socket."""
+        return {
+            child.process.on_demand: child
+            for child in self._children.values()
+            if child.process.on_demand is not None and child.popen is None and child.due is None
+        }
 
     def _spawn(self, child: _Child) -> None:
         process = child.process
@@ -148,7 +166,7 @@ class Supervisor:
                 start_new_session=True,
             )
         except OSError as error:
-            if child.restarts == 0:
+            if child.restarts == 0 and process.on_demand is None:
                 raise _did_not_start(process, f"{process.argv[0]}: {error.strerror}") from error
             # No memory or no process ids just now: the next try may find some.
             self._plan_restart(child, str(error))
@@ -178,7 +196,7 @@ class Supervisor:
         child.popen = None
         if self.stopping:
             return
-        if starting and not child.ready:
+        if starting and not child.ready and child.process.on_demand is None:
             raise _did_not_start(child.process, f"{describe_exit(code)} before it was ready")
         if time.monotonic() - child.started >= _HEALTHY_SECONDS:
             child.failures = 0

@@ -27,13 +27,13 @@ def main() -> int:
     parser.add_argument("--triton", action="store_true", help="answers: with the models of each in a tritonserver")
     parser.add_argument("--rounds", type=int, default=9, help="cost: measurements of each request on each side")
     parser.add_argument("--seconds", type=float, default=2.0, help="cost: of one measurement")
-    parser.add_argument("--only", default="", help="cost: requests whose name contains this")
+    parser.add_argument("--only", default="", help="answers, cost: requests whose name contains this")
     options = parser.parse_args()
     old, new, models = Checkout(options.old.resolve()), Checkout(ROOT), ROOT / ".sightline/models"
     with tempfile.TemporaryDirectory(prefix="against-", dir=models.parent) as folder:
         match options.what:
             case "answers":
-                where = {"jobs": not options.no_jobs, "triton": options.triton}
+                where = {"jobs": not options.no_jobs, "triton": options.triton, "only": options.only}
                 return bool(answers.compare(old, new, models, photos(), Path(folder), **where))
             case "cost":
                 table = cost.measured(old, new, models, Path(folder), options.rounds, options.seconds, options.only)

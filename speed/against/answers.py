@@ -81,7 +81,9 @@ class Side:
         return text
 
 
-def compare(old: Checkout, new: Checkout, models: Path, photos: Path, folder: Path, *, jobs: bool, triton: bool) -> int:
+def compare(
+    old: Checkout, new: Checkout, models: Path, photos: Path, folder: Path, *, jobs: bool, triton: bool, only: str = ""
+) -> int:
     """Print what differs, and a count; how many answers are other than before. ``folder`` is for the servers' data.
 
     The old checkout runs twice: where it contradicts itself, the new one cannot be told from it.
@@ -98,6 +100,8 @@ def compare(old: Checkout, new: Checkout, models: Path, photos: Path, folder: Pa
             serving = stack.enter_context(checkout.serving(data, folder / f"{name}.log", **environment, **servers))
             sides.append(Side(serving.url, keys))
         for question in questions(Pictures(photos), jobs=jobs):
+            if only not in question.what:
+                continue
             before, after, again = (side.ask(question) for side in sides)
             found = list(differences(question, before, after))
             kind = kind_of(found)
@@ -144,6 +148,9 @@ def _link(source: str, target: str) -> None:
 
 def differences(question: Question, old: httpx.Response, new: httpx.Response) -> Iterator[str]:
     """``OTHER`` what is missing or changed, ``more`` what is there beside what was, ``meant`` what was to change."""
+    if old.status_code != new.status_code and question.method == "HEAD" and question.meant:
+        yield f"meant: {question.meant}"
+        return
     if old.status_code != new.status_code:
         yield f"OTHER status {new.status_code}: {new.text[:300]}"
         return

@@ -227,7 +227,7 @@ def resources(pictures: Pictures) -> Iterator[Question]:
     for path in ("/healthz", "/readyz", "/docs", "/nowhere"):
         yield get(path, path)
     yield Question("preflight", "OPTIONS", "/v1/classify", headers={"Origin": "https://x.example"})
-    yield Question("head", "HEAD", "/v1/models")
+    yield Question("head", "HEAD", "/v1/models", meant="HEAD is answered as GET without its body")
 
 
 def protocol(pictures: Pictures) -> Iterator[Question]:
@@ -403,6 +403,7 @@ def working() -> Iterator[Question]:
     yield get("job, its lines", "/v1/jobs/{batch}/artifacts/results.jsonl")
     tune = {"dataset": "clothes", "model": "efficientnet-lite2", "name": "my-clothes"}
     yield post("job, finetune", "/v1/jobs", {"kind": "finetune", "parameters": tune}, keep="tune", follow=True)
+    yield get("job, its adapter", "/v1/jobs/{tune}/artifacts/adapter.safetensors")
     yield post("job, its answers", "/v1/classify", {"model": "my-clothes", "images": list(coded.values()), "top_k": 5})
     measured = {
         "suite": "dataset:clothes",

@@ -28,11 +28,13 @@ class OnnxBackend(RepositoryBackend):
         Raises ``onnxruntime-missing`` or ``onnxruntime-conflict``.
         """
         check_onnxruntime_install()
+        self._torch.start()
         await self._library.start(self._settings.preload)
 
     async def close(self) -> None:
         """Refuse what waits, finish what runs, free everything."""
         await self._library.close()
+        await self._torch.close()
         await asyncio.to_thread(self._executor.shutdown)
 
     def takes_work(self) -> bool:

@@ -34,6 +34,7 @@ class TritonBackend(RepositoryBackend):
         self._loop = asyncio.get_running_loop()
         self._fleet = Fleet(self._settings.triton_urls, self._settings.data_dir / "triton", self._repository.card)
         await self._fleet.start()
+        self._torch.start()
         await self._library.start(self._settings.preload)
         self._fleet.look_after()
 
@@ -41,6 +42,7 @@ class TritonBackend(RepositoryBackend):
         """Refuse what waits and finish what runs; the servers keep what they have, since others use them, too."""
         self._fleet.leave()
         await self._library.close()
+        await self._torch.close()
         await self._fleet.close()
 
     def takes_work(self) -> bool:
@@ -56,7 +58,7 @@ class TritonBackend(RepositoryBackend):
         """As the servers counted when last asked (:meth:`counted`): of everybody who uses them, not this process."""
         found = self._ready(model, version)
         if not isinstance(found, Remote):
-            return Statistics()
+            return super().statistics(model, version)
         return replace(found.counted, pending=sum(found.depth.values()))
 
     def _open_served(self, folder: Path, card: Card) -> Served:

@@ -470,6 +470,9 @@ class Watcher:
         assert infer_seconds > 0
         self.batches.append((model, version, size))
 
+    def on_steps(self, model: str, steps: int) -> None:
+        """Nothing here runs in the torch worker."""
+
     def on_rejected(self, model: str, reason: str) -> None:
         self.rejected.append((model, reason))
 

@@ -1,0 +1,1 @@
+"""The process that runs programs over PyTorch networks. Gateways never import this."""
