@@ -279,12 +279,12 @@ def unshare(name: NameArgument, data_dir: DataDirOption = None, json: JsonOption
 
 def _share(name: str, data_dir: Path | None, json: bool, *, shared: bool) -> None:
     from models.repository.writer import writing
-    from services.runtime.desired_state import DesiredStates
+    from services.runtime import announce
 
     settings = settings_with(data_dir=data_dir)
     with writing(settings.models_dir, name) as held:
         held.share(name, shared)
-    DesiredStates.of(settings).touch()
+    announce.touch(settings)
     if json:
         print_json({"name": name, "shared": shared})
         return

@@ -82,7 +82,7 @@ def install(root: Path, architecture: str, name: str, *, looking: bool = False) 
         inputs=(TensorSpec(name="image", datatype="FP32", shape=(-1, 3, SIDE, SIDE)),),
         outputs=(features, looked) if looking else (features,),
         image=ImagePreprocess(size=SIDE, resize=SIDE),
-        embedding="features",
+        roles={"embedding": "features", **({"modulation": "modulation"} if looking else {})},
         licence=Licence(spdx="CC0-1.0", attribution="Random numbers made by the tests"),
     )
     files: dict[str, Path | bytes] = {

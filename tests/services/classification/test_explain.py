@@ -29,8 +29,7 @@ def add_looking(root, name="tiny-looking", **image):
         task="classify",
         image=ImagePreprocess(size=SIZE, **image),
         label_set="labels.txt",
-        logits="logits",
-        embedding="features",
+        roles={"logits": "logits", "embedding": "features", "modulation": "modulation"},
     )
     tiny_models.write(root, card, {"model.onnx": model, "labels.txt": "\n".join(tiny_models.LABELS).encode()})
 
@@ -40,7 +39,7 @@ async def service(settings, repository):
     add_looking(repository)
     add_looking(repository, "tiny-squashed", mode="squash")
     tower = tiny_models.text_encoder(dim=tiny_models.FEATURES)
-    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "embedding": "embedding"}
+    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "roles": {"embedding": "embedding"}}
     files = {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()}
     tiny_models.write(repository, tiny_models.card("tiny-tower", tower, **text), files)
     pipeline = Pipeline(kind="dual-encoder", image_model="tiny-looking", text_model="tiny-tower")
