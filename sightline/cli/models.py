@@ -140,7 +140,8 @@ def import_model(
         Path | None, typer.Option(help="Text file with one label a line, for a classifier.", exists=True)
     ] = None,
     preprocess: Annotated[
-        str | None, typer.Option(help="imagenet-N, clip-N, half-N or unit-N; N is the side in pixels, as in clip-224.")
+        str | None,
+        typer.Option(help="imagenet-N, clip-N, half-N, unit-N or whole-N; N is the side in pixels, as in clip-224."),
     ] = None,
     output: Annotated[str | None, typer.Option(help="The output that counts, when there are several.")] = None,
     title: Annotated[str, typer.Option(help="For the card.")] = "",
