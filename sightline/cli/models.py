@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli import cards, converting, fixtures, running
+from sightline.cli import cards, converting, fixtures, pullable, running
 from sightline.cli.output import (
     DataDirOption,
     JsonOption,
@@ -36,8 +36,17 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A model's nam
 
 
 @app.command("list")
-def list_models(data_dir: DataDirOption = None, json: JsonOption = False) -> None:
+def list_models(
+    available: Annotated[
+        bool, typer.Option("--available", help="Everything that can be pulled, published checkpoints too.")
+    ] = False,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
     """Every model of the catalog, and every one that is installed."""
+    if available:
+        pullable.tell(json=json)
+        return
     from models.catalog.catalog import Catalog
     from models.repository.reading import installed
 
@@ -89,9 +98,15 @@ def list_models(data_dir: DataDirOption = None, json: JsonOption = False) -> Non
 @app.command()
 def pull(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Models; the default ones when absent.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME...]", help="Models or published checkpoints; the default models when absent."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every model of the catalog.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every model of the catalog; published checkpoints by name only.")
+    ] = False,
+    file: Annotated[
+        Path | None, typer.Option(help="The file of the one published checkpoint that is pulled, where you have it.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again what is there already.")] = False,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
@@ -101,18 +116,23 @@ def pull(
     A server that runs on this data directory serves them at once.
     """
     from models.catalog.catalog import Catalog
+    from models.pull import makes
     from models.pull import pull as pull_model
 
     settings = settings_with(data_dir=data_dir)
     catalog = Catalog.read()
     wanted = list(catalog.entries) if every else names or list(catalog.defaults)
     for name in wanted:
-        catalog.entry(name)  # a misspelt name is told before the first download
+        catalog.find(name)  # a misspelt name is told before the first download
+    if file is not None and len(wanted) != 1:
+        raise typer.BadParameter("one file is of one checkpoint: name it", param_hint="--file")
     pulled = []
     with progress_bars(silent=json) as bar:
         for name in wanted:
-            before = {one: running.stamp(settings.models_dir, one) for one in (*catalog.requirements(name), name)}
-            card = pull_model(name, settings.models_dir, settings.cache_dir, bar(name), catalog=catalog, force=force)
+            before = {one: running.stamp(settings.models_dir, one) for one in makes(name, catalog)}
+            card = pull_model(
+                name, settings.models_dir, settings.cache_dir, bar(name), catalog=catalog, force=force, file=file
+            )
             pulled.append(card)
             moved = [one for one, was in before.items() if was != running.stamp(settings.models_dir, one)]
             # A pipeline keeps the parts that it was opened with until it is loaded again itself.
