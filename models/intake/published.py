@@ -32,6 +32,7 @@ def published_file(name: str, release: Release, cache: Path, progress: Progress 
 
     pin = release.pin
     if pin is None:
+        folder.mkdir(parents=True, exist_ok=True)  # what the remedy says can be done as it stands
         raise SourceError(
             f"the file of {name} is to be fetched by hand: no host states hash and size at a fixed address",
             by_hand(name, release, cache),

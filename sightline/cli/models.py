@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sightline.cli import cards, converting, fixtures, pullable, running
+from sightline.cli import cards, converting, fixtures, listing, running
 from sightline.cli.output import (
     DataDirOption,
     JsonOption,
@@ -16,12 +16,8 @@ from sightline.cli.output import (
     print_json,
     progress_bars,
     settings_with,
-    size,
     table,
 )
-
-if TYPE_CHECKING:
-    from models.catalog.card import Card
 
 app = typer.Typer(help="List, pull, convert, import, inspect, verify and remove models.", no_args_is_help=True)
 
@@ -45,54 +41,9 @@ def list_models(
 ) -> None:
     """Every model of the catalog, and every one that is installed."""
     if available:
-        pullable.tell(json=json)
-        return
-    from models.catalog.catalog import Catalog
-    from models.repository.reading import installed
-
-    there = installed(settings_with(data_dir=data_dir).models_dir)
-    known: dict[str, Card] = {name: entry.card for name, entry in Catalog.read().entries.items()}
-    known |= {version.name: version.card for version in there if version.card is not None}
-    lines = []
-    for name in sorted(known.keys() | {version.name for version in there}):
-        versions = [version for version in there if version.name == name]
-        card = known.get(name)
-        broken = next((version.problem for version in versions if version.problem), None)
-        state = "damaged" if broken else "installed" if versions else "available"
-        lines.append(
-            {
-                "name": name,
-                "task": card.task if card else None,
-                "title": card.title if card else None,
-                "licence": card.licence.spdx if card else None,
-                "state": state,
-                "versions": [version.version for version in versions],
-                "bytes": sum(cards.size_of(version.folder) for version in versions),
-                "problem": broken,
-            }
-        )
-    if json:
-        print_json(lines)
-        return
-    from rich.text import Text
-
-    styles = {"installed": "green", "available": "dim", "damaged": "red"}
-    table(
-        ("name", "task", "state", "versions", "size", "licence", "title"),
-        [
-            (
-                Text(str(line["name"]), "bold"),
-                str(line["task"] or ""),
-                Text(str(line["state"]), styles[str(line["state"])]),
-                ", ".join(version.version for version in there if version.name == line["name"]),
-                size(line["bytes"]) if isinstance(line["bytes"], int) and line["bytes"] else "",
-                str(line["licence"] or ""),
-                str(line["problem"] or line["title"] or ""),
-            )
-            for line in lines
-        ],
-        right=("size",),
-    )
+        listing.show_available(json=json)
+    else:
+        listing.show_models(settings_with(data_dir=data_dir).models_dir, json=json)
 
 
 @app.command()

@@ -318,7 +318,6 @@ def test_a_checkpoint_without_a_pin_says_what_a_person_does_and_is_taken_then(
     published.pull(file=tmp_path / "mine")
     assert published.served() == b"elsewhere" and not published.file.exists()
 
-    published.file.parent.mkdir(parents=True, exist_ok=True)
     published.file.write_bytes(WEIGHTS)
     published.pull()
     assert published.served() == b"elsewhere"  # what is there and undamaged is left alone

@@ -137,9 +137,12 @@ def test_one_look_up_finds_models_and_published_checkpoints() -> None:
     catalog = Catalog.read()
     for name in catalog.names:
         found = catalog.find(name)
-        size = catalog.download_size(name)
         assert found is (catalog.releases if isinstance(found, Release) else catalog.entries)[name]
-        assert size is None if isinstance(found, Release) and found.size is None else size, name
+    assert catalog.download_size("focalnet-base-iso") == 349_107_129
+    assert catalog.download_size("focalnet-tiny-srf") is None and catalog.download_size("unicl-pocket-image") == 0
+    assert catalog.download_size("photo-zero-shot") == sum(
+        catalog.sources[source].size for source in ("efficientnet-lite2", "minilm-l6")
+    )
     with pytest.raises(CatalogError, match="has no card yet") as refusal:
         catalog.entry("focalnet-tiny-srf")
     assert refusal.value.remedy == "sightline models pull focalnet-tiny-srf"
