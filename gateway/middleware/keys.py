@@ -44,7 +44,7 @@ METRICS = Caller("metrics", frozenset({"metrics"}))
 
 
 def allow(request: Request, scope: ApiScope) -> Caller:
-    """The caller of ``request`` if its key has ``scope``, else 401 or 403. Every route that is not public asks."""
+    """Return the caller of ``request`` if its key has ``scope``, else 401 or 403. Every route not public asks."""
     caller = RequestContext.of(request.scope).caller
     if caller is None:
         raise _key_missing()
@@ -96,7 +96,7 @@ class Keys:
         self._source = source
         self._metrics = hashlib.sha256(metrics_token.encode()).digest() if metrics_token else None
         self._auth = auth
-        self._exposed = exposed
+
         self._known: OrderedDict[bytes, tuple[float, Caller | None]] = OrderedDict()
         self._asked: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -104,7 +104,7 @@ class Keys:
         self._wanted_until = float("inf") if self._wanted or auth == "off" else 0.0
 
     async def required(self) -> bool:
-        """Whether a key is asked for. Once it is, it stays so: revoking the last key opens nothing."""
+        """Return whether a key is asked for. Once it is, it stays so: revoking the last key opens nothing."""
         if not self._wanted and time.monotonic() >= self._wanted_until:
             if self._looking is None:
                 self._looking = asyncio.create_task(self._look())
@@ -119,19 +119,22 @@ class Keys:
             self._looking = None
 
     async def identify(self, head: dict[bytes, bytes]) -> Caller | None:
-        """The caller of a request with these headers; ``None`` when a key is needed and there is none.
+        """Find the caller of a request with these headers; ``None`` when a key is needed and there is none.
 
         Raises ``key-invalid`` for a key that is not known, ``key-malformed`` for a header that holds none.
         """
         keyless = not self._wanted and not await self.required()
         if keyless and not head.get(b"authorization", b"").startswith(_JOB):
             return ANONYMOUS
+
         secret = _secret(head)
         if secret is None:
             return None
+
         digest = hashlib.sha256(secret).digest()
         if self._metrics is not None and hmac.compare_digest(digest, self._metrics):
             return METRICS
+
         known = self._known.get(digest)
         if known is not None and known[0] > time.monotonic():
             caller = known[1]
@@ -140,6 +143,7 @@ class Keys:
             if task is None:
                 task = self._asked[digest] = asyncio.create_task(self._ask(digest, secret))
             caller = await asyncio.shield(task)
+
         if caller is None:
             raise Problem(
                 Kind.UNAUTHENTICATED,
@@ -190,15 +194,18 @@ class KeyGate:
     async def _admit(self, scope: Scope) -> None:
         if scope["path"] in self._public:
             return  # a probe needs no key, and must not fail with the key store
+
         request_context = RequestContext.of(scope)
         caller = request_context.caller = await self._keys.identify(request_context.head)
         if caller is None:
             raise _key_missing()
         if caller is ANONYMOUS:
             _refuse_foreign(request_context.head, self._origins)
+
         verdict = self._limiter.check(caller.key_id, caller.rate)
         if verdict is None:
             return
+
         request_context.headers.extend(verdict.headers())
         if not verdict.allowed:
             raise Problem(
@@ -212,7 +219,7 @@ class KeyGate:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name is this machine's own: ``127.0.0.0/8``, ``::1``, ``localhost`` and below."""
+    """Return whether an address or name is this machine's own: ``127.0.0.0/8``, ``::1``, ``localhost`` and below."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -235,6 +242,7 @@ def _refuse_foreign(head: dict[bytes, bytes], origins: frozenset[str]) -> None:
             f"Host is {host!r}; a server without API keys answers to localhost and loopback addresses only.",
             remedy="Use http://localhost, or create an API key with `sightline keys create`.",
         )
+
     origin = head.get(b"origin", b"").decode("latin-1")
     if origin and origin not in origins and origin.partition("://")[2] != host:
         raise Problem(
@@ -250,6 +258,7 @@ def _secret(head: dict[bytes, bytes]) -> bytes | None:
     authorization = head.get(b"authorization")
     if authorization is None:
         return head.get(b"x-api-key")
+
     kind, _, secret = authorization.partition(b" ")
     secret = secret.strip()
     if kind.lower() != b"bearer" or not secret:

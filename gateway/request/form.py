@@ -25,7 +25,7 @@ _LONG = 2**63
 
 
 def form_of(body: type[B], settings: Settings, *, whole: bool = True) -> Form[B]:
-    """The form of ``body`` with the limits of ``settings``; raises :class:`TypeError` for what no form can check.
+    """Derive the form of ``body`` with the limits of ``settings``; raises :class:`TypeError` where no form can check.
 
     A ``whole`` request may have images as files: its form does not ask for them.
     """
@@ -41,6 +41,7 @@ def form_of(body: type[B], settings: Settings, *, whole: bool = True) -> Form[B]
             required.add(name)
         if NoneType not in get_args(info.annotation):
             never_null.add(name)
+
     apart = MAIN_IMAGES if whole else ()
     holding = tuple(name for name, field in fields.items() if name not in apart and holds_images(field))
     return Form(empty, fields, frozenset(required), frozenset(never_null), holding)
@@ -67,10 +68,11 @@ class _Deriving:
     settings: Settings
 
     def field(self, annotation: Any, *metadata: object) -> Field:
-        """The field of an annotation."""
+        """Derive the field of an annotation."""
         if get_origin(annotation) is Annotated:
             annotation, *more = get_args(annotation)
             return self.field(annotation, *more, *metadata)
+
         bounds = self._bounds(metadata)
         origin = get_origin(annotation)
         if origin in (Union, UnionType):
@@ -92,14 +94,17 @@ class _Deriving:
         if annotation is int:
             lowest = -_LONG if bounds.least is None else int(bounds.least)
             return Whole(lowest, _LONG - 1 if bounds.highest is None else int(bounds.highest))
+
         if annotation is float:
             largest = sys.float_info.max
             low = -largest if bounds.least is None else bounds.least
             return Number(low, largest if bounds.highest is None else bounds.highest)
+
         if annotation is str and bounds.is_image:
             return Image()
         if annotation is str and bounds.not_blank:
             return Text(self._bound(bounds.longest))
+
         self.refuse(f"{annotation!r} has no form; a text is a PlainText, an image an ImageText")
 
     def _array(self, item: Field, bounds: _Bounds) -> Field:
@@ -113,12 +118,19 @@ class _Deriving:
         if len(arms) == 1:
             return self.field(arms[0], *metadata)
         if bounds.tag is not None:
-            return Tagged(bounds.tag, {tag: self.field(arm) for arm in arms for tag in _tags(arm, bounds.tag)})
+            forms: dict[str, Field] = {}
+            for arm in arms:
+                forms.update(dict.fromkeys(_tags(arm, bounds.tag), self.field(arm)))
+            return Tagged(bounds.tag, forms)
+
         fields = [self.field(arm) for arm in arms]
         match fields:
             case [Text() as text, Texts() as texts] if text.longest == texts.longest:
                 return Texts(texts.most, texts.longest, single=True)
-        kinds = {kind: one for one in fields for kind in one.types}
+
+        kinds: dict[type, Field] = {}
+        for one in fields:
+            kinds.update(dict.fromkeys(one.types, one))
         if len(kinds) < sum(len(one.types) for one in fields):
             self.refuse("two of its kinds have the same type in JSON: name a discriminator")
         if any(holds_images(one) for one in fields):
@@ -149,10 +161,11 @@ class _Deriving:
                     pass
                 case _:
                     self.refuse(f"{one!r} is not checked by a form")
+
         return bounds
 
     def _flattened(self, metadata: Iterable[object]) -> Iterable[object]:
-        """Bounds one by one: those of pydantic's ``Field``, and those that are settings."""
+        """Give bounds one by one: those of pydantic's ``Field``, and those that are settings."""
         for one in metadata:
             if isinstance(one, Limit):
                 yield one.bound(getattr(self.settings, one.setting))
@@ -172,5 +185,5 @@ class _Deriving:
 
 
 def _tags(arm: Any, tag: str) -> tuple[str, ...]:
-    """The values of the discriminator ``tag`` of one form of a union."""
+    """List the values of the discriminator ``tag`` of one form of a union."""
     return get_args(arm.model_fields[tag].annotation)

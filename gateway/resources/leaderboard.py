@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -37,6 +38,7 @@ _PAGE = 200
 )
 async def show(
     request: Request,
+    *,
     suite: Annotated[
         str,
         Query(
@@ -60,7 +62,8 @@ async def show(
     """Results of your finished benchmarks on one suite. Lines that lack a data set have no place."""
     caller = allow(request, "jobs")
     services = context_of(request).jobs
-    return _json(await asyncio.to_thread(_leaderboard, services, caller.key_id, suite, view, mode, shots))
+    found = await asyncio.to_thread(_leaderboard, services, caller.key_id, suite, view=view, mode=mode, shots=shots)
+    return _json(found)
 
 
 @router.get(
@@ -86,15 +89,18 @@ async def compare(
 
 
 def _leaderboard(
-    services: JobServices, owner: str, asked: str, view: View, mode: Mode, shots: int | None
+    services: JobServices, owner: str, asked: str, *, view: View, mode: Mode, shots: int | None
 ) -> dict[str, Any]:
     name, datasets, beside = _suite(services, owner, asked)
     runs = [run for run in _runs(services, owner) if run.suite == name and run.mode == mode]
     lines = leaderboard.standings(reversed(runs), datasets, view, beside)
-    measured = {cell.dataset for line in lines for _, cell in line.cells}
+    cells = chain.from_iterable(line.cells for line in lines)
+    measured = {cell.dataset for _, cell in cells}
+
     curves = leaderboard.growth(lines)
     if shots is not None:
         lines = leaderboard.placed([line for line in lines if line.shots == (None if shots < 0 else shots)])
+
     return {
         "object": "leaderboard",
         "suite": name,
@@ -102,19 +108,17 @@ def _leaderboard(
         "mode": mode,
         "datasets": [*datasets, *(one for one in beside if one in measured)],
         "data": [_standing(line) for line in lines],
-        "curves": [
-            {
-                "model": curve.model,
-                "protocol": curve.protocol,
-                "points": [{"shots": at, "average": average} for at, average in curve.points],
-            }
-            for curve in curves
-        ],
+        "curves": [_curve(curve) for curve in curves],
     }
 
 
+def _curve(curve: leaderboard.Growth) -> dict[str, Any]:
+    points = [{"shots": at, "average": average} for at, average in curve.points]
+    return {"model": curve.model, "protocol": curve.protocol, "points": points}
+
+
 def _suite(services: JobServices, owner: str, asked: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """The suite as results call it, the data sets of its average, and those beside it."""
+    """Name the suite as results call it, the data sets of its average, and those beside it."""
     if not registry.is_own(asked):
         found = registry.suite(asked)
         return asked, found.averaged, tuple(one.name for one in found.datasets if not one.in_average)
@@ -131,6 +135,7 @@ def _runs(services: JobServices, owner: str) -> Iterator[Run]:
         for job in page:
             if job.result is not None:
                 yield Run.of(job.id, job.result)
+
         if len(page) < _PAGE:
             return
         after, seen = page[-1].id, seen + len(page)

@@ -19,7 +19,7 @@ from gateway.resources.schemas.models import DeletedModel, Model, ModelList
 from models.catalog.document import document
 from models.repository.writer import writing, writing_whole
 from services.ownership import problems, refuse_needed
-from services.runtime.desired_state import DesiredStates
+from services.runtime import announce
 from services.runtime.problems import model_not_found
 from services.runtime.protocol import ModelStatus
 
@@ -67,7 +67,7 @@ async def remove_model(request: Request, name: str) -> Response:
         for one in (name, *sorted(held.names - {name})):
             await context.backend.unload(one)
         await asyncio.to_thread(held.remove, name)
-    await asyncio.to_thread(DesiredStates.of(context.settings).touch)
+    await asyncio.to_thread(announce.touch, context.settings)
     return _json({"id": name, "object": "model", "deleted": True})
 
 
@@ -108,7 +108,7 @@ async def _share(request: Request, name: str, *, shared: bool) -> Response:
     def work() -> None:
         with problems(), writing(context.settings.models_dir, name, wait=LOCK_SECONDS) as held:
             held.share(name, shared)
-        DesiredStates.of(context.settings).touch()
+        announce.touch(context.settings)
 
     await asyncio.to_thread(work)
     return _json(_one(context, name))

@@ -21,7 +21,9 @@ from pydantic import (
     model_validator,
 )
 
-from models.catalog.old_cards import upgrade_pipeline
+from models.catalog.geometry import ImageGeometry, ImagePreprocess, VideoClip
+from models.catalog.old_cards import upgrade_outputs, upgrade_pipeline
+from models.catalog.roles import Role
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names of models: no slash, no leading dot, so that a name is always one folder inside the repository."""
@@ -71,22 +73,6 @@ class TensorSpec(_Data):
     name: str
     datatype: DataType
     shape: tuple[int, ...]
-
-
-class ImagePreprocess(_Data):
-    """Picture to ``(3, size, size) float32``: resize, crop, then ``(pixel / 255 - mean) / std`` per RGB channel.
-
-    ``mode`` ``shorter-crop`` scales the shorter side to ``resize`` and cuts the centre; ``squash`` scales both
-    sides to ``size`` whatever the aspect.
-    """
-
-    input: str = "image"
-    size: int = Field(ge=8, le=2048)
-    resize: int | None = Field(default=None, description="Shorter side before the crop; size / 0.875 when absent")
-    mode: Literal["shorter-crop", "squash"] = "shorter-crop"
-    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bicubic"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
 class TextPreprocess(_Data):
@@ -231,14 +217,14 @@ class Card(_Data):
     description: str
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
-    image: ImagePreprocess | None = None
+    image: ImageGeometry | None = None
+    video: VideoClip | None = None
     text: TextPreprocess | None = None
     label_set: str | None = Field(
         default=None,
         description="A named label set of the catalog, or a text file of the version folder, one a line",
     )
-    logits: str | None = Field(default=None, description="Name of the output that holds class logits (B, C)")
-    embedding: str | None = Field(default=None, description="Name of the output that holds embeddings (B, D)")
+    roles: dict[Role, str] = Field(default_factory=dict, description="Which output has which role, by its name")
     pipeline: Pipeline | None = None
     batching: Batching = Batching()
     engine: Engine = Engine()
@@ -248,6 +234,19 @@ class Card(_Data):
     limits: tuple[str, ...] = ()
     not_for: tuple[str, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_form(cls, value: object) -> object:
+        return upgrade_outputs(value)
+
+    @model_validator(mode="after")
+    def _roles_name_outputs(self) -> Card:
+        names = [spec.name for spec in self.outputs]
+        for role, output in self.roles.items():
+            if output not in names:
+                raise ValueError(f"{role!r} is the output {output!r}, but the outputs are {', '.join(names) or 'none'}")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -262,6 +261,26 @@ class Card(_Data):
         if not VERSION.fullmatch(value):
             raise ValueError(f"version {value!r} must be a positive number, as Triton's version folders are")
         return value
+
+    @property
+    def square(self) -> ImagePreprocess | None:
+        """Its ``image`` where every picture fills a square: what features are kept of and encoders trained with."""
+        return self.image if isinstance(self.image, ImagePreprocess) else None
+
+    @property
+    def logits(self) -> str | None:
+        """Name of the output that holds class logits ``(B, C)``."""
+        return self.roles.get("logits")
+
+    @property
+    def embedding(self) -> str | None:
+        """Name of the output that holds embeddings ``(B, D)``."""
+        return self.roles.get("embedding")
+
+    @property
+    def modulation(self) -> str | None:
+        """Name of the output that tells where the network looked, ``(B, h, w)``."""
+        return self.roles.get("modulation")
 
     @staticmethod
     def read(folder: Path) -> Card:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.catalog.card import MODEL_NAME, Batching, Card, ImagePreprocess, Licence, Provenance, Task
+from models.catalog.card import MODEL_NAME, Batching, Card, Licence, Provenance, Task
 from models.catalog.catalog import Catalog
+from models.catalog.geometry import ImageGeometry
 from models.catalog.labels import read_labels
+from models.catalog.roles import Role
 from models.errors import ModelError
 from models.intake.presets import preset
 from models.progress import Progress, silent
@@ -47,7 +49,7 @@ def import_onnx(
     repository: Path,
     *,
     labels: Path | None = None,
-    preprocess: str | ImagePreprocess | None = None,
+    preprocess: str | ImageGeometry | None = None,
     about: About | None = None,
     max_bytes: int = MAX_BYTES,
     progress: Progress = silent,
@@ -88,7 +90,7 @@ def import_onnx(
     return Card.read(folder)
 
 
-def _check_request(name: str, task: Task, labels: Path | None, preprocess: str | ImagePreprocess | None) -> None:
+def _check_request(name: str, task: Task, labels: Path | None, preprocess: str | ImageGeometry | None) -> None:
     if importlib.util.find_spec("onnx") is None:
         raise ModelError(
             "importing a model needs the package onnx", "run `make setup`, or `pip install 'sightline[train]'`"
@@ -126,8 +128,20 @@ def _locate(path: Path) -> Path:
     raise ModelError(f"{path} has no {MODEL}", f"give an ONNX file, or a folder that holds <version>/{MODEL}")
 
 
+def _roles(task: Task, trial: Trial) -> dict[Role, str]:
+    """What its outputs are for: the one that the trial found for the task, and a FocalNet's map, known by its name."""
+    roles: dict[Role, str] = {}
+    if task == "classify" and trial.output is not None:
+        roles["logits"] = trial.output
+    if task == "embed-image" and trial.output is not None:
+        roles["embedding"] = trial.output
+    if any(spec.name == "modulation" for spec in trial.outputs):
+        roles["modulation"] = "modulation"
+    return roles
+
+
 def _card(
-    name: str, version: str, task: Task, image: ImagePreprocess | None, trial: Trial, source: Path, about: About
+    name: str, version: str, task: Task, image: ImageGeometry | None, trial: Trial, source: Path, about: About
 ) -> Card:
     if image is not None:
         image = image.model_copy(update={"input": trial.inputs[0].name})
@@ -144,8 +158,7 @@ def _card(
         outputs=trial.outputs,
         image=image,
         label_set=LABELS if task == "classify" else None,
-        logits=trial.output if task == "classify" else None,
-        embedding=trial.output if task == "embed-image" else None,
+        roles=_roles(task, trial),
         batching=Batching(max_batch_size=about.max_batch_size if batched else 1),
         licence=Licence(spdx=about.licence, attribution=about.attribution),
         provenance=(Provenance(source=f"{IMPORT}{source.name}", sha256=sha256(source), note=trial.note),),

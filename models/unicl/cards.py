@@ -10,7 +10,6 @@ from models.catalog.card import (
     Batching,
     Card,
     Engine,
-    ImagePreprocess,
     Licence,
     Measurement,
     PartName,
@@ -19,6 +18,7 @@ from models.catalog.card import (
     TensorSpec,
     TextPreprocess,
 )
+from models.catalog.geometry import ImagePreprocess
 from models.unicl.network import UniCLConfig
 
 PIPELINE = "dual-encoder"
@@ -71,7 +71,7 @@ def cards(config: UniCLConfig, served: Served) -> tuple[Card, Card, Card]:
         inputs=(TensorSpec(name="image", datatype="FP32", shape=(-1, 3, side, side)),),
         outputs=(TensorSpec(name="image_embedding", datatype="FP32", shape=(-1, config.dim)), *looks),
         image=served.image,
-        embedding="image_embedding",
+        roles={"embedding": "image_embedding", **({"modulation": "modulation"} if focal else {})},
         batching=served.image_batching,
         engine=served.image_engine,
         licence=served.licence,
@@ -90,7 +90,7 @@ def cards(config: UniCLConfig, served: Served) -> tuple[Card, Card, Card]:
         outputs=(TensorSpec(name="text_embedding", datatype="FP32", shape=(-1, config.dim)),),
         # Longest, not the full context: the tower gives the same features, sooner.
         text=TextPreprocess(max_length=config.text.context_length, padding="longest", mask_input=None),
-        embedding="text_embedding",
+        roles={"embedding": "text_embedding"},
         batching=Batching(max_batch_size=64),
         engine=served.text_engine,
         licence=served.licence,

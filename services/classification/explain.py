@@ -1,8 +1,8 @@
 """Where a model looked: its modulation map as a heat map over the picture.
 
 A FocalNet multiplies every place of the picture by a modulator; the modulator's length there says how much that place
-adds to the answer (arXiv 2203.11926, section 5). Exports of FocalNets have it as the output ``modulation``
-``(B, h, w)`` of the last block.
+adds to the answer (arXiv 2203.11926, section 5). Exports of FocalNets have it, of the last block, as the output with
+the role ``modulation`` ``(B, h, w)``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from services.errors import Kind, Problem
 from services.media.image import Picture
 from services.runtime.protocol import Backend, ModelHandle, Tensor
 
-OUTPUT = "modulation"
 METHOD = "focal-modulation"
 LONGEST, SHORTEST_LONG_SIDE = 512, 256
 """The longer side of a heat map in pixels: larger pictures are scaled down to the first, smaller up to the second."""
@@ -50,7 +49,7 @@ def explaining(backend: Backend, model: ModelHandle) -> None:
         Kind.INVALID,
         "explain-unsupported",
         "The model cannot explain its answer",
-        f"{model.card.name!r} gives no map of what decided: it has no output {OUTPUT!r}.",
+        f"{model.card.name!r} gives no map of what decided: no output of its card has the role 'modulation'.",
         pointer="/explain",
         remedy=f"Leave explain out, or use one of {', '.join(able[:20])}."
         if able
@@ -65,25 +64,21 @@ def _image_part(card: Card) -> str:
 def _looks(card: Card, image: Card | None) -> bool:
     """Whether a classifier gives a map, or the ``image`` model of a pipeline does."""
     if card.pipeline is None:
-        return card.logits is not None and _has_map(card)
-    return image is not None and _has_map(image)
+        return card.logits is not None and card.modulation is not None
+    return image is not None and image.modulation is not None
 
 
-def _has_map(card: Card) -> bool:
-    return any(spec.name == OUTPUT for spec in card.outputs)
-
-
-def explanations(card: Card, pictures: Sequence[Picture], maps: Tensor) -> list[Explanation]:
-    """One heat map a picture; ``maps`` ``(B, h, w)`` are of the image model of ``card``. Slow: call it in a thread.
+def explanations(card: Card, pictures: Sequence[Picture], maps: Sequence[Tensor] | Tensor) -> list[Explanation]:
+    """One heat map a picture; ``maps`` are those ``(h, w)`` of the image model of ``card``. Slow: call it in a thread.
 
     Raises ``model-not-finite``.
     """
-    if not np.isfinite(maps).all():
+    if not all(np.isfinite(one).all() for one in maps):
         raise Problem(
             Kind.INTERNAL, "model-not-finite", "The model's answer is not a number", f"{card.name} gave a map of NaN."
         )
     assert card.image is not None
-    windows = [preprocessor(card.image).window(picture.width, picture.height) for picture in pictures]
+    windows = [preprocessor(card.image).placement(picture.width, picture.height).window() for picture in pictures]
     return [
         Explanation(_heat_map(picture, np.asarray(one, np.float32), window), METHOD)
         for picture, one, window in zip(pictures, maps, windows, strict=True)

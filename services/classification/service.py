@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -60,7 +60,8 @@ class Classification:
         chosen = self._labels(request, required=False)
         places = None if chosen is None else positions(chosen, labels, card.name)
 
-        wanted = (card.logits, explain.OUTPUT) if request.explain else (card.logits,)
+        looked = card.modulation if request.explain else None
+        wanted = (card.logits,) if looked is None else (card.logits, looked)
         outputs = await run_images(model, request.pictures, wanted, options, stages)
 
         begin = time.perf_counter()
@@ -68,8 +69,8 @@ class Classification:
         if places is not None and chosen is not None:
             logits, labels = logits[:, places], chosen
         answer = await self._answer(request, card, Scored(logits), labels)
-        if request.explain:
-            answer = await self._explained(answer, card, request.pictures, outputs)
+        if looked is not None:
+            answer = await self._explained(answer, card, request.pictures, outputs[looked])
         stages.encode += time.perf_counter() - begin
         return answer
 
@@ -85,7 +86,8 @@ class Classification:
             return await kind.rows(some, templates, options, stages)
 
         rows = await self._rows.get(source, labels, templates, compute, options.deadline)
-        wanted = (*kind.image_outputs, explain.OUTPUT) if request.explain else kind.image_outputs
+        looked = kind.image.card.modulation if request.explain else None
+        wanted = kind.image_outputs if looked is None else (*kind.image_outputs, looked)
         outputs = await run_images(kind.image, request.pictures, wanted, options, stages)
 
         begin = time.perf_counter()
@@ -95,8 +97,8 @@ class Classification:
         else:
             scored = await asyncio.to_thread(kind.score, outputs, rows, sides)
         answer = await self._answer(request, model.card, scored, labels)
-        if request.explain:
-            answer = await self._explained(answer, kind.image.card, request.pictures, outputs)
+        if looked is not None:
+            answer = await self._explained(answer, kind.image.card, request.pictures, outputs[looked])
         stages.encode += time.perf_counter() - begin
         return answer
 
@@ -136,9 +138,9 @@ class Classification:
 
     @staticmethod
     async def _explained(
-        answer: ClassifyAnswer, image_card: Card, pictures: Sequence[Picture], outputs: Mapping[str, Tensor]
+        answer: ClassifyAnswer, image_card: Card, pictures: Sequence[Picture], looked: Tensor
     ) -> ClassifyAnswer:
-        maps = await asyncio.to_thread(explain.explanations, image_card, pictures, outputs[explain.OUTPUT])
+        maps = await asyncio.to_thread(explain.explanations, image_card, pictures, looked)
         results = [replace(result, explanation=one) for result, one in zip(answer.results, maps, strict=True)]
         return replace(answer, results=results)
 

@@ -131,6 +131,10 @@ class Parsed:
     class_seen: Counter[int] = field(default_factory=Counter)
     split_seen: Counter[str] = field(default_factory=Counter)
 
+    def lose(self, name: str, line: int | None, message: str, *, reason: str) -> None:
+        """Count an annotation of the file ``name`` as lost; ``reason`` names the kind of loss."""
+        self.flaws.append(Flaw(name, line, message, annotation=True, reason=reason))
+
 
 def named_split(path: str) -> Split | None:
     """The split that a file's name or its folders mention, the name first; ``None`` where none does.

@@ -179,7 +179,9 @@ def _linear_probe(document: Document, case: Document, tolerance: Document) -> st
     if trainable != case.get("n_trainable_params", trainable):
         return f"{trainable} trainable parameters, {case['n_trainable_params']} expected"
     metrics, best, best_probs, different = [], -1.0, np.empty(0), ""
-    for epoch, row in zip(train_probe(head, features, labels, probe, score, held_out), case["epochs_log"], strict=True):
+    for epoch, row in zip(
+        train_probe(head, features, labels, probe, score=score, validation=held_out), case["epochs_log"], strict=True
+    ):
         metrics.append(epoch.metric)
         weight, bias = head.linear.weight.detach(), head.linear.bias.detach()
         for name, kept, off in (("weight_sum", weight.double().sum(), weight.numel()), ("bias", bias, 1)):

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from models.catalog.card import Card, Licence, Measurement, Provenance, TensorSpec
+from models.catalog.roles import Role
 from models.export.head import append_linear_head
 from models.export.onnx import Axis, Signature, export, verify
 from models.repository.ownership import MadeBy
@@ -33,8 +34,6 @@ from services.ownership import check_names
 
 ADAPTER = "adapter.safetensors"
 LABELS = "labels.txt"
-MAP = "modulation"
-"""The output by which a FocalNet tells where it looked."""
 _BATCH = Axis("batch", 1, 4096)
 _SIDES = {2: Axis("height", 32, 4096), 3: Axis("width", 32, 4096)}
 
@@ -49,22 +48,25 @@ class Outcome:
     test_score: float
 
 
-def publish(ctx: JobContext[FinetuneParameters], folder: Path, base: Card, dataset: Dataset, outcome: Outcome) -> Card:
+def publish(
+    ctx: JobContext[FinetuneParameters], folder: Path, base: Card, dataset: Dataset, *, outcome: Outcome
+) -> Card:
     """Write the version; ``folder`` is that of ``base``. Raises ``model-name-taken`` if another took the name."""
     fitted = outcome.fitted
-    files: dict[str, Path | bytes] = {LABELS: "\n".join(dataset.classes).encode(), ADAPTER: ctx.scratch / ADAPTER}
-    target = ctx.scratch / MODEL
+    target, adapter = ctx.scratch / MODEL, ctx.scratch / ADAPTER
+    files: dict[str, Path | bytes] = {LABELS: "\n".join(dataset.classes).encode(), MODEL: target, ADAPTER: adapter}
     options = dict(fitted.options)
     metadata = {"fit": json.dumps(summary(outcome)), "options": json.dumps(options)}
     if isinstance(fitted.model, Adapted):
         _export(fitted.model, base, target)
-        save_adapter(fitted.model, ctx.scratch / ADAPTER, metadata)
+        save_adapter(fitted.model, adapter, metadata)
         files["encoder.json"] = describe_adapted(base, outcome.recipe.method, options, ADAPTER)
     else:
-        _append(fitted.model, folder / MODEL, base, target, ctx.scratch / ADAPTER, metadata)
-    files[MODEL] = target
+        _append(fitted.model, folder / MODEL, base, target, adapter=adapter, metadata=metadata)
+
     if base.licence.file:
         files[base.licence.file] = folder / base.licence.file
+
     root = ctx.settings.models_dir
     # Since the job was submitted another may have taken the name, or made the version that was next.
     with writing(root, ctx.parameters.name) as held:
@@ -76,15 +78,17 @@ def publish(ctx: JobContext[FinetuneParameters], folder: Path, base: Card, datas
 
 
 def _export(model: Adapted, base: Card, target: Path) -> None:
-    """The whole network, with its updates merged; verified against PyTorch at three batch sizes."""
-    assert base.image is not None and base.embedding is not None
+    """Export the whole network, with its updates merged; verified against PyTorch at three batch sizes."""
+    assert base.square is not None and base.embedding is not None
     kept = tuple(spec.name for spec in _kept(base, model))
-    final, _ = served(model, looking=MAP in kept)
+    final, _ = served(model, looking=base.modulation in kept)
+
     free = {0: _BATCH}
     if base.inputs and base.inputs[0].shape[2:] == (-1, -1):
         free |= _SIDES
-    signature = Signature((base.image.input,), ("logits", base.embedding, *kept), {base.image.input: free})
-    side = base.image.size
+
+    signature = Signature((base.square.input,), ("logits", base.embedding, *kept), {base.square.input: free})
+    side = base.square.size
     generator = torch.Generator().manual_seed(0)
 
     def pictures(count: int) -> tuple[torch.Tensor]:
@@ -94,44 +98,52 @@ def _export(model: Adapted, base: Card, target: Path) -> None:
     verify(final, [pictures(count) for count in (1, 2, 5)], signature, target)
 
 
-def _append(head: Head, encoder: Path, base: Card, target: Path, adapter: Path, metadata: dict[str, str]) -> None:
-    """The served graph with another head, compared with the trained head on the graph's own features."""
-    assert base.image is not None and base.embedding is not None
+def _append(head: Head, encoder: Path, base: Card, target: Path, *, adapter: Path, metadata: dict[str, str]) -> None:
+    """Give the served graph another head, compared with the trained head on the graph's own features."""
+    assert base.square is not None and base.embedding is not None
     weight, bias = (np.ascontiguousarray(part.cpu().numpy()) for part in head.folded())
     kept = [spec.name for spec in _kept(base, head)]
     append_linear_head(encoder, base.embedding, weight, bias, target, keep=kept)
     save_file({"head.weight": weight, "head.bias": bias}, adapter, metadata)
+
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
-    side = base.image.size
+    side = base.square.size
     images = np.random.default_rng(0).standard_normal((3, 3, side, side)).astype(np.float32)
-    logits, features = session.run(["logits", base.embedding], {base.image.input: images})
+    logits, features = session.run(["logits", base.embedding], {base.square.input: images})
     with torch.no_grad():
         expected = head.eval()(torch.from_numpy(features)).numpy()
+
     worst = float(np.abs(logits - expected).max())
     if not worst <= 1e-3 * max(1.0, float(np.abs(expected).max())):  # so that NaN does not pass
         raise RuntimeError(f"the exported model differs from the trained one by {worst:g}")
 
 
 def _kept(base: Card, model: Head | Adapted) -> list[TensorSpec]:
-    """The outputs of ``base`` that its adapted form has too, beside logits and features.
+    """Choose the outputs of ``base`` that its adapted form has too, beside logits and features.
 
     A graph that gets another head keeps all of them; a network that was trained knows how to make the map alone.
     """
     others = [spec for spec in base.outputs if spec.name not in ("logits", base.logits, base.embedding)]
     if isinstance(model, Head):
         return others
-    return [spec for spec in others if spec.name == MAP and model.encoder.architecture == "focalnet"]
+    return [spec for spec in others if spec.name == base.modulation and model.encoder.architecture == "focalnet"]
+
+
+def _roles(base: Card, kept: list[TensorSpec]) -> dict[Role, str]:
+    """Those of ``base`` for the outputs that stay, with the logits of the new head."""
+    names = {base.embedding, *(spec.name for spec in kept)}
+    return {**{role: name for role, name in base.roles.items() if name in names}, "logits": "logits"}
 
 
 def figures_of(version: Path) -> dict[str, Any]:
-    """The :func:`summary` that the adapter of a version folder carries, for the job's result and report."""
+    """Read the :func:`summary` that the adapter of a version folder carries, for the job's result and report."""
     with safe_open(version / ADAPTER, framework="np") as file:
         found: dict[str, Any] = json.loads((file.metadata() or {})["fit"])
     return found
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:
-    """Figures of a fit."""
+    """Collect the figures of a fit."""
     fitted = outcome.fitted
     return {
         "method": outcome.recipe.method,
@@ -151,19 +163,17 @@ def _measured(dataset: Dataset, outcome: Outcome) -> tuple[Measurement, ...]:
     found = []
     validation, test = outcome.fitted.validation_score, outcome.test_score
     if not math.isnan(validation):
-        rows = len(splits.validation) if splits.validation is not None else None
-        note = "what settings were chosen on, so a little optimistic"
-        value = round(validation, 4)
         found.append(
             Measurement(
                 dataset=f"{dataset.name} validation",
                 metric=metric,
-                value=value,
-                n=rows,
-                note=note,
+                value=round(validation, 4),
+                n=len(splits.validation) if splits.validation is not None else None,
+                note="what settings were chosen on, so a little optimistic",
                 source="fine-tuning",
             )
         )
+
     if splits.test is not None and not math.isnan(test):
         rows, value = len(splits.test), round(test, 4)
         error = round(math.sqrt(max(test * (1 - test), 0.0) / rows), 4) if metric == "accuracy" else None
@@ -172,6 +182,7 @@ def _measured(dataset: Dataset, outcome: Outcome) -> tuple[Measurement, ...]:
                 dataset=f"{dataset.name} test", metric=metric, value=value, n=rows, error=error, source="fine-tuning"
             )
         )
+
     return tuple(found)
 
 
@@ -190,6 +201,7 @@ def _describe(parameters: FinetuneParameters, base: Card, dataset: Dataset, outc
 
 
 def _card(ctx: JobContext[FinetuneParameters], base: Card, dataset: Dataset, outcome: Outcome) -> Card:
+    kept = _kept(base, outcome.fitted.model)
     return Card(
         name=ctx.parameters.name,
         version=next_version(ctx.settings.models_dir, ctx.parameters.name),
@@ -201,12 +213,11 @@ def _card(ctx: JobContext[FinetuneParameters], base: Card, dataset: Dataset, out
         outputs=(
             TensorSpec(name="logits", datatype="FP32", shape=(-1, len(dataset.classes))),
             next(spec for spec in base.outputs if spec.name == base.embedding),
-            *_kept(base, outcome.fitted.model),
+            *kept,
         ),
         image=base.image,
         label_set=LABELS,
-        logits="logits",
-        embedding=base.embedding,
+        roles=_roles(base, kept),
         batching=base.batching,
         engine=base.engine,
         licence=Licence(spdx=base.licence.spdx, file=base.licence.file, attribution=base.licence.attribution),

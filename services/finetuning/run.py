@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ from services.finetuning.training.following import Follower
 from services.finetuning.training.recipe import Fitted, Recipe
 from services.jobs.context import JobContext
 from services.media.intake import Limits
+from services.runtime import announce
 from services.runtime.loaded import components_of
 from services.runtime.onnx.backend import OnnxBackend
 from services.runtime.protocol import Backend, ModelHandle
@@ -68,6 +69,7 @@ def run(
     if not strategy(ctx.parameters.method).trains_encoder:
         # Matrices this small are faster on one thread, and other jobs want the cores.
         torch.set_num_threads(1)
+
     try:
         return asyncio.run(_Finetune(ctx, language, metric).go())
     finally:
@@ -91,57 +93,60 @@ class _Finetune:
         made = self._made_before()
         if made is None:
             check_base(ctx.services, ctx.owner, parameters.model)
-        backend = OnnxBackend(ctx.settings.model_copy(update={"preload": self._needed()}))
-        await backend.start()
-        try:
-            if made is None:
+            backend = OnnxBackend(ctx.settings.model_copy(update={"preload": self._needed()}))
+            await backend.start()
+            try:
                 with await backend.resolve(parameters.model) as model:
                     made = await self._train(backend, model, dataset)
-            # Another process may have died between writing the version and this line: loading twice does no harm.
-            await backend.load(parameters.name)
-        finally:
-            await backend.close()
+            finally:
+                await backend.close()
+
+        # Another process may have died between writing the version and this line: telling twice does no harm.
+        await asyncio.to_thread(announce.serve, ctx.settings, parameters.name)
         self._report(made)
         return self._result(made, dataset)
 
     def _needed(self) -> tuple[str, ...]:
-        """The models this job runs; loading more would cost a worker memory for nothing."""
+        """Name the models this job runs; loading more would cost a worker memory for nothing."""
         encoder = self._parameters.model
         needed = [encoder]
+
         if self._parameters.init == "language" and self._language is not None:
             needed += self._language.models
         elif self._parameters.init == "language":
             cards = [found.card for found in installed(self._ctx.settings.models_dir) if found.card is not None]
             for card in language_models(cards, encoder):
                 needed += [card.name, *components_of(card)]
+
         return tuple(dict.fromkeys(needed))
 
     def _made_before(self) -> Card | None:
-        """The version that an earlier attempt at this very job wrote."""
+        """Read the version that an earlier attempt at this very job wrote."""
         root, name = self._ctx.settings.models_dir, self._parameters.name
         version = version_of(root, name, MadeBy(key=self._ctx.owner, job=self._ctx.job_id))
         return None if version is None else read_card(root / name / version)
 
     async def _train(self, backend: OnnxBackend, model: ModelHandle, dataset: Dataset) -> Card:
         ctx = self._ctx
-        extractor = FeatureExtractor(model, ctx.settings.cache_dir / "features", Limits.of(ctx.settings))
-        folder, base = model.folder, model.card
+        folder, base, settings = model.folder, model.card, ctx.settings
+        extractor = FeatureExtractor(model, settings.cache_dir / "features", Limits.of(settings))
         encoder = None
         if self._strategy.trains_encoder:
-            encoder = await asyncio.to_thread(
-                open_encoder, folder, base, ctx.settings.models_dir, ctx.settings.cache_dir
-            )
+            encoder = await asyncio.to_thread(open_encoder, folder, base, settings.models_dir, settings.cache_dir)
+
         recipe = self._recipe(dataset)
-        with self._datasets.open(dataset, ctx.settings.cache_dir / "datasets") as package:
-            splits, text = await self._inputs(backend, model, extractor, package, dataset)
+        with self._datasets.open(dataset, settings.cache_dir / "datasets") as package:
+            splits, text = await self._inputs(backend, model, extractor, package, dataset=dataset)
+
         fitted = await asyncio.to_thread(self._fit, splits, recipe, text, encoder)
         score = math.nan
         if splits.test is not None:
             ctx.step(message="scoring the test images")
             score = await asyncio.to_thread(evaluate, fitted, splits.test, recipe)
+
         ctx.step(message="exporting and checking the model")
         outcome = Outcome(recipe, fitted, splits, score)
-        return await asyncio.to_thread(publish, ctx, folder, base, dataset, outcome)
+        return await asyncio.to_thread(publish, ctx, folder, base, dataset, outcome=outcome)
 
     async def _inputs(
         self,
@@ -149,18 +154,21 @@ class _Finetune:
         model: ModelHandle,
         extractor: FeatureExtractor,
         package: Package,
+        *,
         dataset: Dataset,
     ) -> tuple[Splits, torch.Tensor | None]:
-        """The splits, and the rows that a language-aware head starts from."""
+        """Make the splits, and the rows that a language-aware head starts from."""
         ctx, parameters = self._ctx, self._parameters
         chosen = choose(ctx, package, dataset)
         sha256 = ctx.services.artifacts.by_id(dataset.artifact_id).sha256
         language = parameters.init == "language"
+
         features = None
         if not self._strategy.trains_encoder:
             features = await as_features(ctx, package, chosen, extractor, sha256)
         elif language:  # the head's channels are scaled by what the encoder gives before it is trained
             features = await as_features(ctx, package, {"train": chosen["train"]}, extractor, sha256)
+
         text = None
         if language:
             assert features is not None
@@ -170,6 +178,7 @@ class _Finetune:
             else:
                 rows = await class_rows(backend, model, dataset.classes, parameters.templates)
             text = torch.from_numpy(fitted_rows(rows, features.train.features))
+
         if features is not None and not self._strategy.trains_encoder:
             return features, text
         return await asyncio.to_thread(as_pictures, ctx, package, chosen, extractor), text
@@ -182,6 +191,7 @@ class _Finetune:
         search = parameters.search or ("optuna" if few else "reference")
         if trials is None and search == "optuna" and self._strategy.trains_encoder:
             trials = TRIALS_OF_ENCODERS
+
         return Recipe(
             classes=len(dataset.classes),
             multilabel=dataset.task == "multilabel",
@@ -207,7 +217,7 @@ class _Finetune:
         search.close()
         hooks = Follower(self._ctx, most).hooks()
         with _as_problems():
-            return fit(splits.train, splits.validation, recipe, text, hooks, encoder)
+            return fit(splits.train, splits.validation, recipe, text, hooks=hooks, encoder=encoder)
 
     def _report(self, card: Card) -> None:
         """Written by every attempt: one may have died between the version and this."""
@@ -236,8 +246,8 @@ class _Finetune:
 
 
 @contextmanager
-def _as_problems() -> Any:
-    """What a fit raises, as problems that say what to change."""
+def _as_problems() -> Iterator[None]:
+    """Turn what a fit raises into problems that say what to change."""
     try:
         yield
     except SplitError as error:

@@ -160,8 +160,8 @@ class JobContext(Generic[P]):
                     self.services.artifacts,
                     self.lease,
                     draft,
-                    segments,
-                    self._reporter.progress(),
+                    segments=segments,
+                    progress=self._reporter.progress(),
                 )
             )
         self._commits[0] += 1
@@ -179,7 +179,8 @@ class JobContext(Generic[P]):
         _checked(name)
         with self.services.artifacts.draft() as draft:
             yield draft
-            self._persistently(lambda: leases.attach(self.services.artifacts, self.lease, name, media_type, draft))
+            store, lease = self.services.artifacts, self.lease
+            self._persistently(lambda: leases.attach(store, lease, draft, name=name, media_type=media_type))
 
     def add_file(self, path: Path, name: str, media_type: str = "application/octet-stream") -> None:
         """Publish a file as an output."""

@@ -74,27 +74,26 @@ def claim(engine: Engine, job_id: str, worker: str) -> Lease | None:
         ).one_or_none()
         if row is None:
             return None
+
         append(connection, job_id, [("state", {"state": "running", "attempt": row.attempt})])
     return Lease(job_of(row._mapping), row.fence, worker)
 
 
 def beat(engine: Engine, lease: Lease, progress: Mapping[str, Any] | None = None, events: Events = ()) -> Beat:
     """Give a sign of life, and with it the progress and events since the last one."""
-    values: dict[str, Any] = {"beat": jobs.c.beat + 1}
-    if progress is not None:
-        values |= {"progress": dict(progress), "progress_at": time.time()}
     with writing(engine) as connection:
         row = connection.execute(
-            update(jobs).where(*_held(lease)).values(values).returning(jobs.c.cancel_requested)
+            update(jobs).where(*_held(lease)).values(_alive(progress)).returning(jobs.c.cancel_requested)
         ).one_or_none()
         if row is None:
             return Beat(held=False, cancel_requested=False)
+
         append(connection, lease.job.id, events)
     return Beat(held=True, cancel_requested=bool(row.cancel_requested))
 
 
 def held(engine: Engine, lease: Lease) -> bool:
-    """Whether the lease still counts, at this moment."""
+    """Return whether the lease still counts, at this moment."""
     with reading(engine) as connection:
         return connection.execute(select(jobs.c.id).where(*_held(lease))).first() is not None
 
@@ -104,6 +103,7 @@ def checkpoint(
     store: ArtifactStore,
     lease: Lease,
     state: Draft,
+    *,
     segments: Mapping[str, Draft],
     progress: Mapping[str, Any],
 ) -> None:
@@ -114,33 +114,28 @@ def checkpoint(
     owner, job_id = lease.job.owner, lease.job.id
 
     def transaction(connection: Connection) -> list[str]:
-        before = (
-            connection.execute(
-                select(artifacts.c.sha256).where(artifacts.c.job_id == job_id, artifacts.c.role == "checkpoint")
-            )
-            .scalars()
-            .all()
-        )
-        values: dict[str, Any] = {"beat": jobs.c.beat + 1, "progress": dict(progress), "progress_at": time.time()}
+        same = artifacts.c.job_id == job_id, artifacts.c.role == "checkpoint"
+        before = list(connection.scalars(select(artifacts.c.sha256).where(*same)))
+        values = _alive(progress)
         if segments or state.finish() not in before:
             values["deaths"] = 0
-        if not connection.execute(update(jobs).where(*_held(lease)).values(values)).rowcount:
-            raise LeaseLost
+        _change(connection, lease, values)
+
         for name, draft in segments.items():
             store.record(connection, draft, owner, name, "application/octet-stream", "segment", job_id)
+
         kept = store.record(connection, state, owner, "state", "application/octet-stream", "checkpoint", job_id)
-        connection.execute(update(jobs).where(*_held(lease)).values(checkpoint=kept.id))
-        return list(before)
+        _change(connection, lease, {"checkpoint": kept.id})
+        return before
 
     store.collect(store.publish([state, *segments.values()], transaction))
 
 
-def attach(store: ArtifactStore, lease: Lease, name: str, media_type: str, draft: Draft) -> None:
+def attach(store: ArtifactStore, lease: Lease, draft: Draft, *, name: str, media_type: str) -> None:
     """Add an output to the job, in place of one of that name. Raises :class:`LeaseLost`."""
 
     def transaction(connection: Connection) -> list[str]:
-        if not connection.execute(update(jobs).where(*_held(lease)).values(beat=jobs.c.beat + 1)).rowcount:
-            raise LeaseLost
+        _change(connection, lease, _alive())
         same = artifacts.c.job_id == lease.job.id, artifacts.c.role == "output", artifacts.c.name == name
         before = list(connection.scalars(select(artifacts.c.sha256).where(*same)))
         store.record(connection, draft, lease.job.owner, name, media_type, "output", lease.job.id)
@@ -168,23 +163,23 @@ def finish(
     job, made = lease.job, outputs or {}
 
     def transaction(connection: Connection) -> list[str]:
-        values: dict[str, Any] = {"beat": jobs.c.beat + 1}
-        if progress is not None:
-            values |= {"progress": dict(progress), "progress_at": time.time()}
-        if not connection.execute(update(jobs).where(*_held(lease)).values(values)).rowcount:
+        if not connection.execute(update(jobs).where(*_held(lease)).values(_alive(progress))).rowcount:
             ended = jobs.c.id == job.id, jobs.c.fence == lease.fence, jobs.c.state == state
             if connection.execute(select(jobs.c.id).where(*ended)).first():
                 return []
             raise LeaseLost
+
         append(connection, job.id, events)
         for name, (media_type, draft) in made.items():
             store.record(connection, draft, job.owner, name, media_type, "output", job.id)
+
         used: list[str] = []
         if state == "succeeded":
             # A failed or cancelled job keeps its checkpoint and segments, for a retry.
             spent = artifacts.c.job_id == job.id, artifacts.c.role.in_(("checkpoint", "segment"))
             used = list(connection.scalars(select(artifacts.c.sha256).where(*spent)))
             connection.execute(delete(artifacts).where(*spent))
+
         end(connection, _held(lease), state, result=result, error=error)
         return used
 
@@ -217,12 +212,14 @@ def take_away(engine: Engine, holding: Holding, *, max_deaths: int, reason: str)
         ).one_or_none()
         if row is None:
             return None
+
         if row.cancel_requested:
             end(connection, same, "cancelled")
             return "cancelled"
         if row.deaths >= max_deaths:
             end(connection, same, "failed", error=_poisoned(row.deaths, reason))
             return "failed"
+
         connection.execute(update(jobs).where(*same).values(_waiting()))
         told = {"state": "queued", "reason": f"worker lost: {reason}", "deaths": row.deaths}
         append(connection, holding.job_id, [("state", told)])
@@ -230,7 +227,7 @@ def take_away(engine: Engine, holding: Holding, *, max_deaths: int, reason: str)
 
 
 def holdings(engine: Engine) -> list[Holding]:
-    """Every running job with its holder."""
+    """List every running job with its holder."""
     columns = jobs.c.id, jobs.c.fence, jobs.c.beat, jobs.c.worker
     with reading(engine) as connection:
         rows = connection.execute(select(*columns).where(jobs.c.state == "running")).all()
@@ -239,6 +236,18 @@ def holdings(engine: Engine) -> list[Holding]:
 
 def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     return jobs.c.id == lease.job.id, jobs.c.fence == lease.fence, jobs.c.state == "running"
+
+
+def _change(connection: Connection, lease: Lease, values: Mapping[str, Any]) -> None:
+    """Set columns of the job while the lease holds. Raises :class:`LeaseLost`."""
+    if not connection.execute(update(jobs).where(*_held(lease)).values(values)).rowcount:
+        raise LeaseLost
+
+
+def _alive(progress: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Give the columns that a sign of life changes, with the progress where it is told."""
+    told = {} if progress is None else {"progress": dict(progress), "progress_at": time.time()}
+    return {"beat": jobs.c.beat + 1, **told}
 
 
 def _waiting() -> dict[str, Any]:

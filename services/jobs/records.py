@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from services.errors import Kind, Problem
@@ -77,7 +77,7 @@ class Order:
     traceparent: str | None = None
 
     def fingerprint(self) -> str:
-        """The same for the same order: a key that stands for one order may not be used for another."""
+        """Hash the order, the same for the same order: a key that stands for one order may not be used for another."""
         webhook = [self.webhook.url, self.webhook.secret] if self.webhook else None
         whole = [self.kind, self.parameters, self.priority, webhook]
         return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -101,6 +101,7 @@ class JobStore:
         """
         if (job := self.known(owner, order)) is not None:
             return job, False
+
         now = time.time()
         row = {
             "id": new_id("job"),
@@ -112,10 +113,7 @@ class JobStore:
             "parameters": dict(order.parameters),
             "fingerprint": order.fingerprint(),
             "idempotency_key": order.idempotency_key,
-            "attempt": 0,
-            "fence": 0,
-            "beat": 0,
-            "deaths": 0,
+            **dict.fromkeys(("attempt", "fence", "beat", "deaths"), 0),
             "cancel_requested": False,
             "dispatched": False,
             "progress": {},
@@ -135,17 +133,20 @@ class JobStore:
             if (job := self.known(owner, order)) is not None:
                 return job, False
             raise
-        return _job(row), True
+
+        return job_of(row), True
 
     def known(self, owner: str, order: Order) -> Job | None:
-        """The job that the order's idempotency key stands for, if any. Raises ``idempotency-conflict``."""
+        """Find the job that the order's idempotency key stands for, if any. Raises ``idempotency-conflict``."""
         if order.idempotency_key is None:
             return None
+
         mine = jobs.c.owner == owner, jobs.c.idempotency_key == order.idempotency_key
         with reading(self._engine) as connection:
             row = connection.execute(select(*_WHOLE, jobs.c.fingerprint).where(*mine)).one_or_none()
         if row is None:
             return None
+
         if row.fingerprint != order.fingerprint():
             raise Problem(
                 Kind.CONFLICT,
@@ -157,12 +158,11 @@ class JobStore:
         return job_of(row._mapping)
 
     def get(self, owner: str, job_id: str) -> Job:
-        """One of the owner's jobs. Raises ``job-not-found``, whether unknown or another's."""
+        """Read one of the owner's jobs. Raises ``job-not-found``, whether unknown or another's."""
         if is_id(job_id, "job"):
+            mine = jobs.c.id == job_id, jobs.c.owner == owner
             with reading(self._engine) as connection:
-                row = connection.execute(
-                    select(*_WHOLE).where(jobs.c.id == job_id, jobs.c.owner == owner)
-                ).one_or_none()
+                row = connection.execute(select(*_WHOLE).where(*mine)).one_or_none()
             if row is not None:
                 return job_of(row._mapping)
         raise not_found(job_id)
@@ -176,7 +176,7 @@ class JobStore:
         limit: int = 50,
         after: str | None = None,
     ) -> list[Job]:
-        """The owner's jobs, newest first, those before the id ``after``; without their parameters."""
+        """List the owner's jobs, newest first, those before the id ``after``; without their parameters."""
         query = select(*_LISTED).where(jobs.c.owner == owner)
         if states:
             query = query.where(jobs.c.state.in_(states))
@@ -184,11 +184,12 @@ class JobStore:
             query = query.where(jobs.c.kind.in_(kinds))
         if after is not None:
             query = query.where(jobs.c.id < after)
+
         with reading(self._engine) as connection:
             return [job_of(row._mapping) for row in connection.execute(query.order_by(jobs.c.id.desc()).limit(limit))]
 
     def outputs(self, job_ids: Sequence[str]) -> dict[str, Sequence[Artifact]]:
-        """What each of several jobs made."""
+        """List what each of several jobs made, by job."""
         found: dict[str, list[Artifact]] = {job_id: [] for job_id in job_ids}
         query = select(artifacts).where(artifacts.c.job_id.in_(job_ids), artifacts.c.role == "output")
         with reading(self._engine) as connection:
@@ -201,11 +202,10 @@ class JobStore:
         self.get(owner, job_id)
         with writing(self._engine) as connection:
             if not end(connection, _in_state(job_id, "queued"), "cancelled"):
-                asked = connection.execute(
-                    update(jobs).where(*_in_state(job_id, "running")).values(cancel_requested=True)
-                ).rowcount
-                if not asked:
-                    raise _wrong_state(connection, job_id, "job-finished", "Job has ended", "It cannot be cancelled.")
+                asked = update(jobs).where(*_in_state(job_id, "running")).values(cancel_requested=True)
+                if not connection.execute(asked).rowcount:
+                    remedy = "It cannot be cancelled."
+                    raise _wrong_state(connection, job_id, "job-finished", "Job has ended", remedy=remedy)
         return self.get(owner, job_id)
 
     def retry(self, owner: str, job_id: str, *, max_queued: int) -> Job:
@@ -230,9 +230,9 @@ class JobStore:
                 )
             ).rowcount
             if not again:
-                raise _wrong_state(
-                    connection, job_id, "job-not-retriable", "Job cannot be retried", "Failed and cancelled jobs can."
-                )
+                remedy = "Failed and cancelled jobs can."
+                raise _wrong_state(connection, job_id, "job-not-retriable", "Job cannot be retried", remedy=remedy)
+
             append(connection, job_id, [("state", {"state": "queued", "reason": "retried"})])
         return self.get(owner, job_id)
 
@@ -242,9 +242,8 @@ class JobStore:
         with writing(self._engine) as connection:
             content = list(connection.scalars(select(artifacts.c.sha256).where(artifacts.c.job_id == job_id)))
             if not connection.execute(delete(jobs).where(*_in_state(job_id, *FINAL))).rowcount:
-                raise _wrong_state(
-                    connection, job_id, "job-not-finished", "Job has not ended", "Cancel it first, then delete it."
-                )
+                remedy = "Cancel it first, then delete it."
+                raise _wrong_state(connection, job_id, "job-not-finished", "Job has not ended", remedy=remedy)
         self._artifacts.collect(content)
 
     def expire(self, before: float) -> int:
@@ -258,12 +257,8 @@ class JobStore:
         return len(gone)
 
 
-def job_of(values: RowMapping) -> Job:
-    """The job of a row of the table."""
-    return _job(values)
-
-
-def _job(values: Mapping[Any, Any]) -> Job:
+def job_of(values: Mapping[Any, Any]) -> Job:
+    """Read the job of a row of the table."""
     read: dict[str, Any] = {field.name: values.get(field.name) for field in fields(Job)}
     return Job(**read)
 
@@ -300,6 +295,6 @@ def _in_state(job_id: str, *states: str) -> tuple[ColumnElement[bool], ...]:
     return jobs.c.id == job_id, jobs.c.state.in_(states)
 
 
-def _wrong_state(connection: Connection, job_id: str, code: str, title: str, remedy: str) -> Problem:
+def _wrong_state(connection: Connection, job_id: str, code: str, title: str, *, remedy: str) -> Problem:
     state = connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id))
     return Problem(Kind.CONFLICT, code, title, f"The job {job_id} is {state or 'gone'}.", remedy=remedy)

@@ -61,12 +61,14 @@ async def check_address(url: str, resolver: Resolver, *, private: bool) -> None:
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
     except (httpx.InvalidURL, ValueError) as error:
         raise _refused("webhook-invalid", f"The address is not a URL: {error}.") from None
+
     if len(url) > _LONGEST_URL or not parsed.host or parsed.userinfo:
         raise _refused("webhook-invalid", "A webhook's address has a host, no user name, and at most 2,000 characters.")
     if parsed.scheme not in (("https", "http") if private else ("https",)):
         raise _refused("webhook-blocked", f"Webhooks go to https{' and http' * private} addresses only.")
     if private:
         return
+
     try:
         async with asyncio.timeout(_RESOLVE_SECONDS):
             answers = await resolver(parsed.raw_host.decode("ascii"), port)
@@ -76,7 +78,7 @@ async def check_address(url: str, resolver: Resolver, *, private: bool) -> None:
 
 
 def signature(secret: str, delivery: str, timestamp: int, body: bytes) -> str:
-    """What ``webhook-signature`` holds. A secret ``whsec_...`` is base64, any other the key itself."""
+    """Make the ``webhook-signature`` of a delivery. A secret ``whsec_...`` is base64, any other the key itself."""
     key = secret.encode()
     if secret.startswith("whsec_"):
         with contextlib.suppress(binascii.Error):  # somebody's own secret that only looks so
@@ -86,7 +88,7 @@ def signature(secret: str, delivery: str, timestamp: int, body: bytes) -> str:
 
 
 def attempts(engine: Engine, job_id: str) -> list[Attempt]:
-    """The delivery log of a job, oldest first."""
+    """Read the delivery log of a job, oldest first."""
     query = (
         select(webhook_deliveries.c.event, webhook_attempts)
         .join(webhook_deliveries, webhook_deliveries.c.id == webhook_attempts.c.delivery_id)
@@ -120,6 +122,7 @@ class Deliveries:
         self._connector = connector
         self._trust = trust
         self._first_pause = first_pause
+
         # Pauses are kept here, on the monotonic clock: a clock that jumps delays nothing, and a process that starts
         # anew begins the last pause again.
         self._due: dict[str, tuple[int, float]] = {}
@@ -128,14 +131,14 @@ class Deliveries:
         """Try every delivery whose pause is over; returns how many were tried."""
         now = time.monotonic()
         with reading(self._engine) as connection:
-            # The least tried first: however many wait for a receiver that is away, the others get theirs.
-            order = webhook_deliveries.c.attempts, webhook_deliveries.c.id
             pending = connection.execute(
                 select(webhook_deliveries)
                 .where(webhook_deliveries.c.state == "pending")
-                .order_by(*order)
+                # The least tried first: however many wait for a receiver that is away, the others get theirs.
+                .order_by(webhook_deliveries.c.attempts, webhook_deliveries.c.id)
                 .limit(_LOOKED_AT)
             ).all()
+
         self._due = {row.id: self._pause(row, now) for row in pending}
         due = [row for row in pending if self._due[row.id][1] <= now][: 4 * _AT_ONCE]
         if due:
@@ -169,12 +172,13 @@ class Deliveries:
                 own.close()
 
     async def _try(self, pool: httpcore.AsyncConnectionPool, row: Row[tuple[object, ...]]) -> None:
-        number: int = row.attempts + 1
         if not await asyncio.to_thread(self._begin, row.id, row.attempts):
             return  # another process is at it
+
         at, begin = time.time(), time.monotonic()
-        status, error = await _post(pool, row.url, row.id, row.secret, row.body.encode(), int(at))
-        tried = Attempt(row.id, row.event, number, at, status, error, time.monotonic() - begin)
+        body: bytes = row.body.encode()
+        status, error = await _post(pool, row.url, body, delivery=row.id, secret=row.secret, timestamp=int(at))
+        tried = Attempt(row.id, row.event, row.attempts + 1, at, status, error, time.monotonic() - begin)
         await asyncio.to_thread(self._note, tried)
 
     def _begin(self, delivery: str, made: int) -> bool:
@@ -190,6 +194,7 @@ class Deliveries:
         done = tried.status is not None and 200 <= tried.status < 300
         hopeless = tried.number >= self._attempts or tried.status == _GONE
         state = "delivered" if done else "failed" if hopeless else "pending"
+
         with writing(self._engine) as connection:
             found = connection.execute(
                 update(webhook_deliveries).where(webhook_deliveries.c.id == tried.delivery).values(state=state)
@@ -208,9 +213,9 @@ class Deliveries:
 
 
 async def _post(
-    pool: httpcore.AsyncConnectionPool, address: str, delivery: str, secret: str, body: bytes, timestamp: int
+    pool: httpcore.AsyncConnectionPool, address: str, body: bytes, *, delivery: str, secret: str, timestamp: int
 ) -> tuple[int | None, str | None]:
-    """The status of the answer, or why there was none. Redirects are answers like any other."""
+    """Send ``body``; returns the status of the answer, or why there was none. Redirects are answers like any other."""
     url = httpx.URL(address)
     target = httpcore.URL(
         scheme=url.scheme.encode(),
@@ -228,6 +233,7 @@ async def _post(
         (b"webhook-signature", signature(secret, delivery, timestamp, body).encode()),
     ]
     wait = dict.fromkeys(("connect", "read", "write", "pool"), _SECONDS)
+
     try:
         async with asyncio.timeout(_SECONDS):
             # Streamed, and closed unread: what the receiver says beyond its status is of no use, and has no bound.

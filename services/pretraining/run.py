@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from models.catalog.card import Card, ImagePreprocess
+from models.catalog.card import Card
 from models.catalog.document import document
+from models.catalog.geometry import ImagePreprocess
 from models.repository.ownership import MadeBy, version_of
 from models.repository.reading import MODEL, next_version, read_card
 from models.repository.writer import writing
@@ -23,7 +24,7 @@ from models.unicl.checkpoint import read
 from models.unicl.data import CropAndFlip
 from models.unicl.network import UniCL, UniCLConfig
 from models.unicl.sizes import SIZES
-from models.unicl.tokens import from_file
+from models.unicl.tokens import Tokenise, from_file
 from models.unicl.train import CHECKPOINT, WEIGHTS, Recipe, Step, TrainingError, train
 from services.datasets.opening import dataset_store
 from services.datasets.package import Package
@@ -40,7 +41,7 @@ from services.pretraining.kind import FAMILY, PretrainParameters, names_of
 from services.pretraining.pairs import Pairs, captions_of, with_texts
 from services.pretraining.run_state import RunState
 from services.pretraining.zero_shot_score import Score, Towers, scores
-from services.runtime.onnx.backend import OnnxBackend
+from services.runtime import announce
 from services.runtime.onnx.cores import physical_cores
 
 CHECKPOINT_SECONDS = 30.0
@@ -80,12 +81,13 @@ class _Pretrain:
                 side, precision = self._parameters.image_size, self._parameters.precision
                 exported = export_towers(model, ctx.scratch, side, precision, lambda told: ctx.step(message=told))
                 served_found = {} if exported.exact else self._scores(exported.towers, package, torch.device("cpu"))
-            made = self._publish(model, dataset, found, served_found, exported)
-        # Another attempt may have died between writing the version and this line: loading twice does no harm.
-        asyncio.run(self._load())
+            made = self._publish(model, dataset, found, exported, served_scores=served_found)
+        # Another attempt may have died between writing the version and this line: telling twice does no harm.
+        announce.serve(ctx.settings, *tower_names(made.name), made.name)
         with ctx.artifact("report.json", "application/json") as out:
             report = {"parameters": self._parameters.model_dump(), "card": document(made)}
             out.write(json.dumps(report, indent=1).encode())
+
         return {
             "model": made.name,
             "version": made.version,
@@ -108,7 +110,10 @@ class _Pretrain:
                 pointer="/parameters/batch_size",
                 remedy="Ask for smaller batches, or add images.",
             )
-        told_apart = {text for stored in samples for text in (*captions_of(stored), *stored.sample.labels)}
+
+        told_apart: set[str | int] = set()
+        for stored in samples:
+            told_apart.update(captions_of(stored), stored.sample.labels)
         if len(told_apart) < 2:
             raise Problem(
                 Kind.INVALID,
@@ -118,13 +123,16 @@ class _Pretrain:
                 pointer="/parameters/dataset",
                 remedy="Add training images of other classes, or with other captions.",
             )
+
         self._state.restore()
         tokenizer = self._out / TOKENIZER
         if not tokenizer.exists():
             ctx.step(message="making the tokenizer")
-            texts = [caption for stored in samples for caption in captions_of(stored)]
-            texts += [template.replace("{}", name) for name in package.classes for template in parameters.templates]
+            texts = list(chain.from_iterable(map(captions_of, samples)))
+            for name in package.classes:
+                texts += [template.replace("{}", name) for template in parameters.templates]
             tokenizer.write_text(train_bpe(texts, parameters.vocabulary), "utf-8")
+
         config = self._config()
         data = Pairs(
             package,
@@ -143,6 +151,10 @@ class _Pretrain:
         size = vocabulary_size((self._out / TOKENIZER).read_text("utf-8"))
         return SIZES[self._parameters.network].config(size)
 
+    def _tokenise(self) -> Tokenise:
+        config = self._config().text
+        return from_file(self._out / TOKENIZER, config.context_length, config.vocab_size)
+
     def _steps(self, network: UniCL, data: Pairs) -> None:
         parameters, ctx = self._parameters, self._ctx
         recipe = Recipe(
@@ -155,8 +167,7 @@ class _Pretrain:
             bfloat16=self._device.type == "cuda",
             seed=parameters.seed,
         )
-        config = network.config.text
-        tokenise = from_file(self._out / TOKENIZER, config.context_length, config.vocab_size)
+        tokenise = self._tokenise()
         log = ctx.stream(LOG)
         saved, told, every = time.monotonic(), -1, max(1, parameters.steps // METRIC_EVENTS)
 
@@ -184,11 +195,11 @@ class _Pretrain:
         self._state.keep()
 
     def _scores(self, towers: Towers, package: Package, device: torch.device) -> dict[str, list[Score]]:
-        config = self._config().text
-        tokenise = from_file(self._out / TOKENIZER, config.context_length, config.vocab_size)
+        tokenise = self._tokenise()
         prepare = Preprocessor(self._image)
         self._ctx.step(message="scoring pictures that it was not trained on")
         splits: tuple[tuple[str, Split], ...] = (("validation", "val"), ("test", "test"))
+
         return {
             name: scores(
                 towers,
@@ -207,7 +218,7 @@ class _Pretrain:
     # Publishing
 
     def _made_before(self, name: str) -> Card | None:
-        """The version of ``name`` that an earlier attempt at this very job wrote."""
+        """Read the version of ``name`` that an earlier attempt at this very job wrote."""
         root = self._ctx.settings.models_dir
         version = version_of(root, name, self._made_by)
         return None if version is None else read_card(root / name / version)
@@ -217,8 +228,9 @@ class _Pretrain:
         model: UniCL,
         dataset: Dataset,
         found: Mapping[str, list[Score]],
-        served_scores: Mapping[str, list[Score]],
         exported: Exported,
+        *,
+        served_scores: Mapping[str, list[Score]],
     ) -> Card:
         """Write both towers, then what joins them; its version is the last of the three to appear."""
         ctx, name = self._ctx, self._parameters.name
@@ -238,6 +250,7 @@ class _Pretrain:
             {},
         )
         root = ctx.settings.models_dir
+
         # Since the job was submitted another may have taken the name.
         with writing(root, *names_of(name)) as held:
             check_names(root, ctx.owner, names_of(name), family=FAMILY)
@@ -250,20 +263,10 @@ class _Pretrain:
         return made[-1]
 
     def _versioned(self, card: Card) -> Card:
-        """With the number of the version that an attempt which died had written, or the next one."""
+        """Give ``card`` the number of the version that an attempt which died had written, or the next one."""
         before = self._made_before(card.name)
         version = before.version if before else next_version(self._ctx.settings.models_dir, card.name)
         return card.model_copy(update={"version": version})
-
-    async def _load(self) -> None:
-        """Serve it: both towers, then what joins them. The gateway's processes follow."""
-        backend = OnnxBackend(self._ctx.settings.model_copy(update={"preload": ()}))
-        await backend.start()
-        try:
-            for name in (*tower_names(self._parameters.name), self._parameters.name):
-                await backend.load(name)
-        finally:
-            await backend.close()
 
 
 def _metrics(step: Step) -> dict[str, float]:

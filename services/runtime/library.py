@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from models.catalog.card import Card, PartName
 from services.errors import Problem
@@ -53,25 +54,27 @@ class Library:
     async def close(self) -> None:
         """Refuse what waits, finish what runs, free everything."""
         self._closing = True
-        tasks = [task for task in (self._watching, *(held.loading for held in self.models.values())) if task]
+        loading = [held.loading for held in self.models.values()]
+        tasks = [task for task in (self._watching, *loading) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
         for served in [*self.served()]:
             served.abort()
         for held in self.models.values():
             self._swap(held, {})
-        await asyncio.gather(*(task for held in self.models.values() for task in held.leaving))
+        await asyncio.gather(*chain.from_iterable(held.leaving for held in self.models.values()))
 
     def model(self, name: str) -> LoadedModel:
-        """What this process holds of a model. Only for names that the repository or the control file has."""
+        """Return what this process holds of a model. Only for names that the repository or the control file has."""
         held = self.models.get(name)
         if held is None:
             held = self.models[name] = LoadedModel()
         return held
 
     def find(self, name: str, version: str | None) -> Version | None:
-        """What serves a version; also one that is kept for a pipeline only, to who asks for its number."""
+        """Find what serves a version; also one that is kept for a pipeline only, to who asks for its number."""
         held = self.models.get(name)
         found = None if held is None else held.get(version)
         return found if found is not None or version is None else self._pinned(name, version)
@@ -86,6 +89,7 @@ class Library:
             raise model_closing()
         if not self.repository.versions(name):
             raise model_not_found(name)
+
         held = self.model(name)
         async with held.lock:
             held.opening = True
@@ -93,6 +97,7 @@ class Library:
                 opened = await self._load(name, held, policy)
             finally:
                 held.opening = False
+
         await self._complete()
         _log.info("loaded %s version %s", name, ", ".join(opened))
 
@@ -103,12 +108,14 @@ class Library:
         for part in self._parts(name, policy):
             if not self.model(part).versions:
                 await self.load(part)
+
         opened = await self._open(name, held, policy)
         made = await self._write_down(name, loaded=True, policy=policy)
         while any(one.retired or self._can_complete(one) for one in opened.values()):
             # Another process's unload or load came in between, and took out or brought what was to be taken over.
             self._retire(opened.values())
             opened = await self._open(name, held, policy)
+
         self._install(held, made, opened)
         return opened
 
@@ -145,7 +152,7 @@ class Library:
     # Opening
 
     async def _open(self, name: str, held: LoadedModel, policy: VersionPolicy) -> dict[str, Version]:
-        """Everything that ``policy`` wants, versions that are served already taken over as they are.
+        """Open everything that ``policy`` wants, versions that are served already taken over as they are.
 
         What is taken over may be retired by an unload before it is installed again.
         """
@@ -153,9 +160,11 @@ class Library:
         absent = [version for version in policy.versions if version not in available]
         if absent:
             raise version_not_found(name, absent[0])
+
         chosen = policy.choose(available)
         if not chosen:
             raise model_not_found(name)
+
         opened: dict[str, Version] = {}
         try:
             for version in chosen:
@@ -167,6 +176,7 @@ class Library:
         except BaseException:
             self._retire(opened.values())
             raise
+
         return opened
 
     async def _open_tensors(self, card: Card) -> Served:
@@ -178,7 +188,7 @@ class Library:
         return await asyncio.to_thread(self._open_version, card)
 
     async def _open_pipeline(self, card: Card, old: Version | None) -> LoadedPipeline:
-        """With the versions of its parts that it names; ``old`` as it is where nothing is different.
+        """Open a pipeline with the versions of its parts that it names; ``old`` as it is where nothing is different.
 
         A part that somebody has taken out of service is left out: it is not brought back behind their back.
         """
@@ -195,6 +205,7 @@ class Library:
         except BaseException:
             self._retire(parts.values())
             raise
+
         return LoadedPipeline(self.repository.folder(card.name, card.version), card, parts)
 
     async def _open_part(self, pipeline: Card, part: PartName) -> Served | None:
@@ -205,24 +216,29 @@ class Library:
             return await self._open_tensors(self._card_of_part(pipeline, part))
 
     def _card_of_part(self, pipeline: Card, part: PartName) -> Card:
-        """That of the version which the part names, or else of the newest that is served. Raises ``model-invalid``."""
+        """Read the card of the version that the part names, else of the newest served. Raises ``model-invalid``."""
         served = self.model(part.name).latest
         newest = served.card.version if served is not None else next(iter(self.repository.versions(part.name)[-1:]), "")
         version = part.version or newest
-        if version not in self.repository.versions(part.name):
-            raise _no_such_part(pipeline, part)
-        card = self.repository.card(part.name, version)
-        if card.pipeline is not None:
-            raise _no_such_part(pipeline, part)
+        known = version in self.repository.versions(part.name)
+
+        card = self.repository.card(part.name, version) if known else None
+        if card is None or card.pipeline is not None:
+            raise model_invalid(
+                f"{pipeline.name}/{pipeline.version}/card.json: pipeline: {str(part)!r} is not a model with tensors.",
+                f"`sightline models pull {part.name}`.",
+            )
         return card
 
     def _parts(self, name: str, policy: VersionPolicy) -> list[str]:
-        """The models that a pipeline is made of; empty for a model that is none. Raises ``model-invalid``."""
+        """Name the models that a pipeline is made of; a model that is none has none. Raises ``model-invalid``."""
         cards = [self.repository.card(name, version) for version in policy.choose(self.repository.versions(name))]
-        found = [(card, part) for card in cards if card.pipeline for part in card.pipeline.parts.values()]
-        for card, part in found:
-            self._card_of_part(card, part)
-        return list(dict.fromkeys(part.name for _, part in found))
+        names: dict[str, None] = {}
+        for card in cards:
+            for part in card.pipeline.parts.values() if card.pipeline else ():
+                self._card_of_part(card, part)
+                names[part.name] = None
+        return list(names)
 
     async def _complete(self) -> None:
         """Put together pipelines that had to do without a part which is served again."""
@@ -230,12 +246,14 @@ class Library:
             for version, old in list(held.versions.items()):
                 if held.busy or not self._can_complete(old):
                     continue
+
                 async with held.lock:
                     try:
                         whole = await self._open_pipeline(old.card, old)
                     except Exception as error:
                         _log.error("%s is not put together again: %s", old.card.name, error)
                         continue
+
                     if held.versions.get(version) is old and not self._closing:
                         self._swap(held, {**held.versions, version: whole})
                     else:
@@ -246,7 +264,7 @@ class Library:
         return bool(missing) and bool(self.model(missing).versions) and not self._is_out(missing)
 
     def _is_out(self, name: str) -> bool:
-        """Whether somebody has taken a model out of service."""
+        """Return whether somebody has taken a model out of service."""
         state = self.desired.states.get(name)
         return state is not None and not state.loaded
 
@@ -300,7 +318,7 @@ class Library:
                 yield from (version,) if isinstance(version, Served) else version.parts.values()
 
     def _pinned(self, name: str, version: str) -> Served | None:
-        """What is served of a version as a part of a pipeline."""
+        """Find what is served of a version as a part of a pipeline."""
         for part in self.served():
             if (part.card.name, part.card.version) == (name, version) and not part.retired:
                 return part
@@ -338,6 +356,7 @@ class Library:
         """Load as ``state`` says. A failure leaves what is served, and is not tried again and again."""
         if not state.loaded:
             return
+
         held = self.model(name)
         try:
             for part in self._parts(name, state.policy):
@@ -349,10 +368,3 @@ class Library:
             held.generation = max(held.generation, state.generation)
             held.reason = str(error)
             _log.error("%s was not loaded: %s", name, error, exc_info=not isinstance(error, Problem))
-
-
-def _no_such_part(pipeline: Card, part: PartName) -> Problem:
-    return model_invalid(
-        f"{pipeline.name}/{pipeline.version}/card.json: pipeline: {str(part)!r} is not a model with tensors.",
-        f"`sightline models pull {part.name}`.",
-    )

@@ -111,7 +111,8 @@ def import_model(
         Path | None, typer.Option(help="Text file with one label a line, for a classifier.", exists=True)
     ] = None,
     preprocess: Annotated[
-        str | None, typer.Option(help="imagenet-N, clip-N, half-N or unit-N; N is the side in pixels, as in clip-224.")
+        str | None,
+        typer.Option(help="imagenet-N, clip-N, half-N, unit-N or whole-N; N is the side in pixels, as in clip-224."),
     ] = None,
     output: Annotated[str | None, typer.Option(help="The output that counts, when there are several.")] = None,
     title: Annotated[str, typer.Option(help="For the card.")] = "",
@@ -250,12 +251,12 @@ def unshare(name: NameArgument, data_dir: DataDirOption = None, json: JsonOption
 
 def _share(name: str, data_dir: Path | None, json: bool, *, shared: bool) -> None:
     from models.repository.writer import writing
-    from services.runtime.desired_state import DesiredStates
+    from services.runtime import announce
 
     settings = settings_with(data_dir=data_dir)
     with writing(settings.models_dir, name) as held:
         held.share(name, shared)
-    DesiredStates.of(settings).touch()
+    announce.touch(settings)
     if json:
         print_json({"name": name, "shared": shared})
         return

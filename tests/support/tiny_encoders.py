@@ -14,7 +14,8 @@ from models.backbones.focalnet import FocalNetConfig
 from models.backbones.resnet import ResNetConfig
 from models.backbones.swin import SwinConfig
 from models.backbones.vit import VitConfig
-from models.catalog.card import Card, ImagePreprocess, Licence, TensorSpec
+from models.catalog.card import Card, Licence, TensorSpec
+from models.catalog.geometry import ImagePreprocess
 from models.encoders import Backbone, EncoderConfig, ImageEncoder, encoder_files
 from models.export.onnx import Axis, Signature, export
 from models.repository.reading import read_card
@@ -82,7 +83,7 @@ def install(root: Path, architecture: str, name: str, *, looking: bool = False) 
         inputs=(TensorSpec(name="image", datatype="FP32", shape=(-1, 3, SIDE, SIDE)),),
         outputs=(features, looked) if looking else (features,),
         image=ImagePreprocess(size=SIDE, resize=SIDE),
-        embedding="features",
+        roles={"embedding": "features", **({"modulation": "modulation"} if looking else {})},
         licence=Licence(spdx="CC0-1.0", attribution="Random numbers made by the tests"),
     )
     files: dict[str, Path | bytes] = {

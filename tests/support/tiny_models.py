@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.catalog.card import Batching, Card, ImagePreprocess, Licence, TensorSpec, TextPreprocess
+from models.catalog.card import Batching, Card, Licence, TensorSpec, TextPreprocess
+from models.catalog.geometry import ImagePreprocess
 from models.repository.triton_config import config_pbtxt
 
 LABELS = ("cat", "dog", "fish", "apple", "car")
@@ -262,8 +263,7 @@ def add_classifier(root: Path, name: str = "tiny-classifier", *, seed: int = 0, 
         "task": "classify",
         "image": ImagePreprocess(size=IMAGE_SIZE),
         "label_set": "labels.txt",
-        "logits": "logits",
-        "embedding": "features",
+        "roles": {"logits": "logits", "embedding": "features"},
     }
     files = {"model.onnx": model, "labels.txt": "\n".join(LABELS).encode()}
     return write(root, card(name, model, **(defaults | fields)), files)
@@ -272,7 +272,11 @@ def add_classifier(root: Path, name: str = "tiny-classifier", *, seed: int = 0, 
 def add_text_encoder(root: Path, name: str = "tiny-text", **fields: Any) -> Path:
     """A text encoder with its tokenizer."""
     model = text_encoder()
-    defaults: dict[str, Any] = {"task": "embed-text", "text": TextPreprocess(max_length=32), "embedding": "embedding"}
+    defaults: dict[str, Any] = {
+        "task": "embed-text",
+        "text": TextPreprocess(max_length=32),
+        "roles": {"embedding": "embedding"},
+    }
     return write(root, card(name, model, **(defaults | fields)), {"model.onnx": model, "tokenizer.json": tokenizer()})
 
 

@@ -219,4 +219,4 @@ class _Reader:
         self._lost(message, reason)
 
     def _lost(self, message: str, reason: str) -> None:
-        self._parsed.flaws.append(Flaw(self._name, None, message, annotation=True, reason=reason))
+        self._parsed.lose(self._name, None, message, reason=reason)

@@ -11,11 +11,12 @@ from pathlib import PurePosixPath
 
 from services.datasets.formats.layout import Fit, share
 from services.datasets.listing import Listing, Unreadable
-from services.datasets.samples import SPLITS, Flaw, Parsed, Sample, Split
+from services.datasets.samples import SPLITS, Parsed, Sample, Split
 
 NAME = "iris"
 LABEL_MAPS = ("labels.txt", "labelmap.txt", "label_map.txt", "classes.txt")
 _TRIED = 200
+_UNUSABLE = "lines that cannot be used"
 
 
 class Wrong(Exception):
@@ -56,12 +57,13 @@ def read(listing: Listing) -> Parsed:
             try:
                 path, labels = _entry(listing, name, line, split)
             except Wrong as error:
-                _lost(parsed, name, number, str(error))
+                parsed.lose(name, number, str(error), reason=_UNUSABLE)
                 continue
             if not all(0 <= label < len(parsed.classes) for label in labels):
                 shown = ",".join(map(str, labels))
                 names = len(parsed.classes)
-                _lost(parsed, name, number, f"class index {shown} is outside of the {names} names of the label map")
+                message = f"class index {shown} is outside of the {names} names of the label map"
+                parsed.lose(name, number, message, reason=_UNUSABLE)
                 continue
             parsed.class_seen.update(labels)
             parsed.samples.append(Sample(path, split, labels))
@@ -104,7 +106,3 @@ def _entry(listing: Listing, name: str, line: str, split: Split) -> tuple[str, t
         return path, tuple(sorted({int(label) for label in wanted.split(",")}))
     except ValueError:
         raise Wrong(f"{wanted!r} is not a list of class indices") from None
-
-
-def _lost(parsed: Parsed, name: str, line: int, message: str) -> None:
-    parsed.flaws.append(Flaw(name, line, message, annotation=True, reason="lines that cannot be used"))

@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -50,7 +51,7 @@ class Wrong(Exception):
 
 
 def fit(listing: Listing) -> Fit | None:
-    """How many of the first rows of each table name an image of the upload."""
+    """Count how many of the first rows of each table name an image of the upload."""
     best: Fit | None = None
     for name in _tables(listing):
         rows = found = 0
@@ -60,6 +61,7 @@ def fit(listing: Listing) -> Fit | None:
             found += isinstance(image, str) and _find(listing, image, name) is not None
             if rows == _TRIED:
                 break
+
         if found and (best is None or share(found, rows) > best.score):
             best = Fit(share(found, rows), f"{name}: {found} of its first {rows} rows name an image")
     return best
@@ -75,13 +77,16 @@ def read(listing: Listing) -> Parsed:
             try:
                 row = _read_row(listing, name, values)
             except Wrong as error:
-                _lost(parsed, name, line, str(error), "rows that cannot be used")
+                parsed.lose(name, line, str(error), reason="rows that cannot be used")
                 continue
+
             known = rows.setdefault(row.path, row)
             if known is not row and not known.join(row):
-                _lost(parsed, name, line, f"{row.path} is listed twice; the first line stands", "images listed twice")
+                parsed.lose(
+                    name, line, f"{row.path} is listed twice; the first line stands", reason="images listed twice"
+                )
 
-    classes = Classes(sorted({label for row in rows.values() for label in row.names()}))
+    classes = Classes(sorted(set(chain.from_iterable(row.names() for row in rows.values()))))
     parsed.classes = classes.names
     for row in rows.values():
         sample = row.sample(classes)
@@ -142,6 +147,7 @@ def _csv_rows(text: str, name: str, parsed: Parsed) -> Iterator[tuple[int, dict[
     if len(header) > MAX_LINE_BYTES:
         parsed.flaws.append(Flaw(name, 1, f"longer than {MAX_LINE_BYTES >> 20} MiB; nothing of it was read"))
         return
+
     separator = max(_SEPARATORS, key=header.count)
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
@@ -157,25 +163,23 @@ def _csv_rows(text: str, name: str, parsed: Parsed) -> Iterator[tuple[int, dict[
 def _json_rows(text: str, name: str, parsed: Parsed) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(io.StringIO(text), 1):
         if len(line) > MAX_LINE_BYTES:
-            _lost(parsed, name, number, f"longer than {MAX_LINE_BYTES >> 20} MiB", "lines that are too long")
+            parsed.lose(name, number, f"longer than {MAX_LINE_BYTES >> 20} MiB", reason="lines that are too long")
             continue
         if not line.strip():
             continue
+
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             parsed.annotations += 1
-            _lost(parsed, name, number, f"not JSON: {error}", "lines that are not JSON")
+            parsed.lose(name, number, f"not JSON: {error}", reason="lines that are not JSON")
             continue
+
         if isinstance(row, dict):
             yield number, {_key(key): value for key, value in row.items()}
         else:
             parsed.annotations += 1
-            _lost(parsed, name, number, "not a JSON object", "lines that are not JSON")
-
-
-def _lost(parsed: Parsed, name: str, line: int, message: str, reason: str) -> None:
-    parsed.flaws.append(Flaw(name, line, message, annotation=True, reason=reason))
+            parsed.lose(name, number, "not a JSON object", reason="lines that are not JSON")
 
 
 def _key(header: str) -> str:
@@ -190,7 +194,7 @@ def _find(listing: Listing, image: str, name: str) -> str | None:
     found = listing.find(image, beside=name, split=named_split(name))
     if found is None and not PurePosixPath(image).suffix:  # ids without a suffix, as Kaggle's tables have them
         folder = PurePosixPath(name).parent
-        same = [one for place in (folder / image, PurePosixPath(image)) for one in listing.with_stem(str(place))]
+        same = [*listing.with_stem(str(folder / image)), *listing.with_stem(str(PurePosixPath(image)))]
         found = same[0] if same else None
     return found
 
@@ -208,6 +212,7 @@ def _read_row(listing: Listing, name: str, row: dict[str, Any]) -> _Row:
         labels = []
     if not labels and not captions and not boxes:
         raise Wrong("neither a label nor a caption")
+
     size = numbers([_number(row.get("width")), _number(row.get("height"))], 2) if boxes else None
     frame = (size[0], size[1]) if size is not None and min(size) > 0 else None
     return _Row(path, _split(row, name, path), labels, captions, boxes, frame)
@@ -236,8 +241,9 @@ def _boxes(row: dict[str, Any]) -> list[tuple[str, XYXY]]:
         places, names = objects.get("bbox"), _first(objects, ("categories", "category", "label", "labels"))
         if not isinstance(places, list) or not isinstance(names, list) or len(places) != len(names):
             raise Wrong("objects has no bbox and categories of one length")
-        return [(str(label), _sound(xyxy_of_coco(box, corners=False, size=None))) for label, box in
-                zip(names, places, strict=True)]  # fmt: skip
+        pairs = zip(names, places, strict=True)
+        return [(str(label), _sound(xyxy_of_coco(box, corners=False, size=None))) for label, box in pairs]
+
     for keys in CORNERS:
         if all(row.get(key) not in (None, "") for key in keys):
             sides = numbers([_number(row[key]) for key in keys], 4)
@@ -247,6 +253,7 @@ def _boxes(row: dict[str, Any]) -> list[tuple[str, XYXY]]:
             if label is None:
                 raise Wrong("a box without a label")
             return [(str(label).strip(), _sound(cut((*sides[:2], *sides[2:]), None, shown="the box")))]  # type: ignore[arg-type]
+
     return []
 
 

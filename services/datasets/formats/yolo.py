@@ -52,7 +52,7 @@ def read(listing: Listing) -> Parsed:
         for line, box in boxes.get(image, []):
             if box.label >= len(parsed.classes):
                 message = f"class {box.label} is none of the {len(parsed.classes):,} that are named"
-                _lost(parsed, pairs[image], line, message, "boxes of a class without a name")
+                parsed.lose(pairs[image], line, message, reason="boxes of a class without a name")
                 continue
             parsed.class_seen[box.label] += 1
             kept.append(box)
@@ -117,14 +117,10 @@ def _boxes(listing: Listing, name: str, parsed: Parsed) -> list[tuple[int, Box]]
         parsed.annotations += 1
         box = _line(line)
         if isinstance(box, str):
-            _lost(parsed, name, number, box, "lines that are no box")
+            parsed.lose(name, number, box, reason="lines that are no box")
         else:
             found.append((number, box))
     return found
-
-
-def _lost(parsed: Parsed, name: str, line: int, message: str, reason: str) -> None:
-    parsed.flaws.append(Flaw(name, line, message, annotation=True, reason=reason))
 
 
 def _names_file(listing: Listing) -> str | None:

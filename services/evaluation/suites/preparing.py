@@ -18,14 +18,7 @@ from services.errors import Kind, Problem
 from services.evaluation.suites import builtin, pictographs
 from services.evaluation.suites.fetching import Follow, bring
 from services.evaluation.suites.knowledge import ClassKnowledge, read_knowledge
-from services.evaluation.suites.registry import (
-    Builtin,
-    Example,
-    Pictographs,
-    Published,
-    Suite,
-    SuiteSet,
-)
+from services.evaluation.suites.registry import Builtin, Example, Pictographs, Published, Suite, SuiteSet
 from services.evaluation.tasks import TASKS
 from services.media.intake import Limits
 from services.settings import Settings
@@ -52,7 +45,7 @@ class Material:
 
 
 def prepare(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -> Material:
-    """A suite's data set, its package made once. Raises ``suite-*``, and what imports raise."""
+    """Bring a suite's data set, its package made once. Raises ``suite-*``, and what imports raise."""
     task = TASKS[spec.task]
     if task.not_run:
         raise Problem(
@@ -63,6 +56,7 @@ def prepare(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -
             pointer="/parameters/datasets",
             remedy=task.instead,
         )
+
     assert spec.source is not None
     cache = settings.cache_dir / "suites"
     cache.mkdir(parents=True, exist_ok=True)
@@ -70,13 +64,13 @@ def prepare(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -
     file = cache / f"{chosen.name}.{spec.name}.{key}.zip"
     with locked(cache / f".{chosen.name}.{spec.name}.lock"):
         if not file.exists():
-            _make(chosen, spec, settings, file, follow)
+            _make(chosen, spec, settings, file, follow=follow)
     with file.open("rb") as source:
         return Material(spec, file, hashlib.file_digest(source, "sha256").hexdigest())
 
 
 def suite_knowledge(chosen: Suite, spec: SuiteSet, settings: Settings, follow: Follow) -> dict[str, ClassKnowledge]:
-    """Everything that the suite's knowledge files say of the classes of ``spec``."""
+    """Collect everything that the suite's knowledge files say of the classes of ``spec``."""
     folder = settings.suites_dir / chosen.name / "knowledge"
     found: dict[str, ClassKnowledge] = {}
     for kind, name in (("external", spec.knowledge.external), ("gpt3", spec.knowledge.gpt3)):
@@ -86,6 +80,7 @@ def suite_knowledge(chosen: Suite, spec: SuiteSet, settings: Settings, follow: F
         [file] = bring(folder, base, [name], {}, settings.suite_token, follow)
         for known, said in read_knowledge(file.read_bytes(), str(file)).items():
             found[known] = found.get(known, ClassKnowledge()).joined(said)
+
     if not found:
         raise Problem(
             Kind.INVALID,
@@ -98,9 +93,10 @@ def suite_knowledge(chosen: Suite, spec: SuiteSet, settings: Settings, follow: F
     return found
 
 
-def _make(chosen: Suite, spec: SuiteSet, settings: Settings, into: Path, follow: Follow) -> None:
+def _make(chosen: Suite, spec: SuiteSet, settings: Settings, into: Path, *, follow: Follow) -> None:
     partial = into.with_suffix(".part")
     partial.unlink(missing_ok=True)
+
     match spec.source:
         case Builtin(maker=maker):
             builtin.make(spec, maker, partial)
@@ -116,11 +112,12 @@ def _make(chosen: Suite, spec: SuiteSet, settings: Settings, into: Path, follow:
                 archive = Path(scratch) / "set.zip"
                 _bundle(archive, files, source, spec)
                 _import(archive, spec, settings, partial)
+
     partial.replace(into)
 
 
 def _bundle(archive: Path, files: list[Path], source: Published, spec: SuiteSet) -> None:
-    """What was published as one archive that imports can read: lists named by their split, and the label map."""
+    """Write what was published as one archive that imports can read: lists named by their split, and the label map."""
     splits = {own.index: split for split, own in source.files.items()}
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as bundle:
         for file in files:
@@ -136,26 +133,25 @@ def _import(archive: Path, spec: SuiteSet, settings: Settings, into: Path) -> No
     wrong = [f"{flaw.file}, line {flaw.line}: {flaw.message}" for flaw in imported.flaws if flaw.line is not None]
     if not wrong and spec.task == "classification" and imported.task == "multilabel":
         wrong = ["images with several labels or none, where each is to have one"]
+
     if wrong:
         into.unlink(missing_ok=True)
-        raise Problem(
-            Kind.INVALID,
-            "suite-labels",
-            "The data set is not what the suite says of it",
-            f"{spec.name!r} has {len(wrong):,} flaws: {'; '.join(wrong[:SHOWN])}.",
-            remedy="Fetch the version of the data set that the suite names, or correct the suite's classes.",
-        )
+        flaws = f"{spec.name!r} has {len(wrong):,} flaws: {'; '.join(wrong[:SHOWN])}."
+        raise _mislabelled("The data set is not what the suite says of it", flaws)
+
     if imported.format != "iris" and len(imported.classes) != len(spec.classes):
         into.unlink(missing_ok=True)
         strange = [name for name in imported.classes if name not in spec.classes][:SHOWN]
-        raise Problem(
-            Kind.INVALID,
-            "suite-labels",
+        raise _mislabelled(
             "The data set has labels that the suite does not know",
             f"{spec.name!r} has {len(imported.classes)} classes where the suite lists {len(spec.classes)}; "
             f"unknown among them: {', '.join(map(repr, strange)) or 'none'}.",
-            remedy="Fetch the version of the data set that the suite names, or correct the suite's classes.",
         )
+
+
+def _mislabelled(title: str, detail: str) -> Problem:
+    remedy = "Fetch the version of the data set that the suite names, or correct the suite's classes."
+    return Problem(Kind.INVALID, "suite-labels", title, detail, remedy=remedy)
 
 
 def _example(name: str) -> Path:

@@ -189,8 +189,8 @@ class _Measuring:
             placed(inputs, where),
             labels.to(where),
             probe,
-            scorer(validation, recipe),
-            placed(validation.inputs, where),
+            score=scorer(validation, recipe),
+            validation=placed(validation.inputs, where),
             between=self._between,
         )
         try:

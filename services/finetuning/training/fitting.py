@@ -29,11 +29,12 @@ from services.finetuning.search.choosing import open_search
 from services.finetuning.search.grid import Best, Trial, run
 from services.finetuning.search.intrinsic import Intrinsic, measure, select
 from services.finetuning.strategies.base import checked, strategy
+from services.finetuning.training.building import new_model
 from services.finetuning.training.head import Epoch, Head, Probe, train_probe
 from services.finetuning.training.memory import halving
-from services.finetuning.training.recipe import Fitted, Hooks, Recipe, device, device_of, features_of, placed
+from services.finetuning.training.recipe import Fitted, Hooks, Recipe, device_of, features_of, placed
 
-__all__ = ["Examples", "Fitted", "Hooks", "Recipe", "evaluate", "fit", "new_model", "tensors"]
+__all__ = ["Examples", "Fitted", "Hooks", "Recipe", "evaluate", "fit", "tensors"]
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ def fit(
     validation: Examples | None,
     recipe: Recipe,
     text: Tensor | None,
+    *,
     hooks: Hooks,
     encoder: ImageEncoder | None = None,
 ) -> Fitted:
@@ -60,38 +62,18 @@ def fit(
     if not chosen.trains_encoder:
         checked(recipe.method, chosen, recipe.options)
         if encoder is None or not isinstance(train.inputs, Pictures):
-            return _Fit(train, validation, recipe, text, hooks, None).run()
-        found = [_features(encoder, part, recipe, hooks) for part in (train, validation)]
-        assert found[0] is not None
-        fitted = _Fit(found[0], found[1], recipe, text, hooks, None).run()
-        return replace(fitted, encoder=encoder)
+            return _Fit(train, validation, recipe, text, hooks=hooks).run()
+        features, held_out = (_features(encoder, part, recipe, hooks) for part in (train, validation))
+        assert features is not None
+        return replace(_Fit(features, held_out, recipe, text, hooks=hooks).run(), encoder=encoder)
+
     if encoder is None:
         raise ValueError(f"{recipe.method} trains the encoder, and none was given")
-    return _Fit(train, validation, recipe, text, hooks, encoder).run()
-
-
-def new_model(
-    examples: Examples,
-    recipe: Recipe,
-    text: Tensor | None,
-    encoder: ImageEncoder | None,
-    moments: Moments | None = None,
-) -> Head | Adapted:
-    """An untrained head, on an encoder under the recipe's strategy where one is given, on the best device.
-
-    ``moments``: of the encoder's features of the training images, before it is trained.
-    """
-    if encoder is None:
-        torch.manual_seed(recipe.seed)
-        return Head(examples.features.shape[1], recipe.classes, recipe.head, text, moments)
-    prepared = adapted.apply(encoder, recipe.method, recipe.options, recipe.seed)
-    torch.manual_seed(recipe.seed)
-    head = Head(encoder.dim_out, recipe.classes, recipe.head, text, moments)
-    return Adapted(prepared, head).to(device())
+    return _Fit(train, validation, recipe, text, hooks=hooks, encoder=encoder).run()
 
 
 def evaluate(fitted: Fitted, examples: Examples, recipe: Recipe) -> float:
-    """The recipe's metric on ``examples``, 0 to 1; ``nan`` when none of them has a label."""
+    """Score ``examples`` by the recipe's metric, 0 to 1; ``nan`` when none of them has a label."""
     if not any(examples.labels):
         return math.nan
     return scorer(examples, recipe)(torch.from_numpy(fitted.probabilities(examples.inputs)))
@@ -106,10 +88,12 @@ class _Fit:
         validation: Examples | None,
         recipe: Recipe,
         text: Tensor | None,
+        *,
         hooks: Hooks,
-        encoder: ImageEncoder | None,
+        encoder: ImageEncoder | None = None,
     ) -> None:
         self._recipe, self._text, self._hooks, self._encoder = recipe, text, hooks, encoder
+
         self._begun = time.monotonic() - hooks.spent
         self._batch_size = recipe.batch_size
         self._train = train
@@ -119,15 +103,18 @@ class _Fit:
     def run(self) -> Fitted:
         if self._recipe.head.channel_bn:
             self._moments = self._halving(self._moments_of_train)
+
         if self._recipe.options.get("parts") == "auto" and self._encoder is not None:
             chosen = dict(self._recipe.options) | {"parts": self._parts(self._encoder)}
             self._recipe = replace(self._recipe, options=chosen)
+
         recipe = self._recipe
         best = self._tune()
         epochs, score = recipe.epochs, math.nan
         if self._validation is not None:
-            epochs, score = self._until_best(best)
-        model, epochs = self._final(best, epochs)
+            epochs, score = self._halving(partial(self._watch, best))
+
+        model, epochs = self._halving(partial(self._train_all, best, epochs))
         trained = adapted.count(model.encoder) if isinstance(model, Adapted) else 0
         return Fitted(
             model.eval(),
@@ -142,7 +129,7 @@ class _Fit:
         )
 
     def _moments_of_train(self) -> Moments:
-        """Of the training images as they were given, whichever of them validate."""
+        """Measure the features of the training images as they were given, whichever of them validate."""
         inputs = self._train.inputs
         if isinstance(inputs, Pictures):
             assert self._encoder is not None
@@ -150,11 +137,12 @@ class _Fit:
         return Moments.of(inputs)
 
     def _parts(self, encoder: ImageEncoder) -> str:
-        """The parts of the smallest intrinsic dimension; the strategy's own where training none of them gains."""
+        """Choose the parts of the smallest intrinsic dimension; the strategy's own where training none gains."""
         every, hooks = get_args(Part), self._hooks
         kept = hooks.kept("parts")
         if kept is not None:
             return " ".join(every[index] for index in kept[1]["chosen"].tolist())
+
         if self._validation is None:
             raise SplitError('there are no images to validate "parts": "auto" on; name the parts instead')
         validation = self._validation
@@ -166,6 +154,7 @@ class _Fit:
         measured = self._halving(measured_now)
         for one in measured:
             hooks.log(f"{one.part}: intrinsic dimension {one.dimension:,} of {one.parameters:,}, score {one.score:.3f}")
+
         parts = select(measured)
         if not parts:
             parts = str(strategy(self._recipe.method).options["parts"])
@@ -190,11 +179,13 @@ class _Fit:
         known = hooks.stored(trial)
         if known is not None:
             return known
+
         try:
             reached = self._halving(lambda: self._best_epoch(trial))
         except FloatingPointError as error:
             hooks.log(f"trial {trial.number + 1} failed and counts as 0: {error}")
             reached = 0.0  # a diverged trial loses, the search goes on
+
         hooks.on_trial(trial, reached)
         return reached
 
@@ -206,22 +197,21 @@ class _Fit:
             reached = max(reached, float(epoch.metric))
         return reached
 
-    def _until_best(self, best: Best) -> tuple[int, float]:
+    def _watch(self, best: Best) -> tuple[int, float]:
         """Train with an eye on validation; stop when as many epochs as the patience brought nothing.
 
-        The best epoch and its score.
+        Returns the best epoch and its score.
         """
-        return self._halving(lambda: self._watch(best))
-
-    def _watch(self, best: Best) -> tuple[int, float]:
         hooks, recipe = self._hooks, self._recipe
         over = hooks.kept("watched")
         if over is not None:
             return over[0], float(over[1]["score"])
+
         kept = hooks.kept("watch")
         reached, epochs = -1.0, 1
         if kept is not None:
             reached, epochs = float(kept[1]["best"][0]), int(kept[1]["best"][1])
+
         for epoch in self._epochs(self._part, best, recipe.epochs, kept)[1]:
             hooks.on_epoch(epoch)
             if epoch.metric > reached:
@@ -229,18 +219,17 @@ class _Fit:
             if epoch.number - epochs >= recipe.patience or not self._time_left(STOP_SHARE):
                 break
             hooks.keep("watch", epoch.number, partial(_with_best, epoch, reached, epochs))
+
         score = torch.tensor(reached, dtype=torch.float64)
         hooks.keep("watched", epochs, lambda: {"score": score})
         return epochs, reached
-
-    def _final(self, best: Best, epochs: int) -> tuple[Head | Adapted, int]:
-        return self._halving(lambda: self._train_all(best, epochs))
 
     def _train_all(self, best: Best, epochs: int) -> tuple[Head | Adapted, int]:
         hooks = self._hooks
         kept = hooks.kept("final")
         model, stream = self._epochs(self._everything, best, epochs, kept, watch=False)
         reached = kept[0] if kept is not None else 0
+
         for epoch in stream:
             reached = epoch.number
             hooks.on_epoch(replace(epoch, metric=math.nan))
@@ -259,21 +248,28 @@ class _Fit:
         *,
         watch: bool = True,
     ) -> tuple[Head | Adapted, Iterator[Epoch]]:
-        """A new model and the epochs of its training."""
+        """Make a new model, and the epochs of its training."""
         recipe = self._recipe
-        model = new_model(examples, recipe, self._text, self._encoder, self._moments)
+        model = new_model(examples, recipe, self._text, self._encoder, moments=self._moments)
         where = device_of(model)
         inputs, labels = tensors(examples, recipe)
         validation, score_of = None, None
         if watch and self._validation is not None:
             validation, score_of = placed(self._validation.inputs, where), scorer(self._validation, recipe)
+
         share = strategy(recipe.method).encoder_rate if recipe.encoder_rate is None else recipe.encoder_rate
         probe = Probe(
             best.learning_rate, best.weight_decay, epochs, self._batch_size, recipe.seed, recipe.optimizer, share
         )
-        after = (kept[0], kept[1]) if kept is not None else None
         stream = train_probe(
-            model, placed(inputs, where), labels.to(where), probe, score_of, validation, after, self._hooks.between
+            model,
+            placed(inputs, where),
+            labels.to(where),
+            probe,
+            score=score_of,
+            validation=validation,
+            after=kept,
+            between=self._hooks.between,
         )
         return model, stream
 

@@ -53,7 +53,7 @@ class Head(nn.Module):
     logit_scale: Tensor
 
     def __init__(
-        self, dim: int, classes: int, config: HeadConfig, text: Tensor | None = None, moments: Moments | None = None
+        self, dim: int, classes: int, config: HeadConfig, text: Tensor | None = None, *, moments: Moments | None = None
     ) -> None:
         """``text`` ``(C, D)``: unit rows that the linear layer starts from, with bias 0.
 
@@ -67,6 +67,7 @@ class Head(nn.Module):
         start = {"none": 0.0, "clip": CLIP_LOG_SCALE, "pretrained": config.pretrained_log_scale}
         log_scale = math.log(math.log(classes)) if config.logit_scale == "ln_cls" else start[config.logit_scale]
         self.register_buffer("logit_scale", torch.tensor(log_scale, dtype=torch.float32))
+
         if text is not None:
             with torch.no_grad():
                 self.linear.weight.copy_(text)
@@ -80,12 +81,13 @@ class Head(nn.Module):
         return logits
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight ``(C, D)`` and bias ``(C,)`` of the one linear layer that equals this head in evaluation.
+        """Fold this head into weight ``(C, D)`` and bias ``(C,)`` of the linear layer that equals it in evaluation.
 
         Raises ``ValueError`` with ``normalize``, which is not linear.
         """
         if self.config.normalize:
             raise ValueError("a head that normalises its features cannot be folded into a linear layer")
+
         scale = self.logit_scale.exp()
         weight: Tensor = self.linear.weight
         bias: Tensor = self.linear.bias
@@ -94,9 +96,11 @@ class Head(nn.Module):
             assert mean is not None and var is not None
             weight = weight * (var + self.channel_bn.eps).rsqrt()
             bias = bias - weight @ mean
+
         if isinstance(self.standard, Standard):
             weight = weight * self.standard.scale
             bias = bias - weight @ self.standard.mean
+
         return (scale * weight).detach(), (scale * bias).detach()
 
 
@@ -146,6 +150,7 @@ def train_probe(
     inputs: Inputs,
     labels: Tensor,
     probe: Probe,
+    *,
     score: Callable[[Tensor], float] | None = None,
     validation: Inputs | None = None,
     after: tuple[int, Mapping[str, Tensor]] | None = None,
@@ -163,19 +168,23 @@ def train_probe(
     optimizer = _optimizer(trained, probe)
     generator = torch.Generator().manual_seed(probe.seed)
     loss_of = functional.cross_entropy if labels.ndim == 1 else functional.binary_cross_entropy_with_logits
+
     done = 0
     if after is not None:
         done = after[0]
         _restore(model, trained, optimizer, after[1])
+
     for number in range(1, probe.epochs + 1):
         order = torch.randperm(len(inputs), generator=generator)
         if number <= done:
             continue
+
         model.train()
         losses: list[float] = []
         for batch in order.split(probe.batch_size):
             if len(batch) == 1:
                 continue
+
             between()
             loss = loss_of(model(inputs[batch]), labels[batch])
             optimizer.zero_grad()
@@ -184,11 +193,13 @@ def train_probe(
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 break
+
         mean = sum(losses) / max(1, len(losses))
         if not math.isfinite(mean):
             raise FloatingPointError(
                 f"the loss is {mean} in epoch {number} at learning rate {probe.learning_rate:g}; use a smaller one"
             )
+
         metric = math.nan
         if score is not None and validation is not None:
             metric = score(probabilities(model, validation, probe.batch_size, between))
@@ -203,17 +214,19 @@ ROWS = 4096
 def probabilities(
     model: nn.Module, inputs: Inputs, batch_size: int = 64, between: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Softmax over classes ``(N, C)`` on the CPU, in evaluation mode; also for several labels, as the toolkit does."""
+    """Compute the softmax ``(N, C)`` on the CPU, in evaluation mode; also for several labels, as the toolkit does."""
     model.eval()
     if isinstance(inputs, Tensor):
         if len(inputs) <= ROWS:
             scores: Tensor = model(inputs).softmax(dim=-1)
             return scores.cpu()
         batch_size = ROWS
+
     found = []
     for batch in torch.arange(len(inputs)).split(batch_size):
         between()
         found.append(model(inputs[batch]).softmax(dim=-1).cpu())
+
     return torch.cat(found)
 
 
@@ -230,15 +243,12 @@ def _optimizer(trained: Mapping[str, nn.Parameter], probe: Probe) -> torch.optim
 def _snapshot(
     model: nn.Module, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """Trained parameters, buffers that training changes, and the optimizer's memory, all copied to the CPU."""
+    """Copy trained parameters, buffers that training changes, and the optimizer's memory to the CPU."""
     state = {f"parameter/{name}": value.detach() for name, value in trained.items()}
     state |= {f"buffer/{name}": value for name, value in model.named_buffers() if "channel_bn" in name}
     for name, value in trained.items():
-        state |= {
-            f"optimizer/{name}/{kind}": memory
-            for kind, memory in optimizer.state[value].items()
-            if isinstance(memory, Tensor)
-        }
+        memories = optimizer.state[value].items()
+        state |= {f"optimizer/{name}/{kind}": memory for kind, memory in memories if isinstance(memory, Tensor)}
     return {name: value.cpu().clone().contiguous() for name, value in state.items()}
 
 
@@ -250,6 +260,7 @@ def _restore(
     state: Mapping[str, Tensor],
 ) -> None:
     buffers = dict(model.named_buffers())
+
     for name, value in state.items():
         kind, _, rest = name.partition("/")
         if kind == "parameter":

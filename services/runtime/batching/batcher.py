@@ -18,6 +18,7 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Generic, TypeVar
 
 from services.errors import Problem
@@ -49,6 +50,7 @@ class Batcher(Generic[T, R]):
         self._hooks = hooks or Hooks()
         self._service = service or ServiceTime()
         self._clock = clock
+
         self._buckets: dict[Hashable, Bucket[T, R]] = {}
         self._waiting: dict[int, int] = {}  # rows by priority
         self._running_rows = 0
@@ -74,6 +76,7 @@ class Batcher(Generic[T, R]):
         Raises ``queue-full`` (with ``retry_after``), ``deadline-exceeded``, and whatever ``execute`` says of a piece.
         """
         entries = self._admit(pieces, priority, deadline)
+
         try:
             return [await entry.future for entry in entries]
         except asyncio.CancelledError:
@@ -98,9 +101,8 @@ class Batcher(Generic[T, R]):
 
     def abort(self, problem: Callable[[], Problem]) -> None:
         """Fail everything that waits."""
-        for bucket in list(self._buckets.values()):
-            for entry in bucket.entries():
-                self._refuse(entry, problem())
+        for entry in self._queued():
+            self._refuse(entry, problem())
 
     # Coming in
 
@@ -109,9 +111,11 @@ class Batcher(Generic[T, R]):
         if deadline is not None and deadline <= now:
             self._hooks.on_rejected("deadline")
             raise deadline_exceeded()
+
         rows = sum(piece.rows for piece in pieces)
         if any(piece.rows > self._limits.max_rows for piece in pieces):
             raise ValueError(f"a piece has more than {self._limits.max_rows} rows")
+
         self._check_room(rows, priority, None if deadline is None else deadline - now)
         loop = asyncio.get_running_loop()
         entries = []
@@ -126,9 +130,11 @@ class Batcher(Generic[T, R]):
                 bucket = self._buckets[piece.key] = Bucket()
             bucket.add(entry)
             entries.append(entry)
+
         self._waiting[priority] = self._waiting.get(priority, 0) + rows
         if deadline is not None and (self._expiry is None or deadline < self._expiry_at):
             self._expire_at(deadline)
+
         self._leave_soon()
         return entries
 
@@ -137,9 +143,11 @@ class Batcher(Generic[T, R]):
         waiting = sum(self._waiting.values())
         if not waiting:
             return
+
         ahead = self._running_rows + sum(n for other, n in self._waiting.items() if other <= priority)
         rate = self._service.rows_per_second * self._limits.slots
         wait = ahead / rate if rate else None
+
         if waiting + rows > self._limits.max_queue:
             self._hooks.on_rejected("queue-full")
             raise queue_full(f"{waiting} items wait and {self._limits.max_queue} may.", wait)
@@ -169,6 +177,7 @@ class Batcher(Generic[T, R]):
     def _run(self, batch: list[Entry[T, R]], now: float) -> None:
         for entry in batch:
             self._forget(entry)
+
         rows = sum(entry.rows for entry in batch)
         self._running_rows += rows
         self._running += 1
@@ -177,6 +186,7 @@ class Batcher(Generic[T, R]):
         except Exception as error:
             self._failed(batch, rows, error)
             return
+
         if isinstance(ran, asyncio.Future):
             ran.add_done_callback(partial(self._ran_elsewhere, batch, rows, now))
             if isinstance(ran, asyncio.Task):  # what runs in a thread cannot be stopped
@@ -187,23 +197,27 @@ class Batcher(Generic[T, R]):
             self._ran(batch, rows, now, ran)
 
     def _next_batch(self, now: float) -> list[Entry[T, R]]:
-        """The batch that is to leave now; when all are held back, none, and a timer is set for the first."""
+        """Take the batch that is to leave now; when all are held back, none, and a timer is set for the first."""
         limits = self._limits
         if self._hold is not None:
             self._hold.cancel()
             self._hold = None
+
         ready = list(self._buckets.values())
         if limits.max_delay and not self._closing:
             due = {bucket: self._due(bucket) for bucket in ready}
             ready = [bucket for bucket in ready if due[bucket] <= now]
             if not ready and due:
                 self._hold = asyncio.get_running_loop().call_later(min(due.values()) - now, self._leave_soon)
+
         if not ready:
             return []
+
         bucket = min(ready, key=Bucket.urgency)
         batch = bucket.take(limits.max_rows, limits.max_cost)
         if bucket.empty:
             del self._buckets[batch[0].key]
+
         return batch
 
     def _due(self, bucket: Bucket[T, R]) -> float:
@@ -240,7 +254,7 @@ class Batcher(Generic[T, R]):
         self._free(rows)
 
     def _free(self, rows: int) -> None:
-        """A batch of ``rows`` has run."""
+        """Give back the room of a batch of ``rows`` that has run."""
         self._running_rows -= rows
         self._running -= 1
         self._go_on()
@@ -256,8 +270,12 @@ class Batcher(Generic[T, R]):
 
     # Leaving without having run
 
+    def _queued(self) -> list[Entry[T, R]]:
+        """List everything that waits; a copy, so that its entries may be taken out."""
+        return list(chain.from_iterable(bucket.entries() for bucket in self._buckets.values()))
+
     def _forget(self, entry: Entry[T, R]) -> None:
-        """It no longer waits: count it out."""
+        """Count out an entry that no longer waits."""
         entry.waits = False
         self._waiting[entry.priority] -= entry.rows
         if not self._waiting[entry.priority]:
@@ -300,20 +318,14 @@ class Batcher(Generic[T, R]):
         """Answer those whose deadline came while another batch ran; then sleep until the next deadline."""
         self._expiry = None
         self._drop_expired(self._clock())
-        deadlines = [
-            entry.deadline
-            for bucket in self._buckets.values()
-            for entry in bucket.entries()
-            if entry.deadline is not None
-        ]
+        deadlines = [entry.deadline for entry in self._queued() if entry.deadline is not None]
         if deadlines:
             self._expire_at(min(deadlines))
         if not self._running:
             self._go_on()
 
     def _drop_expired(self, now: float) -> None:
-        for bucket in list(self._buckets.values()):
-            for entry in bucket.entries():
-                if entry.deadline is not None and entry.deadline <= now:
-                    self._hooks.on_rejected("deadline")
-                    self._refuse(entry, deadline_exceeded())
+        for entry in self._queued():
+            if entry.deadline is not None and entry.deadline <= now:
+                self._hooks.on_rejected("deadline")
+                self._refuse(entry, deadline_exceeded())

@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from PIL import Image
 
 from gateway.app import create_app
-from models.catalog.card import ImagePreprocess, Pipeline, TextPreprocess
+from models.catalog.card import Pipeline, TextPreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.runtime.desired_state import DesiredStates
 from services.settings import Settings
 from tests.support import tiny_models
@@ -67,10 +68,11 @@ async def test_the_model_is_looked_up_once_a_request(
     """Of a pipeline too, whose parts come with it: one look at what is wanted, which is one ``stat``."""
     model = tiny_models.looking()
     tower = tiny_models.text_encoder(dim=tiny_models.FEATURES)
-    fields = {"task": "embed-image", "image": ImagePreprocess(size=64), "embedding": "features"}
+    fields = {"task": "embed-image", "image": ImagePreprocess(size=64)}
+    fields["roles"] = {"embedding": "features", "modulation": "modulation"}
     tiny_models.write(repository, tiny_models.card("seeing", model, **fields), {"model.onnx": model})
     words = tiny_models.card(
-        "words", tower, task="embed-text", text=TextPreprocess(max_length=32), embedding="embedding"
+        "words", tower, task="embed-text", text=TextPreprocess(max_length=32), roles={"embedding": "embedding"}
     )
     tiny_models.write(repository, words, {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()})
     pipeline = Pipeline(kind="dual-encoder", parts={"image": "seeing@1", "text": "words@1"})
@@ -185,7 +187,12 @@ async def test_an_answer_too_large_is_refused_before_any_work(http: httpx.AsyncC
 
 async def test_a_model_that_looks_shows_where(settings: Settings, repository: Path) -> None:
     model = tiny_models.looking()
-    fields = {"task": "classify", "image": ImagePreprocess(size=32), "label_set": "labels.txt", "logits": "logits"}
+    fields = {
+        "task": "classify",
+        "image": ImagePreprocess(size=32),
+        "label_set": "labels.txt",
+        "roles": {"logits": "logits", "modulation": "modulation"},
+    }
     files = {"model.onnx": model, "labels.txt": "\n".join(tiny_models.LABELS).encode()}
     tiny_models.write(repository, tiny_models.card("tiny-looking", model, **fields), files)
     async with client(create_app(settings)) as http:
@@ -226,7 +233,7 @@ async def test_more_than_the_limit_in_flight_is_told_to_come_again(settings: Set
 async def test_a_client_that_leaves_takes_its_work_out_of_the_queue(settings: Settings) -> None:
     model = tiny_models.classifier(size=96, layers=60)
     spec = tiny_models.ImagePreprocess(size=96)
-    fields = {"task": "classify", "image": spec, "label_set": "labels.txt", "logits": "logits"}
+    fields = {"task": "classify", "image": spec, "label_set": "labels.txt", "roles": {"logits": "logits"}}
     files = {"model.onnx": model, "labels.txt": "\n".join(tiny_models.LABELS).encode()}
     card = tiny_models.card("slow", model, batching=tiny_models.Batching(max_batch_size=1), **fields)
     tiny_models.write(settings.models_dir, card, files)

@@ -30,7 +30,7 @@ def picture(seed=0, size=(48, 40)):
 def add_dual_encoder(root, **parameters):
     """The tiny classifier's features and a text tower of their width, behind the name tiny-open."""
     tower = tiny_models.text_encoder(dim=tiny_models.FEATURES)
-    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "embedding": "embedding"}
+    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "roles": {"embedding": "embedding"}}
     tiny_models.write(
         root,
         tiny_models.card("tiny-tower", tower, **text),
@@ -251,7 +251,7 @@ async def test_a_newer_text_tower_and_its_rows_come_when_the_pair_is_loaded_agai
     labels = ["red cat", "old car"]
     before = await classify(service, [picture()], model="tiny-open", labels=labels)
     tower = tiny_models.text_encoder(dim=tiny_models.FEATURES, seed=9)
-    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "embedding": "embedding"}
+    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "roles": {"embedding": "embedding"}}
     newer = tiny_models.card("tiny-tower", tower, **text).model_copy(update={"version": "2"})
     tiny_models.write(settings.models_dir, newer, {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()})
     await backend.load("tiny-tower")

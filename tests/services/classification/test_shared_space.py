@@ -109,10 +109,10 @@ async def backend(settings, repository):
     width = len(tiny_models.LABELS)
     tower = tiny_models.text_encoder(width)
     text = (await engine.resolve("tiny-text")).card.text
-    card = tiny_models.card("tiny-tower", tower, task="embed-text", text=text, embedding="embedding")
+    card = tiny_models.card("tiny-tower", tower, task="embed-text", text=text, roles={"embedding": "embedding"})
     tiny_models.write(repository, card, {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()})
     seen = (await engine.resolve("tiny-classifier")).card
-    towers = {"tiny-seen": seen.model_copy(update={"name": "tiny-seen", "embedding": "logits", "files": {}})}
+    towers = {"tiny-seen": seen.model_copy(update={"name": "tiny-seen", "roles": {"embedding": "logits"}, "files": {}})}
     onnx = ((await engine.resolve("tiny-classifier")).folder / "model.onnx").read_bytes()
     for card in towers.values():
         tiny_models.write(repository, card, {"model.onnx": onnx})

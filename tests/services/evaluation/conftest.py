@@ -34,7 +34,7 @@ def services(tmp_path: Path) -> Iterator[JobServices]:
     root.mkdir(parents=True)
     tiny_models.add_classifier(root)
     tower = tiny_models.text_encoder(dim=tiny_models.FEATURES)
-    text = {"task": "embed-text", "text": TextPreprocess(max_length=64), "embedding": "embedding"}
+    text = {"task": "embed-text", "text": TextPreprocess(max_length=64), "roles": {"embedding": "embedding"}}
     files = {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()}
     tiny_models.write(root, tiny_models.card("tiny-tower", tower, **text), files)
     pipeline = Pipeline(kind="dual-encoder", image_model="tiny-classifier", text_model="tiny-tower")

@@ -51,7 +51,7 @@ def patterns(services, tmp_path):
 def add_language(root, encoder, dim):
     """An open-vocabulary model over ``encoder``."""
     tower = tiny_models.text_encoder(dim=dim)
-    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "embedding": "embedding"}
+    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "roles": {"embedding": "embedding"}}
     files = {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()}
     tiny_models.write(root, tiny_models.card(f"{encoder}-words", tower, **text), files)
     pipeline = Pipeline(kind="dual-encoder", image_model=encoder, text_model=f"{encoder}-words")

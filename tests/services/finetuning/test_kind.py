@@ -60,7 +60,7 @@ def add_language(services):
     """An open-vocabulary model over the tiny classifier, so that class names mean something to it."""
     root = services.settings.models_dir
     tower = tiny_models.text_encoder(dim=tiny_models.FEATURES)
-    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "embedding": "embedding"}
+    text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "roles": {"embedding": "embedding"}}
     files = {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()}
     tiny_models.write(root, tiny_models.card("tiny-tower", tower, **text), files)
     pipeline = Pipeline(kind="dual-encoder", image_model="tiny-classifier", text_model="tiny-tower")

@@ -229,7 +229,7 @@ def test_an_encoder_is_trained_under_a_head_that_starts_from_the_class_names(ser
     seen = []
     monkeypatch.setattr(finetune, "class_rows", rows)
     real = finetune.fit
-    monkeypatch.setattr(finetune, "fit", lambda *args: seen.append(args[3]) or real(*args))
+    monkeypatch.setattr(finetune, "fit", lambda *args, **named: seen.append(args[3]) or real(*args, **named))
     monkeypatch.setattr(publishing, "_export", lambda model, base, target: target.write_bytes(b"not exported here"))
     monkeypatch.setattr(OnnxBackend, "load", lambda self, name: asyncio.sleep(0))
     ended = finish(services, submit(services, method="bitfit", init="language"))

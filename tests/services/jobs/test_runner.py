@@ -177,7 +177,7 @@ def test_a_new_checkpoint_forgives_lost_workers_and_the_same_one_does_not(servic
         assert lease is not None
         with services.artifacts.draft() as draft:
             draft.write(state)
-            leases.checkpoint(services.engine, services.artifacts, lease, draft, {}, {})
+            leases.checkpoint(services.engine, services.artifacts, lease, draft, segments={}, progress={})
         assert services.jobs.get(OWNER, job.id).deaths == deaths
         [holding] = leases.holdings(services.engine)
         assert leases.take_away(services.engine, holding, max_deaths=4, reason="test") == "queued"

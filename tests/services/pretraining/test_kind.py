@@ -1,6 +1,5 @@
 """A pre-training job turns pictures with labels and captions into a model that names what it has seen."""
 
-import asyncio
 import io
 import json
 import signal
@@ -139,8 +138,8 @@ def test_a_killed_run_goes_on_and_gives_what_it_would_have_given(trained, servic
     assert job.attempt == 2
     upload(services, tmp_path, mixed())
     whole = submit(services)
-    monkeypatch.setattr(pretrain._Pretrain, "_publish", lambda self, *about: stand_in(services))
-    monkeypatch.setattr(pretrain._Pretrain, "_load", lambda self: asyncio.sleep(0))
+    monkeypatch.setattr(pretrain._Pretrain, "_publish", lambda self, *about, **named: stand_in(services))
+    monkeypatch.setattr(pretrain.announce, "serve", lambda settings, *names: None)
     assert run_job(services, whole.id) == "succeeded"
     ours, theirs = log_of(killed_services, job), log_of(services, whole)
     assert [step["step"] for step in ours] == list(range(100))

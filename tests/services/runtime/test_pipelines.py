@@ -34,7 +34,12 @@ def write_image(root: Path, version: int) -> None:
 def write_text(root: Path, version: int) -> None:
     tower = tiny_models.text_encoder(dim=tiny_models.FEATURES, seed=version)
     card = tiny_models.card(
-        TEXT, tower, version=str(version), task="embed-text", text=TextPreprocess(max_length=32), embedding="embedding"
+        TEXT,
+        tower,
+        version=str(version),
+        task="embed-text",
+        text=TextPreprocess(max_length=32),
+        roles={"embedding": "embedding"},
     )
     tiny_models.write(root, card, {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()})
 

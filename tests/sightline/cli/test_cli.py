@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.catalog.card import Card, ImagePreprocess
+from models.catalog.card import Card
 from models.catalog.catalog import Catalog
+from models.catalog.geometry import ImagePreprocess
 from services.errors import Problem
 from sightline.cli import output
 from sightline.cli.classify import split_labels

@@ -25,7 +25,8 @@ from services.finetuning.data.examples import Examples, scorer, tensors
 from services.finetuning.encoders import adapted
 from services.finetuning.encoders.adapted import Adapted
 from services.finetuning.search.grid import Best, Trial, reference_search, run
-from services.finetuning.training.fitting import SEARCH_SHARE, fit, new_model
+from services.finetuning.training.building import new_model
+from services.finetuning.training.fitting import SEARCH_SHARE, fit
 from services.finetuning.training.head import Epoch, Head, Probe, probabilities, train_probe
 from services.finetuning.training.memory import is_out_of_memory
 from services.finetuning.training.recipe import Hooks, Recipe, device_of, placed
@@ -73,7 +74,7 @@ class Data:
 
 def strict(data: Data, recipe: Recipe, hooks: Hooks) -> Outcome:
     """Raises what :func:`services.finetuning.training.fitting.fit` raises."""
-    fitted = fit(data.train, data.validation, recipe, data.text, hooks, data.encoder)
+    fitted = fit(data.train, data.validation, recipe, data.text, hooks=hooks, encoder=data.encoder)
     score = None if np.isnan(fitted.validation_score) else fitted.validation_score
     return Outcome(
         fitted.probabilities(data.test.inputs),
@@ -158,8 +159,8 @@ def _epochs(
         placed(inputs, where),
         labels.to(where),
         probe,
-        _lenient(scorer(watched, recipe)),
-        placed(watched.inputs, where),
+        score=_lenient(scorer(watched, recipe)),
+        validation=placed(watched.inputs, where),
         between=hooks.between,
     )
 

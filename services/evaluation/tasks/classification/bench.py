@@ -50,9 +50,13 @@ class Workbench:
         self._draws = Draws(
             setting.package, self._spec, reference=self._reference, test_limit=setting.parameters.test_limit
         )
-        wanted = self._draws.wanted(setting.units)
-        self._place = {split: {place: row for row, place in enumerate(own)} for split, own in wanted.items()}
-        self._samples = {split: [self._draws.samples(split)[at] for at in own] for split, own in wanted.items()}
+
+        self._place: dict[Split, dict[int, int]] = {}
+        self._samples: dict[Split, list[Stored]] = {}
+        for split, own in self._draws.wanted(setting.units).items():
+            every = self._draws.samples(split)
+            self._place[split] = {place: row for row, place in enumerate(own)}
+            self._samples[split] = [every[place] for place in own]
         self._features: dict[Split, Array] = {}
         self._pictures: dict[Split, Pictures] = {}
 
@@ -60,17 +64,22 @@ class Workbench:
         """See :class:`services.evaluation.bench.Bench`."""
         if unit.protocol.zero_shot:
             return await self._zero_shot(unit, watch)
+
         draw, rows = self._draws.of(unit), None
         if unit.protocol.init == "language":
             known = self._known(unit.protocol)
             rows = await self._subject.rows(self._material, unit.protocol, known, reference=self._reference)
+
         trains = strategy(str(unit.protocol.method)).trains_encoder
         if not self._features:
             for split in SPLITS:
                 self._features[split] = await self._encode(self._samples[split], watch)
+
         if trains and not self._pictures:
             await asyncio.to_thread(self._decode, watch)
-        outcome = await asyncio.to_thread(self._adapt, unit, draw, rows, hooks, self._recipe(unit, trains, seconds))
+
+        recipe = self._recipe(unit, trains, seconds)
+        outcome = await asyncio.to_thread(self._adapt, unit, draw, rows, hooks=hooks, recipe=recipe)
         return self._ran(outcome.probabilities, outcome, len(draw.train), draw.warnings)
 
     async def _zero_shot(self, unit: Unit, watch: Watch) -> Ran:
@@ -102,11 +111,12 @@ class Workbench:
         return features
 
     def _decode(self, watch: Watch) -> None:
-        """Pictures as strategies take them that train an encoder: cropped once, in files of this attempt."""
-        spec = self._subject.encoder.image
+        """Crop pictures for the strategies that train an encoder: once, into files of this attempt."""
+        spec = self._subject.encoder.square
         assert spec is not None
         scratch = self._setting.scratch
         scratch.mkdir(parents=True, exist_ok=True)
+
         total, before = sum(map(len, self._samples.values())), 0
         for split, samples in self._samples.items():
 
@@ -118,16 +128,18 @@ class Workbench:
             self._pictures[split] = Pictures.collect(images, spec, file, self._subject.limits, progress)
             before += len(samples)
 
-    def _adapt(self, unit: Unit, draw: Draw, rows: Array | None, hooks: Hooks, recipe: Recipe) -> Outcome:
+    def _adapt(self, unit: Unit, draw: Draw, rows: Array | None, *, hooks: Hooks, recipe: Recipe) -> Outcome:
         trains = strategy(recipe.method).trains_encoder
         train = self._examples("train", draw.train, trains)
+        test = self._examples("test", range(len(self._draws.test)), trains)
         validation = None
         if self._draws.validates(unit):
             validation = self._examples("val", range(len(self._draws.validation)), trains)
+
         if rows is not None and not self._reference:
             rows = fitted_rows(rows, self._examples("train", draw.train, False).features)
+
         encoder = self._subject.trainable() if trains else None
-        test = self._examples("test", range(len(self._draws.test)), trains)
         data = Data(train, validation, test, rows, encoder)
         with _as_problems():
             if self._reference:
@@ -135,7 +147,7 @@ class Workbench:
             return strict(data, recipe, hooks)
 
     def _examples(self, split: Split, places: Sequence[int], pictures: bool) -> Examples:
-        """Images at ``places`` of a split as features or as pictures, with their labels."""
+        """Take the images at ``places`` of a split as features or as pictures, with their labels."""
         rows = [self._place[split][place] for place in places]
         labels = [self._samples[split][row].sample.labels for row in rows]
         if pictures:
@@ -169,6 +181,7 @@ class Workbench:
         ran = Ran(value, error_test, len(test), {PROBABILITIES: probs}, trained_on, warnings=warnings)
         if outcome is None:
             return ran
+
         return replace(
             ran,
             trainable=outcome.trainable,
@@ -182,7 +195,7 @@ class Workbench:
 
 @contextmanager
 def _as_problems() -> Iterator[None]:
-    """What an adaptation raises, as problems that say what to change."""
+    """Turn what an adaptation raises into problems that say what to change."""
     try:
         yield
     except SplitError as error:

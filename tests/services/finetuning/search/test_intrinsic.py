@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.pictures import Pictures
 from services.finetuning.encoders.sites import projections
@@ -66,7 +66,7 @@ def test_where_no_part_gains_the_strategys_own_are_trained(monkeypatch) -> None:
     monkeypatch.setattr(fitting, "measure", lambda *args, **kwargs: [Intrinsic("mlp", 10, 0.5, 0.5, ())])
     told = []
     recipe = Recipe(2, method="lora", options={"parts": "auto"}, learning_rate=0.01, weight_decay=0.0, epochs=1)
-    fitted = fit(noise(), None, recipe, None, Hooks(log=told.append), tiny_encoders.build("vit"))
+    fitted = fit(noise(), None, recipe, None, hooks=Hooks(log=told.append), encoder=tiny_encoders.build("vit"))
     assert fitted.options == {"parts": "query value"} and "no part of the encoder gains" in told[-1]
 
 
@@ -79,7 +79,7 @@ def test_parts_auto_is_replaced_by_what_was_found(monkeypatch) -> None:
     told, kept = [], {}
     recipe = Recipe(2, method="lora", options={"parts": "auto"}, learning_rate=0.01, weight_decay=0.0, epochs=1)
     hooks = Hooks(log=told.append, keep=lambda name, epoch, state: kept.update({name: (epoch, state())}))
-    fitted = fit(noise(), None, recipe, None, hooks, tiny_encoders.build("vit"))
+    fitted = fit(noise(), None, recipe, None, hooks=hooks, encoder=tiny_encoders.build("vit"))
     assert fitted.options == {"parts": "output key"}
     assert told[0].startswith("output: intrinsic dimension 1 of 10")
     monkeypatch.delattr(fitting, "measure")  # a resumed fit does not measure again
@@ -88,7 +88,7 @@ def test_parts_auto_is_replaced_by_what_was_found(monkeypatch) -> None:
         None,
         recipe,
         None,
-        Hooks(kept=lambda name: kept.get(name) if name == "parts" else None),
-        tiny_encoders.build("vit"),
+        hooks=Hooks(kept=lambda name: kept.get(name) if name == "parts" else None),
+        encoder=tiny_encoders.build("vit"),
     )
     assert again.options == fitted.options

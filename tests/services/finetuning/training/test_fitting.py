@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.errors import Problem
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.pictures import Pictures
@@ -39,7 +39,7 @@ def test_every_method_learns_and_leaves_the_encoder_alone(method: str) -> None:
     encoder = tiny_encoders.build("vit")
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     recipe = Recipe(3, method=method, **FIXED)
-    fitted = fit(stripes(), None, recipe, None, Hooks(), encoder)
+    fitted = fit(stripes(), None, recipe, None, hooks=Hooks(), encoder=encoder)
     assert evaluate(fitted, stripes(seed=1), recipe) > 0.6
     assert (fitted.trainable > 0) == (method != "linear_probe")
     assert fitted.head_parameters == 32 * 3 + 3
@@ -53,7 +53,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize(("phase", "at"), [("watch", 2), ("final", 1)])
 def test_a_fit_that_was_killed_goes_on_to_the_same_weights(phase: str, at: int) -> None:
     encoder, recipe = tiny_encoders.build("vit"), Recipe(3, method="lora", **FIXED, encoder_rate=1e-3)
-    whole = fit(stripes(), None, recipe, None, Hooks(), encoder)
+    whole = fit(stripes(), None, recipe, None, hooks=Hooks(), encoder=encoder)
     kept: dict[str, tuple[int, dict[str, torch.Tensor]]] = {}
 
     def keep(name, epoch, state):
@@ -62,10 +62,15 @@ def test_a_fit_that_was_killed_goes_on_to_the_same_weights(phase: str, at: int) 
             raise Killed
 
     with pytest.raises(Killed):
-        fit(stripes(), None, recipe, None, Hooks(keep=keep), encoder)
+        fit(stripes(), None, recipe, None, hooks=Hooks(keep=keep), encoder=encoder)
     seen = []
     resumed = fit(
-        stripes(), None, recipe, None, Hooks(kept=kept.get, on_epoch=lambda e: seen.append(e.number)), encoder
+        stripes(),
+        None,
+        recipe,
+        None,
+        hooks=Hooks(kept=kept.get, on_epoch=lambda e: seen.append(e.number)),
+        encoder=encoder,
     )
     assert seen[0] == at + 1
     assert (resumed.epochs, resumed.validation_score) == (whole.epochs, whole.validation_score)
@@ -86,7 +91,7 @@ def test_a_diverged_trial_counts_as_nothing_and_the_search_goes_on() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting._Fit, "_best_epoch", second_is_not_finite)
-        fitted = fit(stripes(), None, broken, None, hooks, tiny_encoders.build("vit"))
+        fitted = fit(stripes(), None, broken, None, hooks=hooks, encoder=tiny_encoders.build("vit"))
     assert [trial.number for trial, _ in scores] == [0, 1, 2]
     assert scores[1][1] == 0.0 and scores[0][1] > 0.0
     assert told == ["trial 2 failed and counts as 0: the loss is nan in epoch 1"]
@@ -103,12 +108,12 @@ def test_batch_halves_where_memory_runs_out_and_says_so(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Pictures, "__getitem__", small_memory)
     recipe = Recipe(3, method="bitfit", **{**FIXED, "batch_size": 16})
-    fitted = fit(stripes(), None, recipe, None, Hooks(log=told.append), tiny_encoders.build("vit"))
+    fitted = fit(stripes(), None, recipe, None, hooks=Hooks(log=told.append), encoder=tiny_encoders.build("vit"))
     assert told == [f"memory ran out: going on with a batch of {size}" for size in (8, 4)]
     assert fitted.batch_size == 4
     monkeypatch.setattr(Pictures, "__getitem__", lambda self, index: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(Problem) as caught:
-        fit(stripes(), None, recipe, None, Hooks(), tiny_encoders.build("vit"))
+        fit(stripes(), None, recipe, None, hooks=Hooks(), encoder=tiny_encoders.build("vit"))
     assert caught.value.code == "out-of-memory"
 
 
@@ -116,12 +121,19 @@ def test_budgets_end_the_search_with_its_best_so_far() -> None:
     trials = []
     recipe = Recipe(3, method="layernorm", trials=4, search_epochs=1, epochs=1, batch_size=8)
     fitted = fit(
-        stripes(), None, recipe, None, Hooks(on_trial=lambda t, s: trials.append(t)), tiny_encoders.build("vit")
+        stripes(),
+        None,
+        recipe,
+        None,
+        hooks=Hooks(on_trial=lambda t, s: trials.append(t)),
+        encoder=tiny_encoders.build("vit"),
     )
     assert fitted.trials == len(trials) == 4
     late = Recipe(3, method="layernorm", seconds=60.0, epochs=5, batch_size=8)
     told = []
-    fitted = fit(stripes(), None, late, None, Hooks(spent=100.0, log=told.append), tiny_encoders.build("vit"))
+    fitted = fit(
+        stripes(), None, late, None, hooks=Hooks(spent=100.0, log=told.append), encoder=tiny_encoders.build("vit")
+    )
     assert (fitted.trials, fitted.epochs) == (1, 1)
 
 

@@ -42,7 +42,9 @@ def test_training_equals_the_reference_epoch_by_epoch(case):
     head = Head(features.shape[1], len(TEXT), config(case["options"]), TEXT)
     probe = Probe(case["lr"], case["wd"], case["epochs"], batch_size=len(features))
     epochs, best = [], (-1.0, None)
-    for epoch in train_probe(head, features, labels, probe, lambda p: 100 * accuracy(targets.numpy(), p.numpy()), test):
+    for epoch in train_probe(
+        head, features, labels, probe, score=lambda p: 100 * accuracy(targets.numpy(), p.numpy()), validation=test
+    ):
         epochs.append(epoch.metric)
         if epoch.metric > best[0]:
             best = (epoch.metric, probabilities(head, test))

@@ -364,7 +364,7 @@ async def test_a_slow_reader_slows_the_run_down_and_fills_no_memory(
         async with serving() as backend:
             async with aclosing(backend.stream("tiny-flow", flow(steps=500))) as parts:
                 first = await anext(parts)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(1.5)  # the worker tells how it is once a second
                 status = backend.torch_worker
                 assert status is not None and status.running == 1  # it waits for its reader
                 seen = [first, *[part async for part in parts]]
