@@ -13,8 +13,7 @@ from PIL import Image
 
 from models.catalog.geometry import ImageGeometry, ImagePreprocess, LongerSide, Native, ShorterSide
 from services.media.image import Picture
-from services.media.placement import place
-from services.media.preprocess import Preprocessor
+from services.media.preprocess import Preprocessor, place
 from tests.support import pictures as make
 
 SIZES = [(1, 1), (1, 90), (90, 1), (37, 53), (53, 37), (64, 64), (65, 64), (200, 31)]
