@@ -11,16 +11,16 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import context as contexts
 from gateway import openapi, problems, sampler
 from gateway.context import Context
 from gateway.middleware.body_guard import BodyGuard
-from gateway.middleware.head import HeadAsGet
 from gateway.middleware.keys import PUBLIC, KeyGate, is_loopback
 from gateway.middleware.request import RequestMiddleware
 from gateway.oip import routes as oip
+from gateway.request.request_context import HEAD_KEY
 from gateway.request.uploads import FORM_BYTES
 from gateway.resources import (
     artifacts,
@@ -106,6 +106,34 @@ class FastRoute(Route):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, found = super().matches(scope)
         return match, {**found, "route": self} if match is Match.FULL else found
+
+
+class HeadAsGet:
+    """Answers HEAD wherever GET is answered (RFC 9110, section 9.3.2): FastAPI's routes refuse it.
+
+    It is routed as GET and its body kept back. Streams of events are left out: they have no end to wait for.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].endswith("/events"):
+            await self._app(scope, receive, send)
+            return
+        ended = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal ended
+            scope["method"] = "HEAD"  # from here on the server is to know that no body follows
+            if message["type"] == "http.response.start":
+                await send(message)
+            elif not ended:
+                ended = True
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        scope["method"], scope[HEAD_KEY] = "GET", True
+        await self._app(scope, receive, send_head)
 
 
 def fast_routes(endpoints: Iterable[Endpoint[Any, Any, Any]]) -> list[FastRoute]:

@@ -20,10 +20,9 @@ from gateway.logs import RequestLog
 from gateway.middleware.keys import Keys
 from gateway.middleware.limits import RateLimiter
 from gateway.request.admission import Admission
-from gateway.request.caller import Caller
 from gateway.request.images import ImageReader
 from gateway.request.references import References, SentImages
-from gateway.request.request_context import RequestContext
+from gateway.request.request_context import Caller, RequestContext
 from gateway.stream import OpenStreams
 from gateway.telemetry import Telemetry
 from services import tracing

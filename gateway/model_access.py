@@ -6,7 +6,7 @@ from fastapi import Request
 
 from gateway.context import Context, context_of
 from gateway.middleware.keys import allow
-from gateway.request.caller import Caller
+from gateway.request.request_context import Caller
 from services.runtime.problems import model_not_found
 
 

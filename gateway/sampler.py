@@ -49,6 +49,7 @@ class Sampler:
     def sample(self) -> None:
         telemetry = self._telemetry
         telemetry.resident_memory.set(_resident())
+        telemetry.torch_worker.tell(self._backend.torch_worker)
         index = self._backend.index()
         ready = {(status.name, status.version) for status in index if status.state == "READY"}
         wanted = {(status.name, status.version) for status in index if status.reason != UNLOADED}

@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.request.request_context import RequestContext
+from gateway.torch_gauges import TorchGauges
 from services.errors import Kind, Problem
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -156,6 +157,7 @@ class Telemetry:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.torch_worker = TorchGauges(registry)
         build = Gauge(
             "sightline_build_info",
             "1, with what runs in the labels",

@@ -20,13 +20,13 @@ class SourceError(ModelError):
 
 
 class HashMismatch(SourceError):
-    """Other bytes than the pinned ones: nothing of them is kept."""
+    """Other bytes than the pinned ones: nothing of them is kept. ``pins`` is where they are pinned."""
 
-    def __init__(self, what: str, expected: str, actual: str) -> None:
+    def __init__(self, what: str, expected: str, actual: str, pins: str = "models/catalog/sources.lock") -> None:
         super().__init__(
-            f"{what} has sha256 {actual}, but sources.lock pins {expected}. It was discarded.",
+            f"{what} has sha256 {actual}, but {pins} pins {expected}. It was discarded.",
             "The file was changed by its publisher or a mirror, or damaged on the way. Pull again. If that "
-            "does not help, do not use it: ask its publisher before the pin in models/catalog/sources.lock is changed.",
+            f"does not help, do not use it: ask its publisher before the pin in {pins} is changed.",
         )
         self.expected = expected
         self.actual = actual

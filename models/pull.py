@@ -1,4 +1,7 @@
-"""From a name in the catalog to a served model: fetch, convert, export, verify, write. Never half a model."""
+"""From a name in the catalog to a served model: fetch, convert, export, verify, write. Never half a model.
+
+A name is an entry, whose builder makes the files, or a published checkpoint, whose family's converter does.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ from pathlib import Path
 from models.catalog.card import Card, PartName
 from models.catalog.catalog import FOLDER, Catalog, Entry
 from models.catalog.lock import Source
+from models.catalog.releases import Release
 from models.errors import ModelError
-from models.families import builder
+from models.families import builder, converter
 from models.family import Build
+from models.intake.published import published_file, published_folder
 from models.intake.sources.fetch import fetch
 from models.progress import Progress, silent
 from models.repository.hashing import verify_version
+from models.repository.locking import locked
 from models.repository.ownership import check_name
 from models.repository.reading import RepositoryError, latest, read_card
 from models.repository.writer import writing
@@ -29,17 +35,31 @@ def pull(
     *,
     catalog: Catalog | None = None,
     force: bool = False,
+    file: Path | None = None,
 ) -> Card:
     """The card of ``name``, which is in the repository afterwards with everything that it requires.
 
-    A version that is there, undamaged and as the catalog describes it is left alone (unless ``force``). Raises
-    :class:`ModelError`, with the repository as it was.
+    A version that is there, undamaged and as the catalog describes it is left alone (unless ``force``). ``file`` is the
+    checkpoint of a release that lies here already: it becomes the model whatever is there. Raises :class:`ModelError`,
+    with the repository as it was.
     """
     catalog = catalog or Catalog.read()
-    entry = catalog.entry(name)
+    entry = catalog.find(name)
+    if isinstance(entry, Release):
+        return _pull_published(name, entry, repository, cache, progress, force=force, file=file)
+    if file is not None:
+        raise ModelError(f"{name} is not made of a file of yours: what it needs is fetched", f"pull {name} without it")
     for need in catalog.requirements(name):
         _pull_one(catalog.entry(need), repository, cache, progress, catalog, False)
     return _pull_one(entry, repository, cache, progress, catalog, force)
+
+
+def makes(name: str, catalog: Catalog) -> tuple[str, ...]:
+    """The models that pulling ``name`` may write, itself the last; raises :class:`ModelError` as :func:`pull` does."""
+    found = catalog.find(name)
+    if isinstance(found, Release):
+        return (*converter(found.family).parts(name), name)
+    return (*catalog.requirements(name), name)
 
 
 def verify(repository: Path, name: str) -> Card:
@@ -51,6 +71,36 @@ def verify(repository: Path, name: str) -> Card:
     if folder is None:
         raise RepositoryError(f"no model {name!r} in {repository}", f"`sightline models pull {name}`")
     return verify_version(folder)
+
+
+def _pull_published(
+    name: str,
+    release: Release,
+    repository: Path,
+    cache: Path,
+    progress: Progress,
+    *,
+    force: bool,
+    file: Path | None,
+) -> Card:
+    names = (*converter(release.family).parts(name), name)
+    from models.convert import convert  # after the line has said which packages are missing
+
+    # Held through the whole pull, as the name's own lock is for an entry.
+    with locked(published_folder(cache, name).with_name(f".{name}.lock")):
+        if file is None and not force and (there := _converted(names, repository)) is not None:
+            return there
+        return convert(name, file or published_file(name, release, cache, progress), repository, progress)[-1]
+
+
+def _converted(names: tuple[str, ...], repository: Path) -> Card | None:
+    """The card of the last of the models of a release, where all of them are there and none is damaged."""
+    for one in names:
+        check_name(repository, one, key=None)
+    try:
+        return [verify(repository, one) for one in names][-1]
+    except RepositoryError:
+        return None
 
 
 def _pull_one(entry: Entry, repository: Path, cache: Path, progress: Progress, catalog: Catalog, force: bool) -> Card:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from models.parity import Comparison, Config, Fixture, FixtureKind, UnknownFixture
 from services.media.image import read_picture
 from services.media.intake import Limits

@@ -60,17 +60,17 @@ class Scaled(Subject):
     def __init__(self, backend: OnnxBackend, names: Names, settings: Settings, side: int) -> None:
         super().__init__(backend, names, settings)
         self.network = self.trainable()  # compared with the served file at the side of its card
-        assert self.encoder.image is not None
-        image = self.encoder.image.model_copy(
-            update={"size": side, "resize": self.encoder.image.resize and side * 8 // 7}
+        assert self.encoder.square is not None
+        image = self.encoder.square.model_copy(
+            update={"size": side, "resize": self.encoder.square.resize and side * 8 // 7}
         )
         self.encoder = self.encoder.model_copy(update={"image": image})
 
     async def features(self, material: Material, package: Package, samples: Sequence[Stored], watch: Watch) -> Array:
-        assert self.encoder.image is not None
+        assert self.encoder.square is not None
         with tempfile.TemporaryDirectory(prefix="pixels-") as folder:
             images = (package.read(stored) for stored in samples)
-            pictures = Pictures.collect(images, self.encoder.image, Path(folder) / "pixels", self.limits)
+            pictures = Pictures.collect(images, self.encoder.square, Path(folder) / "pixels", self.limits)
             return features_of(self.network, pictures, BATCH)
 
 

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from models.encoders import ImageEncoder
 from models.repository.reading import latest, read_card
 from services.finetuning.data.examples import Examples
@@ -54,8 +54,8 @@ def open_subject(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if folder is None:
         parser.error(f"no model {options.model!r} in {settings.models_dir}; pull it first")
     card = read_card(folder)
-    assert card.image is not None
-    spec = card.image
+    assert card.square is not None
+    spec = card.square
     if options.side:
         spec = spec.model_copy(update={"size": options.side, "resize": options.side * 8 // 7})
     classes = sorted(path.name for path in (options.data / "train").iterdir() if path.is_dir())

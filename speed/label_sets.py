@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.catalog.card import Batching, Engine, ImagePreprocess, Licence
+from models.catalog.card import Batching, Engine, Licence
+from models.catalog.geometry import ImagePreprocess
 from models.catalog.labels import label_set
 from models.repository.reading import MODEL, installed
 from models.repository.writer import write_version

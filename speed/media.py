@@ -12,7 +12,7 @@ from importlib.metadata import version
 import numpy as np
 from PIL import Image
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.media.formats import read_container
 from services.media.image import read_picture
 from services.media.intake import Limits, decode_base64

@@ -51,7 +51,7 @@ class Server:
 
 def sightline(setting: Setting, workers: int) -> Server:
     """The platform with the tiny network imported, every check on, as ``sightline serve`` starts it."""
-    from models.catalog.card import ImagePreprocess
+    from models.catalog.geometry import ImagePreprocess
     from models.intake.importing import import_onnx
 
     data = setting.folder / f"sightline-{workers}"

@@ -21,8 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.middleware.limits import RateLimiter
 from gateway.problems import problem_response
-from gateway.request.caller import ApiScope, Caller
-from gateway.request.request_context import RequestContext
+from gateway.request.request_context import ApiScope, Caller, RequestContext
 from services.errors import Kind, Problem
 from services.storage import job_tokens
 

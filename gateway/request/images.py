@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from gateway.request.budget import Budget
+from gateway.request.admission import Budget
 from gateway.request.references import References, SentImages
 from services.errors import Kind, Problem
 from services.media.formats import Container, read_container

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gateway.request.budget import Budget
+from gateway.request.admission import Budget
 from services.errors import Kind, Problem
 from services.media.intake import Limits
 from services.media.remote import RemoteImages

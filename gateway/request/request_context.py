@@ -6,18 +6,49 @@ import os
 import re
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from starlette.types import Scope
 
-from gateway.request.caller import Caller
 from services.errors import Problem
+from services.ownership import Viewer
 from services.runtime.protocol import Options
 from services.stages import Stages
 
 SCOPE_KEY = "sightline.request_context"
 
+HEAD_KEY = "sightline.head"
+"""Set in the scope of a HEAD that is routed as GET: who would read much content for the answer need not."""
+
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+ApiScope = Literal["infer", "jobs", "metrics", "admin"]
+"""What a key may do. ``admin`` includes the others; ``metrics`` belongs to the token of ``settings.metrics_token``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request: the id of its key, ``anonymous`` where keys are not asked for. ``rate`` is the key's own.
+
+    ``background``: a job calls for its owner, and may wait behind people. ``sees_all``: the models of every key are
+    there for it.
+    """
+
+    key_id: str
+    scopes: frozenset[ApiScope]
+    rate: float | None = None
+    background: bool = False
+    sees_all: bool = False
+
+    def may(self, scope: ApiScope) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+    @property
+    def viewer(self) -> Viewer:
+        """As who it looks at models."""
+        return Viewer(self.key_id, self.sees_all)
 
 
 @dataclass(slots=True)

@@ -9,8 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.middleware.head import ASKED
-from gateway.request.request_context import RequestContext
+from gateway.request.request_context import HEAD_KEY, RequestContext
 from services.storage.artifacts import Artifact, ArtifactStore
 
 _RANGE = re.compile(rb"^bytes=(\d{0,18})-(\d{0,18})$")
@@ -41,7 +40,7 @@ def content_response(request: Request, store: ArtifactStore, artifact: Artifact)
             status = 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size}"
     headers["Content-Length"] = str(end - start)
-    if ASKED in request.scope:
+    if HEAD_KEY in request.scope:
         return Response(status_code=status, headers=headers, media_type=artifact.media_type)
     return StreamingResponse(
         store.read(artifact, start, end), status_code=status, headers=headers, media_type=artifact.media_type

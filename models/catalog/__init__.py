@@ -4,7 +4,6 @@ from models.catalog.card import (
     Batching,
     Card,
     Engine,
-    ImagePreprocess,
     Licence,
     Measurement,
     Pipeline,
@@ -12,6 +11,7 @@ from models.catalog.card import (
     TensorSpec,
     TextPreprocess,
 )
+from models.catalog.geometry import ImagePreprocess
 
 __all__ = [
     "Batching",

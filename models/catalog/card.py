@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from models.catalog.geometry import ImageGeometry, ImagePreprocess, VideoClip
 from models.catalog.old_cards import upgrade_outputs, upgrade_pipeline
 from models.catalog.roles import Role
 
@@ -72,22 +73,6 @@ class TensorSpec(_Data):
     name: str
     datatype: DataType
     shape: tuple[int, ...]
-
-
-class ImagePreprocess(_Data):
-    """Picture to ``(3, size, size) float32``: resize, crop, then ``(pixel / 255 - mean) / std`` per RGB channel.
-
-    ``mode`` ``shorter-crop`` scales the shorter side to ``resize`` and cuts the centre; ``squash`` scales both
-    sides to ``size`` whatever the aspect.
-    """
-
-    input: str = "image"
-    size: int = Field(ge=8, le=2048)
-    resize: int | None = Field(default=None, description="Shorter side before the crop; size / 0.875 when absent")
-    mode: Literal["shorter-crop", "squash"] = "shorter-crop"
-    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bicubic"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
 class TextPreprocess(_Data):
@@ -232,7 +217,8 @@ class Card(_Data):
     description: str
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
-    image: ImagePreprocess | None = None
+    image: ImageGeometry | None = None
+    video: VideoClip | None = None
     text: TextPreprocess | None = None
     label_set: str | None = Field(
         default=None,
@@ -275,6 +261,11 @@ class Card(_Data):
         if not VERSION.fullmatch(value):
             raise ValueError(f"version {value!r} must be a positive number, as Triton's version folders are")
         return value
+
+    @property
+    def square(self) -> ImagePreprocess | None:
+        """Its ``image`` where every picture fills a square: what features are kept of and encoders trained with."""
+        return self.image if isinstance(self.image, ImagePreprocess) else None
 
     @property
     def logits(self) -> str | None:

@@ -1,18 +1,22 @@
-"""The catalog: one YAML file a servable model, read strictly, with the hashes of ``sources.lock`` on its card."""
+"""The catalog: everything that can be pulled, by name.
+
+A servable model is one YAML file, read strictly, with the hashes of ``sources.lock`` on its card; a published
+checkpoint is a release, whose models are made of its file.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.catalog.card import Card, Provenance
-from models.catalog.lock import LOCK, Source, read_lock
-from models.catalog.releases import releases
+from models.catalog.lock import LOCK, HubSource, Source, read_lock
+from models.catalog.releases import Release, releases
 from models.errors import ModelError, invalid_fields
 
 FOLDER = Path(__file__).parent
@@ -50,10 +54,15 @@ class Entry(BaseModel):
 
 @dataclass(frozen=True)
 class Catalog:
-    """Every entry by name, and the sources that they are made of."""
+    """Every entry by name, the sources that they are made of, and every published checkpoint by name.
+
+    >>> Catalog.read().find("focalnet-tiny-srf").title
+    'FocalNet-T (small receptive field), ImageNet-1K'
+    """
 
     entries: Mapping[str, Entry]
     sources: Mapping[str, Source]
+    releases: Mapping[str, Release] = field(default_factory=dict)
 
     @staticmethod
     def read(folder: Path = FOLDER, lock: Path = LOCK) -> Catalog:
@@ -68,7 +77,10 @@ class Catalog:
             entries[path.stem] = _with_provenance(entry, sources)
         for name, entry in entries.items():
             _check_requirements(name, entry, entries, folder)
-        return Catalog(entries, sources)
+        published = releases(folder / "releases")
+        for name in entries.keys() & published.keys():
+            raise CatalogError(f"{folder / name}.yaml: {name!r} is a published checkpoint too", "rename one of them")
+        return Catalog(entries, sources, published)
 
     @property
     def defaults(self) -> tuple[str, ...]:
@@ -76,26 +88,50 @@ class Catalog:
         wanted = [name for name, entry in self.entries.items() if entry.default]
         return tuple(dict.fromkeys(need for name in wanted for need in (*self.requirements(name), name)))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that can be pulled."""
+        return (*self.entries, *self.releases)
+
+    def find(self, name: str) -> Entry | Release:
+        """What is pulled under ``name``; raises :class:`CatalogError` that lists the names there are."""
+        found = self.entries.get(name) or self.releases.get(name)
+        if found is None:
+            raise CatalogError(f"no model {name!r} in the catalog", f"it has {', '.join(self.names)}")
+        return found
+
     def entry(self, name: str) -> Entry:
-        """The entry; raises :class:`CatalogError` that lists the names there are."""
-        if name not in self.entries:
-            if name in releases():  # its weights are pinned by nobody, so that they cannot be pulled
-                raise CatalogError(
-                    f"{name} is made of a file that you download",
-                    f"{releases()[name].remedy.rstrip('.')}. Then: sightline models convert {name} FILE",
-                )
-            raise CatalogError(f"no model {name!r} in the catalog", f"it has {', '.join(self.entries)}")
-        return self.entries[name]
+        """The entry; raises :class:`CatalogError` as :meth:`find` does, and for a published checkpoint."""
+        found = self.find(name)
+        if isinstance(found, Release):
+            raise CatalogError(
+                f"{name} has no card yet: it is written when its checkpoint becomes a model",
+                f"sightline models pull {name}",
+            )
+        return found
 
     def requirements(self, name: str) -> tuple[str, ...]:
-        """Everything that ``name`` stands on, deepest first."""
+        """Every entry that the entry ``name`` stands on, deepest first."""
         return tuple(dict.fromkeys(_deep(self.entries, name)))
+
+    def download_size(self, name: str) -> int | None:
+        """Bytes that are fetched for ``name`` and what it stands on; ``None`` where no host states them."""
+        found = self.find(name)
+        if isinstance(found, Release):
+            return found.size
+        needed = (*self.requirements(name), name)
+        sources = {source: self.sources[source] for need in needed for source in self.entries[need].sources}
+        return sum(map(_size, sources.values()))
 
 
 def _deep(entries: Mapping[str, Entry], name: str) -> Iterator[str]:
     for need in entries[name].requires:
         yield from _deep(entries, need)
         yield need
+
+
+def _size(source: Source) -> int:
+    return sum(member.size for member in source.members) if isinstance(source, HubSource) else source.size
 
 
 def _entry(path: Path) -> Entry:

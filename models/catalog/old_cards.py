@@ -33,6 +33,17 @@ def _name(spec: object) -> object:
     return spec.get("name") if isinstance(spec, Mapping) else getattr(spec, "name", None)
 
 
+def upgrade_image(document: object) -> object:
+    """``image`` of a card that says no ``mode``: it is cropped, as all were.
+
+    >>> upgrade_image({"size": 224})
+    {'size': 224, 'mode': 'shorter-crop'}
+    """
+    if isinstance(document, Mapping) and "mode" not in document:
+        return {**document, "mode": "shorter-crop"}
+    return document
+
+
 def upgrade_pipeline(document: object) -> object:
     """``image_model`` and ``text_model`` of a pipeline as its ``parts``; anything else unchanged.
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.catalog.card import ImagePreprocess, Measurement
+from models.catalog.card import Measurement
+from models.catalog.geometry import ImagePreprocess
 from models.errors import ModelError
 from models.export.onnx import Answer
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.catalog.card import Batching, Card, ImagePreprocess, Measurement, Provenance
+from models.catalog.card import Batching, Card, Measurement, Provenance
+from models.catalog.geometry import ImagePreprocess
 from models.catalog.releases import Release
 from models.export.accuracy import Labelled
 from models.export.precision import Precision

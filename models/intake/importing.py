@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.catalog.card import MODEL_NAME, Batching, Card, ImagePreprocess, Licence, Provenance, Task
+from models.catalog.card import MODEL_NAME, Batching, Card, Licence, Provenance, Task
 from models.catalog.catalog import Catalog
+from models.catalog.geometry import ImageGeometry
 from models.catalog.labels import read_labels
 from models.catalog.roles import Role
 from models.errors import ModelError
@@ -48,7 +49,7 @@ def import_onnx(
     repository: Path,
     *,
     labels: Path | None = None,
-    preprocess: str | ImagePreprocess | None = None,
+    preprocess: str | ImageGeometry | None = None,
     about: About | None = None,
     max_bytes: int = MAX_BYTES,
     progress: Progress = silent,
@@ -89,7 +90,7 @@ def import_onnx(
     return Card.read(folder)
 
 
-def _check_request(name: str, task: Task, labels: Path | None, preprocess: str | ImagePreprocess | None) -> None:
+def _check_request(name: str, task: Task, labels: Path | None, preprocess: str | ImageGeometry | None) -> None:
     if importlib.util.find_spec("onnx") is None:
         raise ModelError(
             "importing a model needs the package onnx", "run `make setup`, or `pip install 'sightline[train]'`"
@@ -140,7 +141,7 @@ def _roles(task: Task, trial: Trial) -> dict[Role, str]:
 
 
 def _card(
-    name: str, version: str, task: Task, image: ImagePreprocess | None, trial: Trial, source: Path, about: About
+    name: str, version: str, task: Task, image: ImageGeometry | None, trial: Trial, source: Path, about: About
 ) -> Card:
     if image is not None:
         image = image.model_copy(update={"input": trial.inputs[0].name})

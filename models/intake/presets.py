@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImageGeometry, ImagePreprocess, LongerSide
 from models.errors import ModelError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -13,7 +13,7 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
-PRESETS: dict[str, tuple[str, Callable[[int], ImagePreprocess]]] = {
+PRESETS: dict[str, tuple[str, Callable[[int], ImageGeometry]]] = {
     "imagenet": (
         "shorter side to N / 0.875, bilinear, centre crop, ImageNet mean and std (torchvision)",
         lambda size: _spec(size, IMAGENET, resize=int(size / 0.875), interpolation="bilinear"),
@@ -30,13 +30,17 @@ PRESETS: dict[str, tuple[str, Callable[[int], ImagePreprocess]]] = {
         "both sides to N whatever the aspect, bilinear, values from 0 to 1",
         lambda size: _spec(size, UNIT, mode="squash", interpolation="bilinear"),
     ),
+    "whole": (
+        "longer side to N, bilinear, padded to a square with the mean, ImageNet mean and std",
+        lambda size: LongerSide(size=size),
+    ),
 }
 """What each preset does, and the function from N to the specification."""
 
 _FORM = re.compile(r"([a-z]+)-([1-9][0-9]{0,3})")
 
 
-def preset(text: str) -> ImagePreprocess:
+def preset(text: str) -> ImageGeometry:
     """``imagenet-224`` and its like; raises :class:`ModelError` that lists the presets."""
     match = _FORM.fullmatch(text)
     if match is None or match[1] not in PRESETS or not 8 <= int(match[2]) <= 2048:

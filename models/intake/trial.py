@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from models.catalog.card import DataType, ImagePreprocess, Task, TensorSpec
+from models.catalog.card import DataType, Task, TensorSpec
+from models.catalog.geometry import ImageGeometry, fixed_side
 from models.intake.onnx_edit import append_log, free_batch
 from models.intake.onnx_file import ImportRefused, OnnxFile, inputs_of, shape_of
 from models.intake.onnx_run import BATCH_REMEDY, ROWS, row_tolerance, run_rows
@@ -66,7 +67,7 @@ def try_out(
     task: Task,
     scratch: Path,
     *,
-    image: ImagePreprocess | None,
+    image: ImageGeometry | None,
     classes: int,
     output: str | None,
     sizes: Mapping[str, int],
@@ -127,7 +128,7 @@ def _types() -> str:
     return ", ".join(name for name, _ in ELEMENTS.values())
 
 
-def _check_picture(inputs: Sequence[_Input], image: ImagePreprocess) -> None:
+def _check_picture(inputs: Sequence[_Input], image: ImageGeometry) -> None:
     """One input, ``(N, 3, H, W) float32``, of the size that the preprocessing gives."""
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
@@ -146,10 +147,12 @@ def _check_picture(inputs: Sequence[_Input], image: ImagePreprocess) -> None:
     if only.datatype != "FP32":
         raise ImportRefused(f"input {only.name!r} is {only.datatype}, not FP32", "export the model with float32 inputs")
 
+    side = fixed_side(image)
+    gives = "pictures of many sizes" if side is None else f"{side} x {side}"
     for axis in only.shape[2:]:
-        if isinstance(axis, int) and axis != image.size:
+        if isinstance(axis, int) and axis != side:
             raise ImportRefused(
-                f"input {only.name!r} is {shown}, the preprocessing gives {image.size} x {image.size}",
+                f"input {only.name!r} is {shown}, the preprocessing gives {gives}",
                 f"take a preprocessing of {axis}, as imagenet-{axis}",
             )
 
@@ -166,7 +169,7 @@ def _free_batch(model: Any, only: _Input, notes: list[str]) -> _Input:
     return _Input(only.name, only.datatype, only.element, ("batch", *only.shape[1:]))
 
 
-def _feeds(inputs: Sequence[_Input], image: ImagePreprocess | None, sizes: Mapping[str, int]) -> dict[str, Array]:
+def _feeds(inputs: Sequence[_Input], image: ImageGeometry | None, sizes: Mapping[str, int]) -> dict[str, Array]:
     """Inputs of three rows: normal numbers, small integers, short texts. Axes of one name have one size."""
     generator = np.random.default_rng(0)
     feeds = {}
@@ -186,10 +189,10 @@ def _feeds(inputs: Sequence[_Input], image: ImagePreprocess | None, sizes: Mappi
     return feeds
 
 
-def _tried(axis: int | str | None, image: ImagePreprocess | None, sizes: Mapping[str, int]) -> int:
+def _tried(axis: int | str | None, image: ImageGeometry | None, sizes: Mapping[str, int]) -> int:
     if isinstance(axis, int):
         return axis
-    return image.size if image is not None else sizes.get(axis or "", FREE_SIZE)
+    return image.side if image is not None else sizes.get(axis or "", FREE_SIZE)
 
 
 def _save(model: Any, scratch: Path) -> Path:

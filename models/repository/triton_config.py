@@ -124,7 +124,7 @@ def known_shape(card: Card, spec: TensorSpec, batched: bool) -> tuple[int, ...] 
     """
     free: int | None = None
     if card.image is not None and spec.name == card.image.input:
-        free = card.image.size
+        free = card.image.side
     elif card.text is not None and spec.name in (card.text.ids_input, card.text.mask_input):
         free = card.text.max_length if card.text.padding == "max" else min(16, card.text.max_length)
     sizes: list[int] = []

@@ -10,7 +10,6 @@ from models.catalog.card import (
     Batching,
     Card,
     Engine,
-    ImagePreprocess,
     Licence,
     Measurement,
     PartName,
@@ -19,6 +18,7 @@ from models.catalog.card import (
     TensorSpec,
     TextPreprocess,
 )
+from models.catalog.geometry import ImagePreprocess
 from models.unicl.network import UniCLConfig
 
 PIPELINE = "dual-encoder"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from models import catalog
-from models.catalog.card import Batching, ImagePreprocess, Measurement
+from models.catalog.card import Batching, Measurement
+from models.catalog.geometry import ImagePreprocess
 from models.encoders import encoder_files, encoder_of
 from models.export.accuracy import Array, Labelled, cost, first_outputs
 from models.export.onnx import Answer

@@ -68,17 +68,17 @@ def _looks(card: Card, image: Card | None) -> bool:
     return image is not None and image.modulation is not None
 
 
-def explanations(card: Card, pictures: Sequence[Picture], maps: Tensor) -> list[Explanation]:
-    """One heat map a picture; ``maps`` ``(B, h, w)`` are of the image model of ``card``. Slow: call it in a thread.
+def explanations(card: Card, pictures: Sequence[Picture], maps: Sequence[Tensor] | Tensor) -> list[Explanation]:
+    """One heat map a picture; ``maps`` are those ``(h, w)`` of the image model of ``card``. Slow: call it in a thread.
 
     Raises ``model-not-finite``.
     """
-    if not np.isfinite(maps).all():
+    if not all(np.isfinite(one).all() for one in maps):
         raise Problem(
             Kind.INTERNAL, "model-not-finite", "The model's answer is not a number", f"{card.name} gave a map of NaN."
         )
     assert card.image is not None
-    windows = [preprocessor(card.image).window(picture.width, picture.height) for picture in pictures]
+    windows = [preprocessor(card.image).placement(picture.width, picture.height).window() for picture in pictures]
     return [
         Explanation(_heat_map(picture, np.asarray(one, np.float32), window), METHOD)
         for picture, one, window in zip(pictures, maps, windows, strict=True)

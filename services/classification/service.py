@@ -47,7 +47,7 @@ class Classification:
             explain.explaining(self._backend, model)
         if card.pipeline is not None:
             return await self._open(model, request, options, stages)
-        if card.logits is None or card.label_set is None:
+        if "logits" not in card.roles or card.label_set is None:
             raise does_not_classify(card.name)
         return await self._closed(model, request, options, stages)
 
@@ -55,17 +55,17 @@ class Classification:
         self, model: ModelHandle, request: ClassifyRequest, options: Options, stages: Stages
     ) -> ClassifyAnswer:
         card = model.card
-        assert card.logits is not None
+        output = card.roles["logits"]
         labels = own_labels(card, model.folder)
         chosen = self._labels(request, required=False)
         places = None if chosen is None else positions(chosen, labels, card.name)
 
         looked = card.modulation if request.explain else None
-        wanted = (card.logits,) if looked is None else (card.logits, looked)
+        wanted = (output,) if looked is None else (output, looked)
         outputs = await run_images(model, request.pictures, wanted, options, stages)
 
         begin = time.perf_counter()
-        logits: Array = outputs[card.logits]
+        logits: Array = outputs[output]
         if places is not None and chosen is not None:
             logits, labels = logits[:, places], chosen
         answer = await self._answer(request, card, Scored(logits), labels)

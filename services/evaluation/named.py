@@ -48,13 +48,13 @@ def resolve(models_dir: Path, name: str, viewer: Viewer) -> Names:
         language = next(iter(language_models(list(cards.values()), name)), None)
     encoder = name if card.pipeline is None else card.pipeline.part("image") or name
     base = cards.get(encoder)
-    if base is None or base.image is None or base.embedding is None:
+    if base is None or base.square is None or base.embedding is None:
         raise Problem(
             Kind.INVALID,
             "model-embeds-no-image",
             "The model is no image encoder",
-            f"Model {encoder!r} takes no image or puts out no features.",
-            remedy="Choose a model whose card names an image preprocessing and an embedding.",
+            f"Model {encoder!r} takes no square image or puts out no features.",
+            remedy="Choose a model whose card names an image preprocessing to a square and an embedding.",
         )
     return Names(name, encoder, None if language is None else language.name)
 

@@ -79,7 +79,7 @@ def publish(
 
 def _export(model: Adapted, base: Card, target: Path) -> None:
     """Export the whole network, with its updates merged; verified against PyTorch at three batch sizes."""
-    assert base.image is not None and base.embedding is not None
+    assert base.square is not None and base.embedding is not None
     kept = tuple(spec.name for spec in _kept(base, model))
     final, _ = served(model, looking=base.modulation in kept)
 
@@ -87,8 +87,8 @@ def _export(model: Adapted, base: Card, target: Path) -> None:
     if base.inputs and base.inputs[0].shape[2:] == (-1, -1):
         free |= _SIDES
 
-    signature = Signature((base.image.input,), ("logits", base.embedding, *kept), {base.image.input: free})
-    side = base.image.size
+    signature = Signature((base.square.input,), ("logits", base.embedding, *kept), {base.square.input: free})
+    side = base.square.size
     generator = torch.Generator().manual_seed(0)
 
     def pictures(count: int) -> tuple[torch.Tensor]:
@@ -100,16 +100,16 @@ def _export(model: Adapted, base: Card, target: Path) -> None:
 
 def _append(head: Head, encoder: Path, base: Card, target: Path, *, adapter: Path, metadata: dict[str, str]) -> None:
     """Give the served graph another head, compared with the trained head on the graph's own features."""
-    assert base.image is not None and base.embedding is not None
+    assert base.square is not None and base.embedding is not None
     weight, bias = (np.ascontiguousarray(part.cpu().numpy()) for part in head.folded())
     kept = [spec.name for spec in _kept(base, head)]
     append_linear_head(encoder, base.embedding, weight, bias, target, keep=kept)
     save_file({"head.weight": weight, "head.bias": bias}, adapter, metadata)
 
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
-    side = base.image.size
+    side = base.square.size
     images = np.random.default_rng(0).standard_normal((3, 3, side, side)).astype(np.float32)
-    logits, features = session.run(["logits", base.embedding], {base.image.input: images})
+    logits, features = session.run(["logits", base.embedding], {base.square.input: images})
     with torch.no_grad():
         expected = head.eval()(torch.from_numpy(features)).numpy()
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models.catalog.card import Batching, ImagePreprocess, Licence, Measurement, Provenance
+from models.catalog.card import Batching, Licence, Measurement, Provenance
+from models.catalog.geometry import ImagePreprocess
 from models.export.precision import Chosen
 from models.unicl.cards import Served
 from services.datasets.store import Dataset

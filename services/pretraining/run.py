@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from models.catalog.card import Card, ImagePreprocess
+from models.catalog.card import Card
 from models.catalog.document import document
+from models.catalog.geometry import ImagePreprocess
 from models.repository.ownership import MadeBy, version_of
 from models.repository.reading import MODEL, next_version, read_card
 from models.repository.writer import writing

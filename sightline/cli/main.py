@@ -19,6 +19,7 @@ from sightline.cli import (
     models,
     serve,
     settings,
+    torch_worker,
     triton,
     version,
     worker,
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "classify": classify.classify,
     "embed": embed.embed,
     "worker": worker.worker,
+    "torch-worker": torch_worker.torch_worker,
     "settings": settings.settings,
     "version": version.version,
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sightline.cli import cards, converting, fixtures, running
+from sightline.cli import cards, converting, fixtures, listing, running
 from sightline.cli.output import (
     DataDirOption,
     JsonOption,
@@ -16,12 +16,8 @@ from sightline.cli.output import (
     print_json,
     progress_bars,
     settings_with,
-    size,
     table,
 )
-
-if TYPE_CHECKING:
-    from models.catalog.card import Card
 
 app = typer.Typer(help="List, pull, convert, import, inspect, verify and remove models.", no_args_is_help=True)
 
@@ -36,62 +32,32 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A model's nam
 
 
 @app.command("list")
-def list_models(data_dir: DataDirOption = None, json: JsonOption = False) -> None:
+def list_models(
+    available: Annotated[
+        bool, typer.Option("--available", help="Everything that can be pulled, published checkpoints too.")
+    ] = False,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
     """Every model of the catalog, and every one that is installed."""
-    from models.catalog.catalog import Catalog
-    from models.repository.reading import installed
-
-    there = installed(settings_with(data_dir=data_dir).models_dir)
-    known: dict[str, Card] = {name: entry.card for name, entry in Catalog.read().entries.items()}
-    known |= {version.name: version.card for version in there if version.card is not None}
-    lines = []
-    for name in sorted(known.keys() | {version.name for version in there}):
-        versions = [version for version in there if version.name == name]
-        card = known.get(name)
-        broken = next((version.problem for version in versions if version.problem), None)
-        state = "damaged" if broken else "installed" if versions else "available"
-        lines.append(
-            {
-                "name": name,
-                "task": card.task if card else None,
-                "title": card.title if card else None,
-                "licence": card.licence.spdx if card else None,
-                "state": state,
-                "versions": [version.version for version in versions],
-                "bytes": sum(cards.size_of(version.folder) for version in versions),
-                "problem": broken,
-            }
-        )
-    if json:
-        print_json(lines)
-        return
-    from rich.text import Text
-
-    styles = {"installed": "green", "available": "dim", "damaged": "red"}
-    table(
-        ("name", "task", "state", "versions", "size", "licence", "title"),
-        [
-            (
-                Text(str(line["name"]), "bold"),
-                str(line["task"] or ""),
-                Text(str(line["state"]), styles[str(line["state"])]),
-                ", ".join(version.version for version in there if version.name == line["name"]),
-                size(line["bytes"]) if isinstance(line["bytes"], int) and line["bytes"] else "",
-                str(line["licence"] or ""),
-                str(line["problem"] or line["title"] or ""),
-            )
-            for line in lines
-        ],
-        right=("size",),
-    )
+    if available:
+        listing.show_available(json=json)
+    else:
+        listing.show_models(settings_with(data_dir=data_dir).models_dir, json=json)
 
 
 @app.command()
 def pull(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Models; the default ones when absent.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME...]", help="Models or published checkpoints; the default models when absent."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every model of the catalog.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every model of the catalog; published checkpoints by name only.")
+    ] = False,
+    file: Annotated[
+        Path | None, typer.Option(help="The file of the one published checkpoint that is pulled, where you have it.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again what is there already.")] = False,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
@@ -101,18 +67,23 @@ def pull(
     A server that runs on this data directory serves them at once.
     """
     from models.catalog.catalog import Catalog
+    from models.pull import makes
     from models.pull import pull as pull_model
 
     settings = settings_with(data_dir=data_dir)
     catalog = Catalog.read()
     wanted = list(catalog.entries) if every else names or list(catalog.defaults)
     for name in wanted:
-        catalog.entry(name)  # a misspelt name is told before the first download
+        catalog.find(name)  # a misspelt name is told before the first download
+    if file is not None and len(wanted) != 1:
+        raise typer.BadParameter("one file is of one checkpoint: name it", param_hint="--file")
     pulled = []
     with progress_bars(silent=json) as bar:
         for name in wanted:
-            before = {one: running.stamp(settings.models_dir, one) for one in (*catalog.requirements(name), name)}
-            card = pull_model(name, settings.models_dir, settings.cache_dir, bar(name), catalog=catalog, force=force)
+            before = {one: running.stamp(settings.models_dir, one) for one in makes(name, catalog)}
+            card = pull_model(
+                name, settings.models_dir, settings.cache_dir, bar(name), catalog=catalog, force=force, file=file
+            )
             pulled.append(card)
             moved = [one for one, was in before.items() if was != running.stamp(settings.models_dir, one)]
             # A pipeline keeps the parts that it was opened with until it is loaded again itself.
@@ -140,7 +111,8 @@ def import_model(
         Path | None, typer.Option(help="Text file with one label a line, for a classifier.", exists=True)
     ] = None,
     preprocess: Annotated[
-        str | None, typer.Option(help="imagenet-N, clip-N, half-N or unit-N; N is the side in pixels, as in clip-224.")
+        str | None,
+        typer.Option(help="imagenet-N, clip-N, half-N, unit-N or whole-N; N is the side in pixels, as in clip-224."),
     ] = None,
     output: Annotated[str | None, typer.Option(help="The output that counts, when there are several.")] = None,
     title: Annotated[str, typer.Option(help="For the card.")] = "",

@@ -39,7 +39,7 @@ def ours(text: str) -> np.ndarray:
 
 
 if os.environ.get("PREPROCESSING") == "ours":
-    from models.catalog.card import ImagePreprocess
+    from models.catalog.geometry import ImagePreprocess
     from services.media.image import read_picture
     from services.media.intake import Limits
     from services.media.preprocess import Preprocessor

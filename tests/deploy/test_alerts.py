@@ -141,6 +141,35 @@ CASES = [
     ),
     Case("WorkersRestart", {'sightline_worker_restarts_total{instance="a"}': "0x20 1 1x20"}, 26),
     Case(
+        "TorchWorkerDown",
+        {'sightline_torch_worker_up{instance="a"}': "1x10 0x20"},
+        20,
+        {"instance": "a"},
+        "a does not reach the torch worker",
+    ),
+    # It starts, and imports PyTorch.
+    Case("TorchWorkerDown", {'sightline_torch_worker_up{instance="a"}': "1x10 0x1 1x20"}, 14),
+    # No model needs it.
+    Case("TorchWorkerDown", {'sightline_torch_worker_up{instance="a"}': "1x10" + " NaN" * 20}, 20),
+    Case(
+        "TorchWorkerRestarts",
+        {'sightline_torch_worker_start_time_seconds{instance="a"}': "1000x20 2000 3000 4000 4000x20"},
+        26,
+        {"instance": "a"},
+        "The torch worker of a was started anew 3 times in 15 minutes",
+    ),
+    Case(
+        "TorchWorkerRestarts",
+        {'sightline_torch_worker_start_time_seconds{instance="a"}': "1000x20 2000 3000 3000x20"},
+        26,
+    ),
+    # It is the gateway that was started anew.
+    Case(
+        "TorchWorkerRestarts",
+        {'sightline_torch_worker_start_time_seconds{instance="a"}': "1000x15 0 1000 0 1000 0 1000x20"},
+        26,
+    ),
+    Case(
         "TritonRepaired",
         {'sightline_triton_restarts_total{instance="a"}': "0x20 1 2 3 3x20"},
         26,

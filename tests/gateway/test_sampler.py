@@ -8,10 +8,13 @@ import math
 import shutil
 from pathlib import Path
 
+import pytest
+
 from gateway.request.admission import Admission
 from gateway.sampler import Sampler, run
 from gateway.telemetry import Telemetry
 from services.runtime.onnx.backend import OnnxBackend
+from services.runtime.protocol import WorkerStatus
 from services.settings import Settings
 from tests.support import tiny_models
 
@@ -61,6 +64,31 @@ async def test_a_model_that_was_unloaded_on_request_is_no_model_that_is_not_read
         assert math.isnan(ready("tiny-text"))
     finally:
         await backend.close()
+
+
+async def test_the_torch_worker_is_told_of_while_a_model_needs_it(
+    settings: Settings, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[WorkerStatus | None] = [None]
+    monkeypatch.setattr(OnnxBackend, "torch_worker", property(lambda backend: said[-1]))
+    backend, telemetry = OnnxBackend(settings), Telemetry()
+    sampler = Sampler(backend, telemetry)
+
+    def told(status: WorkerStatus | None) -> tuple[float | None, ...]:
+        said.append(status)
+        sampler.sample()
+        value = telemetry.registry.get_sample_value
+        names = ("up", "start_time_seconds", "resident_memory_bytes", "memory_limit_bytes")
+        runs = [value("sightline_torch_worker_runs", {"state": state}) for state in ("running", "waiting")]
+        return (*(value(f"sightline_torch_worker_{name}") for name in names), *runs)
+
+    up, *rest = told(None)
+    assert up is not None and math.isnan(up) and rest == [0, 0, 0, 0, 0]
+    assert told(WorkerStatus(up=False)) == (0, 0, 0, 0, 0, 0)
+    at_work = WorkerStatus(up=True, started=7.5, resident=300, memory_limit=400, running=2, waiting=1)
+    assert told(at_work) == (1, 7.5, 300, 400, 2, 1)
+    assert told(WorkerStatus(up=False)) == (0, 7.5, 0, 0, 0, 0)  # a new one has a new time: that is counted
+    await backend.close()
 
 
 async def test_admitted_work_is_told_by_what_it_costs(settings: Settings, repository: Path) -> None:

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 
 from models.backbones.focalnet import FocalNet, FocalNetConfig, modulation_map
 from models.backbones.swin import SwinConfig
-from models.catalog.card import Engine, ImagePreprocess
+from models.catalog.card import Engine
+from models.catalog.geometry import ImagePreprocess
 from models.catalog.releases import ReleaseError, release, releases
 from models.convert import convert, main
 from models.errors import ModelError

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import multiprocessing
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import pytest
 from models.catalog.card import Card, Pipeline
 from models.catalog.catalog import Catalog, Entry
 from models.catalog.lock import HttpsSource
-from models.errors import HashMismatch, ModelError
+from models.catalog.releases import Copy, Release, releases
+from models.errors import HashMismatch, ModelError, SourceError
 from models.families import FAMILIES, Row
+from models.intake.sources import https
 from models.progress import silent
-from models.pull import pull, verify
+from models.pull import makes, pull, verify
 from models.repository.reading import RepositoryError, installed
 from models.repository.writer import write_version
 from tests.support.file_server import FileServer, file_server
@@ -239,6 +242,118 @@ def test_a_pipeline_written_before_parts_were_pinned_is_pinned_without_building_
     assert Card.read(file.parent).pipeline.parts == {"image": ("eyes", None), "text": ("words", None)}
     assert place.pull(catalog, "pair") == new == verify(place.repository, "pair")
     assert place.builds == ["pair"]
+
+
+class Published:
+    """One release more, ``toy``, whose file this machine's own server has, and pulls of it."""
+
+    def __init__(self, root: Path, server: FileServer) -> None:
+        self.repository, self.cache, self.server = root / "models", root / "cache", server
+        self.file = self.cache / "published" / "toy" / "toy.pth"
+
+    def release(self, sha256: str | None = None, size: int | None = None, url: str = "") -> None:
+        self.server.files["/toy.pth"] = WEIGHTS
+        copy = Copy(address="https://example.org/toy.pth", status="live", naming="release", sha256=sha256, size=size)
+        copy = copy.model_copy(update={"address": url or self.server.url("/toy.pth")})  # a test has no certificate
+        toy = {"variant": "toy", "title": "Toy", "trained_on": "toys", "image": {"size": 8, "resize": 8}}
+        found = Release.model_validate({**toy, "copies": [copy], "family": "test", "licence": {"spdx": "MIT"}})
+        releases()["toy"] = found
+
+    def pin(self, **changes: Any) -> None:
+        self.release(**{"sha256": hashlib.sha256(WEIGHTS).hexdigest(), "size": len(WEIGHTS), **changes})
+
+    def pull(self, **how: Any) -> Card:
+        return pull("toy", self.repository, self.cache, **how)
+
+    def served(self, name: str = "toy") -> bytes:
+        verify(self.repository, name)
+        return (self.repository / name / "1" / "model.onnx").read_bytes()
+
+
+@pytest.fixture
+def published(tmp_path: Path, server: FileServer) -> Iterator[Published]:
+    yield Published(tmp_path, server)
+    releases().pop("toy", None)
+
+
+def test_a_pinned_checkpoint_is_fetched_once_and_served_with_its_parts(published: Published) -> None:
+    published.pin()
+    card = published.pull()
+    assert published.served() == published.served("toy-image") == published.file.read_bytes() == WEIGHTS
+    assert card.name == "toy" and card.provenance[0].source == published.server.url("/toy.pth")
+    assert published.pull() == card and len(published.server.requests) == 1
+    assert makes("toy", Catalog.read()) == ("toy-image", "toy")
+
+    (published.repository / "toy-image" / "1" / "model.onnx").write_bytes(b"damaged")
+    assert published.pull() == card and published.served("toy-image") == WEIGHTS
+    assert len(published.server.requests) == 1 and sorted(published.file.parent.iterdir()) == [published.file]
+
+
+def test_other_bytes_than_a_checkpoint_has_leave_nothing(published: Published) -> None:
+    published.pin(sha256="0" * 64)
+    with pytest.raises(HashMismatch, match="models/catalog/releases pins 0000"):
+        published.pull()
+    assert installed(published.repository) == [] and not published.file.exists()
+
+    published.file.write_bytes(WEIGHTS)
+    with pytest.raises(SourceError, match="its hosts state 0000") as refusal:
+        published.pull()
+    assert "delete it" in refusal.value.remedy and installed(published.repository) == []
+
+
+@pytest.mark.parametrize("size", [None, len(WEIGHTS)])
+def test_a_checkpoint_without_a_pin_says_what_a_person_does_and_is_taken_then(
+    published: Published, size: int | None, tmp_path: Path
+) -> None:
+    published.release(size=size)
+    with pytest.raises(SourceError, match="the file of toy is to be fetched by hand") as refusal:
+        published.pull()
+    told = refusal.value.remedy
+    for fact in (published.server.url("/toy.pth"), "file is toy.pth", "licence MIT", f"Save it as {published.file}"):
+        assert fact in told
+    assert ("7,000 bytes" in told) == (size is not None)
+    assert "sightline models pull toy --file PATH" in told and not published.server.requests
+
+    (tmp_path / "mine").write_bytes(b"elsewhere")
+    published.pull(file=tmp_path / "mine")
+    assert published.served() == b"elsewhere" and not published.file.exists()
+
+    published.file.write_bytes(WEIGHTS)
+    published.pull()
+    assert published.served() == b"elsewhere"  # what is there and undamaged is left alone
+    published.pull(force=True)
+    assert published.served() == WEIGHTS
+
+
+def test_without_internet_the_file_can_be_brought_by_hand(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https.time, "sleep", lambda seconds: None)
+    published.pin(url="http://127.0.0.1:9/toy.pth")  # nobody listens on the port of discarding
+    with pytest.raises(SourceError, match="could not be fetched") as refusal:
+        published.pull()
+    told = refusal.value.remedy
+    assert "Download http://127.0.0.1:9/toy.pth" in told and "7,000 bytes, licence MIT" in told
+    (place,) = re.findall(r"Save it as (\S+)", told)
+    Path(place).write_bytes(WEIGHTS)
+    published.pull()
+    assert published.served() == WEIGHTS
+
+
+def test_a_file_is_for_checkpoints_only(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not made of a file of yours"):
+        place.pull(place.catalog(place.entry()), file=tmp_path)
+    assert place.builds == []
+
+
+def test_an_imported_model_of_a_checkpoints_name_is_not_overwritten(published: Published, place: Place) -> None:
+    published.pin()
+    origin = {"source": "import:mine.onnx", "sha256": "0"}
+    card = place.entry("toy").card.model_dump() | {"provenance": [origin]}
+    write_version(published.repository, Card.model_validate(card), {"model.onnx": b"mine"})
+    with pytest.raises(RepositoryError, match="that you imported"):
+        published.pull()
+    assert not published.server.requests and not published.file.exists()
 
 
 @pytest.mark.weights

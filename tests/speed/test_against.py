@@ -88,7 +88,7 @@ def test_an_image_request_passes_no_more_files_than_the_map_says(tmp_path: Path,
     """What is handed the picture is what has to be read to follow it; the others count, bound, guard and find."""
     seen = walk(tmp_path, labels)
     assert len(seen.carriers) <= 25, seen.carriers
-    assert len(seen.files) <= (43 if labels is None else 47), seen.files
+    assert len(seen.files) <= (41 if labels is None else 45), seen.files
 
 
 def test_every_question_has_a_name_of_its_own() -> None:

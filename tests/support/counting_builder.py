@@ -1,11 +1,15 @@
-"""A builder for tests of pulling: copies the source file, counts its runs in a file, and fails when told to."""
+"""Makers for tests of pulling. The builder copies the source file, counts its runs in a file, and fails when told to;
+the converter serves a checkpoint's own bytes, with a part beside it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from models.family import Build, Builder, Family, Files
+from models.catalog.card import Card
+from models.family import Build, Builder, Converter, Family, Files
+from models.intake.conversion import Job, Version
 
 
 def build(job: Build) -> Files:
@@ -21,4 +25,20 @@ def build(job: Build) -> Files:
     return {"model.onnx": folder / "weights", "tokenizer.json": b"{}"}
 
 
-FAMILY = Family(builders={"counting": Builder(build)})
+def convert(job: Job) -> Iterator[Version]:
+    """The part, then the model of the release's own name."""
+    for name in (f"{job.name}-image", job.name):
+        card = Card(
+            name=name,
+            task="tensor",
+            family="test",
+            title=job.release.title,
+            description="",
+            licence=job.release.licence,
+            provenance=job.provenance,
+        )
+        yield Version(card, {"model.onnx": job.file})
+
+
+CONVERTER = Converter(convert, fits=lambda state: {}, parts=lambda name: (f"{name}-image",))
+FAMILY = Family(builders={"counting": Builder(build)}, converter=CONVERTER)

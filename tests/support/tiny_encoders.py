@@ -14,7 +14,8 @@ from models.backbones.focalnet import FocalNetConfig
 from models.backbones.resnet import ResNetConfig
 from models.backbones.swin import SwinConfig
 from models.backbones.vit import VitConfig
-from models.catalog.card import Card, ImagePreprocess, Licence, TensorSpec
+from models.catalog.card import Card, Licence, TensorSpec
+from models.catalog.geometry import ImagePreprocess
 from models.encoders import Backbone, EncoderConfig, ImageEncoder, encoder_files
 from models.export.onnx import Axis, Signature, export
 from models.repository.reading import read_card

@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.catalog.card import Batching, Card, ImagePreprocess, Licence, TensorSpec, TextPreprocess
+from models.catalog.card import Batching, Card, Licence, TensorSpec, TextPreprocess
+from models.catalog.geometry import ImagePreprocess
 from models.repository.triton_config import config_pbtxt
 
 LABELS = ("cat", "dog", "fish", "apple", "car")

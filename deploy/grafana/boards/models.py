@@ -79,6 +79,36 @@ MODELS = Board(
             ),
         ),
         Row(
+            "Torch worker",
+            (
+                Panel(
+                    "Up",
+                    {"{{instance}}": "sightline_torch_worker_up"},
+                    "bool",
+                    about="No value: no model that is served needs PyTorch.",
+                ),
+                Panel("Runs", {"{{instance}} {{state}}": "sightline_torch_worker_runs"}),
+                Panel(
+                    "Steps",
+                    {"{{model}}": f"sum by (model) (rate(sightline_torch_steps_total{{{CHOSEN}}}[$rate]))"},
+                    "ops",
+                ),
+                Panel(
+                    "Memory",
+                    {
+                        "{{instance}}": "sightline_torch_worker_resident_memory_bytes",
+                        "{{instance}} limit": "sightline_torch_worker_memory_limit_bytes",
+                    },
+                    "bytes",
+                ),
+                Panel(
+                    "Started anew",
+                    {"{{instance}}": "changes(sightline_torch_worker_start_time_seconds[$rate])"},
+                    about="Runs that it had in flight are lost each time.",
+                ),
+            ),
+        ),
+        Row(
             "GPUs",
             (
                 Panel("Busy", {"{{Hostname}} {{gpu}}": "DCGM_FI_DEV_GPU_UTIL / 100"}, "percentunit"),

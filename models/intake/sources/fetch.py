@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 from models.catalog.lock import (
     DebianSource,
@@ -26,6 +27,19 @@ from models.intake.sources.tree import digest, extract_trees
 from models.progress import Progress, silent
 from models.repository.hashing import sha256
 from models.repository.locking import locked
+
+
+class Pinned(Protocol):
+    """An archive or file, and what it must be."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
 
 
 def fetch(source_id: str, cache: Path, progress: Progress = silent, lock: dict[str, Source] | None = None) -> Path:
@@ -55,6 +69,19 @@ def fetch(source_id: str, cache: Path, progress: Progress = silent, lock: dict[s
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def fetch_file(pin: Pinned, target: Path, progress: Progress = silent) -> None:
+    """Bring one file over HTTPS to ``target``, once it is whole and has the pinned hash. The caller holds a lock.
+
+    Raises :class:`SourceError`, or :class:`HashMismatch` for other bytes than the pinned ones; then ``target`` is as it
+    was, and a torn download goes on the next time.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    _download_checked(pin, part, progress)
+    part.rename(target)
+    _sync(target.parent)
 
 
 def _whole(folder: Path, source: Source) -> bool:
@@ -105,10 +132,10 @@ def _bring(source: Source, scratch: Path, staged: Path, part: Path, progress: Pr
                     write_member(stream, members[name], staged / name)
 
 
-def _download_checked(source: HttpsSource, part: Path, progress: Progress) -> None:
+def _download_checked(source: Pinned, part: Path, progress: Progress) -> None:
     """The part outlives a torn download so that the next call goes on from it; a wrong one does not."""
     resumed = part.exists()
-    download(source.url, part, source.size, progress)
+    download(source.address, part, source.size, progress)
     try:
         _check_archive(part, source)
     except HashMismatch:
@@ -119,7 +146,7 @@ def _download_checked(source: HttpsSource, part: Path, progress: Progress) -> No
         _download_checked(source, part, progress)
 
 
-def _check_archive(archive: Path, source: PypiSource | NpmSource | DebianSource | HttpsSource) -> None:
+def _check_archive(archive: Path, source: Pinned) -> None:
     length = archive.stat().st_size
     if length > source.size:
         raise SourceError(f"{source.address} is {length} bytes, more than the pinned {source.size}", "do not use it")

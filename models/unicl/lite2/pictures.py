@@ -94,7 +94,7 @@ class Features:
 
 def pixels(picture: Image.Image, card: Card) -> NDArray[np.float32]:
     """``(3, S, S)``: shorter side to the card's ``resize``, the centre cut out, normalised."""
-    spec = card.image
+    spec = card.square
     assert spec is not None and spec.resize is not None
     width, height = picture.size
     shorter = min(width, height)

@@ -29,17 +29,17 @@ class FeatureExtractor:
 
     def __init__(self, model: ModelHandle, cache: Path, limits: Limits) -> None:
         card = model.card
-        if card.image is None or card.embedding is None:
+        if card.square is None or card.embedding is None:
             raise Problem(
                 Kind.INVALID,
                 "model-embeds-no-image",
                 "The model is no image encoder",
-                f"Model {card.name!r} takes no image or puts out no features.",
+                f"Model {card.name!r} takes no square image or puts out no features.",
                 pointer="/parameters/model",
-                remedy="Choose a model whose card names an image preprocessing and an embedding.",
+                remedy="Choose a model whose card names an image preprocessing to a square and an embedding.",
             )
         self.card: Card = card
-        self._image, self._output = card.image, card.embedding
+        self._image, self._output = card.square, card.embedding
         self._model = model
         self._cache = cache
         self._limits = limits

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.media.image import read_picture
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor

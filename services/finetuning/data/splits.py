@@ -95,7 +95,7 @@ def as_pictures(
     ctx: JobContext[FinetuneParameters], package: Package, chosen: Chosen, extractor: FeatureExtractor
 ) -> Splits:
     """Every split decoded and cropped once, into files of this attempt."""
-    spec = extractor.card.image
+    spec = extractor.card.square
     assert spec is not None
     limits = Limits.of(ctx.settings)
     total, done = sum(map(len, chosen.values())), 0

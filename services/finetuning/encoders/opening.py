@@ -113,13 +113,13 @@ def _adapted(content: dict[str, Any], folder: Path, repository: Path, cache: Pat
 
 def _compare(encoder: ImageEncoder, folder: Path, card: Card) -> None:
     """Refuse an encoder that gives other features than the served file."""
-    assert card.image is not None and card.embedding is not None
+    assert card.square is not None and card.embedding is not None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
-    side = card.image.size
+    side = card.square.size
     images = np.random.default_rng(0).standard_normal((2, 3, side, side)).astype(np.float32)
-    (expected,) = session.run([card.embedding], {card.image.input: images})
+    (expected,) = session.run([card.embedding], {card.square.input: images})
     with torch.no_grad():
         found = encoder(torch.from_numpy(images)).numpy()
     if found.shape != expected.shape or not _alike(found, expected, LEAST.get(card.engine.precision)):

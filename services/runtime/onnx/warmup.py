@@ -90,7 +90,7 @@ def example(card: Card, rows: int) -> dict[str, Tensor]:
 def _example(card: Card, spec: TensorSpec, rows: int) -> Tensor:
     free = 1
     if card.image is not None and spec.name == card.image.input:
-        free = card.image.size
+        free = card.image.side
     elif card.text is not None:
         free = card.text.max_length if card.text.padding == "max" else min(16, card.text.max_length)
     shape = tuple((rows if axis == 0 else free) if size == -1 else size for axis, size in enumerate(spec.shape))

@@ -14,8 +14,7 @@ from gateway import problems
 from gateway.middleware import keys as module
 from gateway.middleware.keys import PUBLIC, KeyGate, Keys, allow, is_loopback
 from gateway.middleware.limits import RateLimiter
-from gateway.request.caller import ApiScope
-from gateway.request.request_context import RequestContext
+from gateway.request.request_context import ApiScope, RequestContext
 from tests.support.asgi import Answered, call
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gateway.request.budget import Budget
+from gateway.request.admission import Budget
 from gateway.request.images import ImageReader
 from gateway.request.references import References
 from services.errors import Kind, Problem

@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from PIL import Image
 
 from gateway.app import create_app
-from models.catalog.card import ImagePreprocess, Pipeline, TextPreprocess
+from models.catalog.card import Pipeline, TextPreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.runtime.desired_state import DesiredStates
 from services.settings import Settings
 from tests.support import tiny_models

@@ -8,6 +8,7 @@ import pytest
 
 from models.catalog.catalog import Catalog, CatalogError
 from models.catalog.labels import label_set
+from models.catalog.releases import Release
 
 ENTRY = """
 build: minilm
@@ -19,6 +20,19 @@ card:
   title: Tiny
   description: ""
   licence: { spdx: MIT }
+"""
+
+RELEASES = """
+family: test
+licence: { spdx: MIT }
+paper: none
+releases:
+  tiny:
+    variant: tiny
+    title: Tiny
+    trained_on: nothing
+    image: { size: 8, resize: 8 }
+    copies: [{ address: https://example.org/tiny.pth, status: live, naming: release }]
 """
 
 
@@ -101,4 +115,44 @@ def test_circle_of_requirements_is_refused(tmp_path: Path) -> None:
 def test_unknown_model_is_told_which_there_are() -> None:
     with pytest.raises(CatalogError, match="no model 'minilm'") as refusal:
         Catalog.read().entry("minilm")
-    assert "minilm-l6" in refusal.value.remedy
+    assert "minilm-l6" in refusal.value.remedy and "focalnet-tiny-srf" in refusal.value.remedy
+
+
+def test_no_name_of_a_release_or_of_its_towers_is_one_of_a_model() -> None:
+    catalog = Catalog.read()
+    made = {f"{name}{tower}" for name in catalog.releases for tower in ("", "-image", "-text")}
+    assert len(catalog.releases) > 30 and not made & catalog.entries.keys()
+    assert len(set(catalog.names)) == len(catalog.entries) + len(catalog.releases)
+
+
+def test_a_model_of_a_releases_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "releases").mkdir()
+    (tmp_path / "releases" / "line.yaml").write_text(RELEASES)
+    with pytest.raises(CatalogError, match="'tiny' is a published checkpoint too") as refusal:
+        _catalog(tmp_path, tiny=ENTRY)
+    assert str(tmp_path / "tiny.yaml") in str(refusal.value) and refusal.value.remedy
+
+
+def test_one_look_up_finds_models_and_published_checkpoints() -> None:
+    catalog = Catalog.read()
+    for name in catalog.names:
+        found = catalog.find(name)
+        assert found is (catalog.releases if isinstance(found, Release) else catalog.entries)[name]
+    assert catalog.download_size("focalnet-base-iso") == 349_107_129
+    assert catalog.download_size("focalnet-tiny-srf") is None and catalog.download_size("unicl-pocket-image") == 0
+    assert catalog.download_size("photo-zero-shot") == sum(
+        catalog.sources[source].size for source in ("efficientnet-lite2", "minilm-l6")
+    )
+    with pytest.raises(CatalogError, match="has no card yet") as refusal:
+        catalog.entry("focalnet-tiny-srf")
+    assert refusal.value.remedy == "sightline models pull focalnet-tiny-srf"
+
+
+def test_a_release_knows_the_name_of_its_file_and_what_of_it_is_pinned() -> None:
+    found = Catalog.read().releases
+    assert all(release.files for release in found.values())
+    assert {name for name, release in found.items() if release.pin} == {"focalnet-base-iso", "focalnet-large-fl4"}
+    tiny = found["focalnet-tiny-srf"]
+    assert tiny.files == ("focalnet_tiny_srf.pth", "model.safetensors")
+    assert len(tiny.hashes("model.safetensors")) == 2 and not tiny.hashes("focalnet_tiny_srf.pth")
+    assert found["focalnet-base-iso"].hashes("focalnet_base_iso_16.pth")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from models.errors import ModelError
 from models.export.accuracy import BATCH, Labelled, cost, first_outputs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from models.catalog.card import Card, Task
+from models.catalog.geometry import ImageGeometry, LongerSide, Native, ShorterSide
 from models.errors import ModelError
 from models.intake.importing import About, import_onnx
 from models.intake.presets import preset
@@ -49,7 +51,11 @@ def _save(folder: Path, model: onnx.ModelProto | bytes, name: str = "mine.onnx")
 
 
 def _take(
-    folder: Path, path: Path, task: Task = "classify", preprocess: str | None = "unit-8", about: About | None = None
+    folder: Path,
+    path: Path,
+    task: Task = "classify",
+    preprocess: str | ImageGeometry | None = "unit-8",
+    about: About | None = None,
 ) -> Card:
     labels = folder / "labels.txt" if task == "classify" else None
     return import_onnx(path, "mine", task, folder / "r", labels=labels, preprocess=preprocess, about=about)
@@ -72,6 +78,25 @@ def _run(folder: Path, images: np.ndarray, output: str = "logits") -> np.ndarray
 
 def _images(rows: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((rows, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", [ShorterSide(size=20, max_size=40, multiple=16), Native(multiple=8)], ids=repr)
+def test_a_model_of_any_size_takes_whole_pictures(folder: Path, form: ImageGeometry) -> None:
+    card = _take(folder, _save(folder, tiny_models.classifier(size=None, classes=2)), preprocess=form)
+    assert card.image == form and card.inputs[0].shape == (-1, 3, -1, -1)
+
+
+def test_a_model_of_one_size_takes_whole_pictures_in_a_square_only(folder: Path) -> None:
+    fixed = tiny_models.classifier(size=32, classes=2)
+    card = _take(folder, _save(folder, fixed), preprocess="whole-32")
+    assert card.image == LongerSide(size=32)
+    shutil.rmtree(folder / "r")
+    _refused(folder, fixed, "gives pictures of many sizes", preprocess=LongerSide(size=32, multiple=32))
+
+
+def test_a_map_of_where_an_imported_model_looked_has_its_role(folder: Path) -> None:
+    card = _take(folder, _save(folder, tiny_models.looking()), "embed-image", about=About(output="features"))
+    assert card.roles == {"embedding": "features", "modulation": "modulation"}
 
 
 def test_classifier_is_served_with_what_its_owner_said(folder: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from models.catalog.card import Batching, Card, Engine, ImagePreprocess, Licence, TensorSpec, TextPreprocess
+from models.catalog.card import Batching, Card, Engine, Licence, TensorSpec, TextPreprocess
+from models.catalog.geometry import ImagePreprocess, ShorterSide
 from models.repository.triton_config import config_pbtxt
 
 
@@ -97,6 +98,12 @@ def test_threads_are_those_of_the_card() -> None:
     assert not _config(*tensors).parameters
     config = _config(*tensors, engine=Engine(intra_op_threads=2))
     assert config.parameters["intra_op_thread_count"].string_value == "2"
+
+
+def test_warm_up_of_whole_pictures_has_the_size_of_a_square_one() -> None:
+    form = ShorterSide(size=100, max_size=200, multiple=32)
+    config = _config((_spec("image", -1, 3, -1, -1),), (_spec("y", -1, 1),), image=form)
+    assert list(config.model_warmup[0].inputs["image"].dims) == [3, 128, 128]
 
 
 def test_warm_up_has_the_sizes_that_preprocessing_makes() -> None:

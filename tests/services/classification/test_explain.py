@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.catalog.card import ImagePreprocess, Pipeline, TextPreprocess
+from models.catalog.card import Pipeline, TextPreprocess
+from models.catalog.geometry import ImagePreprocess, Native
 from services.classification import Classification, ClassifyRequest
 from services.classification.explain import METHOD
 from services.errors import Problem
@@ -20,14 +21,14 @@ from tests.support import tiny_models
 SIZE = 32
 
 
-def add_looking(root, name="tiny-looking", **image):
+def add_looking(root, name="tiny-looking", form=None, **image):
     """A classifier whose map is the brightness of each 8 x 8 patch, and an open-vocabulary model over it."""
     model = tiny_models.looking()
     card = tiny_models.card(
         name,
         model,
         task="classify",
-        image=ImagePreprocess(size=SIZE, **image),
+        image=form or ImagePreprocess(size=SIZE, **image),
         label_set="labels.txt",
         roles={"logits": "logits", "embedding": "features", "modulation": "modulation"},
     )
@@ -38,6 +39,7 @@ def add_looking(root, name="tiny-looking", **image):
 async def service(settings, repository):
     add_looking(repository)
     add_looking(repository, "tiny-squashed", mode="squash")
+    add_looking(repository, "tiny-whole", Native(multiple=8))
     tower = tiny_models.text_encoder(dim=tiny_models.FEATURES)
     text = {"task": "embed-text", "text": TextPreprocess(max_length=32), "roles": {"embedding": "embedding"}}
     files = {"model.onnx": tower, "tokenizer.json": tiny_models.tokenizer()}
@@ -87,10 +89,23 @@ async def test_the_map_is_brightest_where_the_model_looked(service, at, model):
     assert warmest(pixels) == pytest.approx(at, abs=0.12)
 
 
+async def test_pictures_of_any_size_are_explained_together(service):
+    places = [(0.3, 0.3), (0.6, 0.7), (0.5, 0.5)]
+    pictures = [spot(size, at) for size, at in zip([(400, 300), (301, 203), (400, 300)], places, strict=True)]
+    whole = await ask(service, pictures, "tiny-whole", explain=True)
+    for result, picture, at in zip(whole.results, pictures, places, strict=True):
+        pixels = np.asarray(Image.open(io.BytesIO(result.explanation.png)).convert("RGB"), np.float32)
+        assert pixels.shape == (picture.height, picture.width, 3)
+        assert warmest(pixels) == pytest.approx(at, abs=0.12)
+        (alone,) = (await ask(service, [picture], "tiny-whole")).results
+        scores = [one.score for one in alone.predictions]
+        assert [one.score for one in result.predictions] == pytest.approx(scores, abs=1e-5)
+
+
 async def test_what_the_crop_cut_off_is_dark_and_not_painted(service):
     white = Picture(Image.new("RGB", (400, 100), (200, 200, 200)), 400, 100, "PNG")
     pixels = await explained(service, white)
-    left, _, right, _ = Preprocessor(ImagePreprocess(size=SIZE)).window(400, 100)
+    left, _, right, _ = Preprocessor(ImagePreprocess(size=SIZE)).placement(400, 100).window()
     assert (round(left), round(right)) == (156, 244)
     outside = np.concatenate([pixels[:, : int(left) - 2], pixels[:, int(right) + 3 :]], axis=1)
     assert np.ptp(outside) == 0 and outside.max() < 100
@@ -128,4 +143,4 @@ async def test_a_model_without_a_map_names_those_that_have_one(service):
     with pytest.raises(Problem) as caught:
         await explained(service, spot(), "tiny-classifier")
     assert (caught.value.code, caught.value.pointer) == ("explain-unsupported", "/explain")
-    assert caught.value.remedy == "Leave explain out, or use one of tiny-looking, tiny-open, tiny-squashed."
+    assert caught.value.remedy == "Leave explain out, or use one of tiny-looking, tiny-open, tiny-squashed, tiny-whole."

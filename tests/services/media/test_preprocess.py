@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.media.image import Picture, read_picture
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor
@@ -67,7 +67,8 @@ def test_any_size_equals_resize_then_crop(width: int, height: int, size: int, mo
 
 def test_default_resize_is_the_references_for_every_size():
     for size in range(8, 2049):
-        assert Preprocessor(ImagePreprocess(size=size)).shorter == int(256 / 224 * size) == int(size / 0.875)
+        placed = Preprocessor(ImagePreprocess(size=size)).placement(4096, 4096)
+        assert placed.width == int(256 / 224 * size) == int(size / 0.875)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 3), (100, 1), (1, 100)])

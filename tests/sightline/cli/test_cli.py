@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.catalog.card import Card, ImagePreprocess
+from models.catalog.card import Card
+from models.catalog.catalog import Catalog
+from models.catalog.geometry import ImagePreprocess
 from services.errors import Problem
 from sightline.cli import output
 from sightline.cli.classify import split_labels
@@ -241,8 +243,46 @@ def test_published_checkpoints_are_listed_with_where_to_get_them(run: Run) -> No
     code, out, _ = run("models", "convert", "--json")
     listed = {line["name"]: line["get"] for line in json.loads(out)}
     assert code == 0 and "focalnet_tiny_srf.pth" in listed["focalnet-tiny-srf"] and len(listed) > 30
+
+
+def test_a_published_checkpoint_is_pulled_or_said_how_to_bring_its_file(run: Run, tmp_path: Path) -> None:
     code, _, err = run("models", "pull", "focalnet-tiny-srf", "--json")
-    assert code == 1 and "sightline models convert focalnet-tiny-srf FILE" in err
+    told = " ".join(err.split())
+    where = tmp_path / "data" / "cache" / "published" / "focalnet-tiny-srf" / "focalnet_tiny_srf.pth"
+    assert code == 1 and str(where) in told.replace(" ", "") and "licence MIT" in told
+    assert "sightline models pull focalnet-tiny-srf --file PATH" in told
+    code, _, err = run("models", "pull", "--file", str(tmp_path / "a.pth"))
+    assert code == 2 and "name it" in err
+    code, _, err = run("models", "pull", "focalnet-tiny-srf", "--file", str(tmp_path / "a.pth"), "--json")
+    assert code == 1 and "a.pth is not there" in err
+
+
+@pytest.mark.slow
+def test_a_pulled_checkpoint_is_installed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from models.backbones.focalnet import FocalNet, FocalNetConfig
+    from models.focalnet.variants import VARIANTS
+
+    config = FocalNetConfig(embed_dim=4, depths=(1, 1), focal_levels=(1, 2), focal_windows=(3, 3))
+    monkeypatch.setitem(VARIANTS, "focalnet_tiny_srf", config)
+    torch.save({"model": FocalNet(config).state_dict()}, tmp_path / "a.pth")
+    code, out, err = run("models", "pull", "focalnet-tiny-srf", "--file", str(tmp_path / "a.pth"), "--json")
+    assert code == 0, err
+    assert json.loads(out)[0]["name"] == "focalnet-tiny-srf"
+    assert run("models", "verify", "focalnet-tiny-srf")[0] == 0
+
+
+def test_everything_that_can_be_pulled_is_listed_with_title_licence_and_size(run: Run) -> None:
+    code, out, _ = run("models", "list", "--available", "--json")
+    lines = {line["name"]: line for line in json.loads(out)}
+    assert code == 0 and lines.keys() == set(Catalog.read().names)
+    assert all(line["title"] and line["licence"] for line in lines.values())
+    assert lines["minilm-l6"]["bytes"] > 1_000_000 and not lines["minilm-l6"]["published"]
+    assert lines["focalnet-base-iso"]["bytes"] == 349_107_129 and not lines["focalnet-base-iso"]["by_hand"]
+    assert lines["focalnet-tiny-srf"]["published"] and lines["focalnet-tiny-srf"]["by_hand"]
+    code, out, _ = run("models", "list", "--available")
+    assert code == 0 and "klite-swin-t-in21k" in out and "349.1 MB" in out
 
 
 def test_a_converted_checkpoint_is_judged_by_labelled_pictures(

@@ -112,7 +112,7 @@ class Workbench:
 
     def _decode(self, watch: Watch) -> None:
         """Crop pictures for the strategies that train an encoder: once, into files of this attempt."""
-        spec = self._subject.encoder.image
+        spec = self._subject.encoder.square
         assert spec is not None
         scratch = self._setting.scratch
         scratch.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.pictures import Pictures
 from services.finetuning.encoders.sites import projections

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.catalog.card import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.errors import Problem
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.pictures import Pictures

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from models.catalog.card import Batching, Card, ImagePreprocess, TextPreprocess
+from models.catalog.card import Batching, Card, TextPreprocess
+from models.catalog.geometry import ImagePreprocess
 from services.errors import Kind, Problem
 from services.runtime.batching.service_time import ServiceTime
 from services.runtime.onnx.warmup import batch_rows, choose, example, row_seconds
