@@ -66,14 +66,7 @@ def export(network: nn.Module, example: Sequence[Tensor], signature: Signature, 
                 raise ValueError(
                     f"example {name!r} has size {tensor.shape[axis]} on free axis {axis}; trace with 2 or more"
                 )
-    dims = {
-        axis.name: torch.export.Dim(axis.name, min=axis.low, max=axis.high)
-        for axes in signature.free.values()
-        for axis in axes.values()
-    }
-    shapes = tuple(
-        {number: dims[axis.name] for number, axis in signature.free.get(name, {}).items()} for name in signature.inputs
-    )
+
     network.eval()
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -81,15 +74,27 @@ def export(network: nn.Module, example: Sequence[Tensor], signature: Signature, 
             tuple(example),
             input_names=list(signature.inputs),
             output_names=list(signature.outputs),
-            dynamic_shapes=shapes,
+            dynamic_shapes=_free_axes(signature),
             opset_version=OPSET,
             dynamo=True,
         )
     if program is None:
         raise ExportError("torch.onnx.export gave no program")
+
     _tidy(program.model, {*signature.inputs, *signature.outputs})
     bytes_of_weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     program.save(str(path), external_data=bytes_of_weights > MOST_INLINE)
+
+
+def _free_axes(signature: Signature) -> tuple[dict[int, Any], ...]:
+    """Return the tracer's dimensions of each input by axis number; axes of one name share one."""
+    dims: dict[str, Any] = {}
+    for axes in signature.free.values():
+        for axis in axes.values():
+            dims[axis.name] = torch.export.Dim(axis.name, min=axis.low, max=axis.high)
+
+    free = [signature.free.get(name, {}) for name in signature.inputs]
+    return tuple({number: dims[axis.name] for number, axis in axes.items()} for axes in free)
 
 
 @contextlib.contextmanager
@@ -110,6 +115,7 @@ def _tidy(model: ir.Model, public: set[str]) -> None:
     """Keep names that are ours for ours alone, and drop stack traces, which name files of this machine."""
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
+
     edge = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
@@ -119,6 +125,7 @@ def _tidy(model: ir.Model, public: set[str]) -> None:
             # Outputs are named after the torch operator, so that an embedding's value collides with "embedding".
             if value.name in public and id(value) not in edge:
                 value.name = f"{value.name}_inner"
+
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
 
@@ -128,6 +135,7 @@ def verify(
     examples: Iterable[Sequence[Tensor]],
     signature: Signature,
     path: Path,
+    *,
     tolerance: float = 1e-4,
 ) -> dict[str, float]:
     """Largest error of each output over ``examples``, relative to that output's largest magnitude.
@@ -141,6 +149,7 @@ def verify(
         if not error <= tolerance:
             raise ExportError(f"output {name!r} is off by {error:.2e} of its largest value (at most {tolerance:.0e})")
         errors[name] = max(errors[name], error)
+
     return errors
 
 
@@ -149,8 +158,8 @@ def agreement(
     examples: Iterable[Sequence[Tensor]],
     signature: Signature,
     path: Path,
-    least: float,
     *,
+    least: float,
     answer: Answer | None = None,
     plain: bool = False,
 ) -> float:
@@ -166,6 +175,7 @@ def agreement(
         if not cosine >= least:
             raise ExportError(f"output {name!r} has cosine {cosine:.4f} to the exact one (at least {least})")
         smallest = min(smallest, cosine)
+
     return smallest
 
 

@@ -73,7 +73,7 @@ def choose(
     else:
         dynamic_int8(exact, target)
         reason = f"{target.stat().st_size / exact.stat().st_size:.0%} of the bytes: matrix products in eight bits"
-    cosine = agreement(network, examples, signature, target, LEAST[precision or ""], plain=precision == "fp16")
+    cosine = agreement(network, examples, signature, target, least=LEAST[precision or ""], plain=precision == "fp16")
     return _chosen(target, Engine(name="onnxruntime", precision=precision or "fp32"), reason, cosine, examples)
 
 
@@ -94,7 +94,7 @@ def has_openvino() -> bool:
 def _bf16(network: nn.Module, examples: Sequence[Sequence[Tensor]], signature: Signature, exact: Path) -> Chosen:
     if not has_openvino():
         raise ModelError("bf16 is measured with OpenVINO, which is not installed", "pip install 'sightline[openvino]'")
-    cosine = agreement(network, examples, signature, exact, LEAST["bf16"], answer=_openvino(exact, signature))
+    cosine = agreement(network, examples, signature, exact, least=LEAST["bf16"], answer=_openvino(exact, signature))
     engine = Engine(name="openvino", precision="bf16")
     return _chosen(exact, engine, "The fastest of the engines measured (speed/networks.py)", cosine, examples)
 

@@ -51,7 +51,7 @@ def export_classifier(network: FocalNet, path: Path, size: int = 224) -> dict[st
     """
     served = Classifier(network)
     export(served, (pictures(3, size, size),), CLASSIFIER, path)
-    return verify(served, examples(size), CLASSIFIER, path, TOLERANCE)
+    return verify(served, examples(size), CLASSIFIER, path, tolerance=TOLERANCE)
 
 
 def examples(size: int) -> list[tuple[Tensor]]:

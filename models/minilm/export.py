@@ -63,7 +63,7 @@ def build(job: Build) -> Files:
     if job.options.get("precision", "fp32") == "int8":
         exact, target = target, job.scratch / "int8.onnx"
         dynamic_int8(exact, target, ("MatMul", "Gather"))
-        agreement(network, examples, SIGNATURE, target, LEAST_COSINE)
+        agreement(network, examples, SIGNATURE, target, least=LEAST_COSINE)
     job.progress("verify", 3, 3)
     return {"model.onnx": target, "tokenizer.json": folder / "tokenizer.json"}
 

@@ -56,7 +56,7 @@ def export_image(model: UniCL, path: Path, size: int) -> dict[str, float]:
     """
     tower, signature = ImageTower(model), image_signature(model)
     export(tower, (pictures(3, size, size),), signature, path)
-    return verify(tower, _image_examples(model, size), signature, path, TOLERANCE)
+    return verify(tower, _image_examples(model, size), signature, path, tolerance=TOLERANCE)
 
 
 def serve_image(model: UniCL, path: Path, size: int, precision: Precision | None) -> Chosen:
@@ -85,7 +85,7 @@ def export_text(model: UniCL, path: Path) -> dict[str, float]:
     """
     tower, signature = TextTower(model), text_signature(model)
     export(tower, (_texts(model, 3, model.config.text.context_length - 1),), signature, path)
-    return verify(tower, _text_examples(model), signature, path, TOLERANCE)
+    return verify(tower, _text_examples(model), signature, path, tolerance=TOLERANCE)
 
 
 def serve_text(model: UniCL, path: Path, precision: Precision | None) -> Chosen:

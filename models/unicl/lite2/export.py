@@ -73,7 +73,7 @@ def build_image(job: Build) -> Files:
     target = job.scratch / "model.onnx"
     export(tower, pictures(3), IMAGE, target)
     job.progress("verify", 1, 2)
-    verify(tower, [pictures(batch) for batch in (1, 2, 5)], IMAGE, target, TOLERANCE)
+    verify(tower, [pictures(batch) for batch in (1, 2, 5)], IMAGE, target, tolerance=TOLERANCE)
     job.progress("verify", 2, 2)
     return {"model.onnx": target, ATTRIBUTION.name: ATTRIBUTION}
 
@@ -88,7 +88,13 @@ def build_text(job: Build) -> Files:
     target = job.scratch / "model.onnx"
     export(tower, tokens(config, 3, 7), HEADED_SIGNATURE, target)
     job.progress("verify", 1, 2)
-    verify(tower, [tokens(config, *shape) for shape in ((1, 1), (2, 9), (5, 64))], HEADED_SIGNATURE, target, TOLERANCE)
+    verify(
+        tower,
+        [tokens(config, *shape) for shape in ((1, 1), (2, 9), (5, 64))],
+        HEADED_SIGNATURE,
+        target,
+        tolerance=TOLERANCE,
+    )
     job.progress("verify", 2, 2)
     return {
         "model.onnx": target,

@@ -61,7 +61,7 @@ def build_image(job: Build) -> Files:
     export(tower, (pictures(3, SIZE, SIZE),), IMAGE, target)
     job.progress("verify", 1, 2)
     shapes = [(1, SIZE, SIZE), (2, SIZE, SIZE), (5, SIZE, SIZE), (2, SIZE + 32, SIZE)]
-    verify(tower, [(pictures(*shape),) for shape in shapes], IMAGE, target, TOLERANCE)
+    verify(tower, [(pictures(*shape),) for shape in shapes], IMAGE, target, tolerance=TOLERANCE)
     job.progress("verify", 2, 2)
     encoder = encoder_of(model.image, with_head=True, unit=True)
     return {"model.onnx": target, **encoder_files(encoder, job.scratch), LICENCE.name: LICENCE}
@@ -78,11 +78,11 @@ def build_text(job: Build) -> Files:
     export(tower, tokens(config, 3, 7), HEADED_SIGNATURE, target)
     job.progress("verify", 1, 2)
     examples = [tokens(config, batch, length) for batch, length in ((1, 1), (2, 9), (5, 64))]
-    verify(tower, examples, HEADED_SIGNATURE, target, TOLERANCE)
+    verify(tower, examples, HEADED_SIGNATURE, target, tolerance=TOLERANCE)
     if job.options.get("precision", "fp32") == "int8":
         exact, target = target, job.scratch / "int8.onnx"
         dynamic_int8(exact, target, ("MatMul", "Gather"))
-        agreement(tower, examples, HEADED_SIGNATURE, target, LEAST_COSINE)
+        agreement(tower, examples, HEADED_SIGNATURE, target, least=LEAST_COSINE)
     job.progress("verify", 2, 2)
     return {"model.onnx": target, "tokenizer.json": folder / "tokenizer.json", LICENCE.name: LICENCE}
 

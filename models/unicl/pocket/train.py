@@ -61,10 +61,12 @@ class Trainer:
     def __init__(self, data: Pictographs, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
         self.data, self.recipe = data, recipe
+
         mean, whiten = whitening(data.trained_texts())
         self.model = PocketUniCL(mean, whiten)
         self.average = PocketUniCL(mean.clone(), whiten.clone())
         self.average.load_state_dict(self.model.state_dict())
+
         self.optimizers = _optimizers(self.model, recipe)
         self.generator = torch.Generator()
         self.augment = Augment(data.photos, self.generator)
@@ -86,22 +88,27 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * max(rate, 0.01)
+
         seed = (recipe.seed << 32) + self.step
         self.generator.manual_seed(seed)
         torch.manual_seed(seed)  # dropout
+
         loss = self.loss(
             np.random.default_rng([recipe.seed, self.step]), recipe.size(done), min(1.0, 0.25 + 1.5 * done)
         )
+
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
+
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=math.log(100))
             keep = min(recipe.ema, (self.step + 1) / (self.step + 10))
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - keep)
+
         self.step += 1
         self.images += 2 * recipe.concepts + recipe.captions
         return loss.item()
@@ -112,23 +119,28 @@ class Trainer:
         chosen = rng.choice(data.trained, recipe.concepts, replace=False)
         pairs = [rng.choice(data.drawings[concept], 2, replace=False) for concept in chosen]
         art = rng.choice(data.titled, min(recipe.captions, len(data.titled)), replace=False)
+
         concepts = torch.from_numpy(np.repeat(chosen, 2))
         titles = data.title[art].long()
         mirror = torch.cat([data.mirror[concepts], torch.ones(len(art), dtype=torch.bool)])
         drawings = data.images[np.concatenate([*pairs, art])]
         pictures = normalised(self.augment(drawings, size, strength, mirror))
+
         bank = rng.choice(data.trained, min(recipe.bank, len(data.trained)), replace=False)
         said = torch.cat([data.any_text(concepts.numpy(), rng), data.title_texts[titles], data.any_text(bank, rng)])
         image_ids = torch.cat([concepts, len(data.concepts) + titles])
         text_ids = torch.cat([image_ids, torch.from_numpy(bank)])
+
         if not recipe.unicl:  # every pair is a class of its own, and the bank leaves out what is in the batch
             other = ~torch.isin(text_ids[len(image_ids) :], image_ids)
             said = torch.cat([said[: len(image_ids)], said[len(image_ids) :][other]])
             image_ids, text_ids = torch.arange(len(image_ids)), torch.arange(len(said))
+
         with torch.autocast("cpu", torch.bfloat16):
             features = self.model.image(pictures)
             text = self.model.text(said)
             names = self.model.text(data.subcategory_texts)
+
         image = F.normalize(features.float(), dim=-1)
         scale = self.model.logit_scale.exp()
         loss = unicl_loss(image, text, image_ids, text_ids, scale)
@@ -141,9 +153,11 @@ class Trainer:
         """Write the checkpoint and the averaged weights; each replaces the one before in one go."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+
         for number, optimizer in enumerate(self.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{index}.{name}": tensor for name, tensor in state.items()}
+
         progress = {"step": str(self.step), "images": str(self.images), "spent": repr(self.spent)}
         save_file(tensors, out / "checkpoint.new", progress)
         (out / "checkpoint.new").replace(out / CHECKPOINT)
@@ -157,12 +171,14 @@ class Trainer:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         self.model.load_state_dict(_under("model.", tensors))
         self.average.load_state_dict(_under("average.", tensors))
+
         for number, optimizer in enumerate(self.optimizers):
             states: dict[int, dict[str, Tensor]] = {}
             for name, tensor in _under(f"optimizer.{number}.", tensors).items():
                 index, _, key = name.partition(".")
                 states.setdefault(int(index), {})[key] = tensor
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
         self.step, self.images = int(progress["step"]), int(progress["images"])
         self.spent = float(progress["spent"])
 
@@ -192,10 +208,12 @@ def _optimizers(model: PocketUniCL, recipe: Recipe) -> list[torch.optim.Optimize
     ]  # fmt: skip
     taken = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+
     groups = [
         {"params": [p for p in others if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
+
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))]
     if matrices:
         optimizers.append(
@@ -206,7 +224,7 @@ def _optimizers(model: PocketUniCL, recipe: Recipe) -> list[torch.optim.Optimize
     return optimizers
 
 
-def train(data: Pictographs, recipe: Recipe, out: Path, every: int = 100, save_every: int = 250) -> PocketUniCL:
+def train(data: Pictographs, recipe: Recipe, out: Path, *, every: int = 100, save_every: int = 250) -> PocketUniCL:
     """Run the recipe, from the checkpoint of ``out`` if there is one, and return the averaged model.
 
     ``train.jsonl`` gets a line every ``every`` steps, ``recipe.json`` what was asked for.
@@ -215,12 +233,14 @@ def train(data: Pictographs, recipe: Recipe, out: Path, every: int = 100, save_e
     if (out / CHECKPOINT).exists():
         trainer.resume(out)
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+
     before, begin, losses = trainer.spent, time.perf_counter(), []
     with (out / "train.jsonl").open("a") as log:
         while trainer.done < 1:
             size = recipe.size(trainer.done)
             losses.append(trainer.one_step())
             trainer.spent = before + time.perf_counter() - begin
+
             if trainer.step % every == 0:
                 line = {
                     "step": trainer.step, "images": trainer.images, "size": size,
@@ -229,6 +249,7 @@ def train(data: Pictographs, recipe: Recipe, out: Path, every: int = 100, save_e
                 }  # fmt: skip
                 print(json.dumps(line), file=log, flush=True)
                 losses.clear()
+
             if trainer.step % save_every == 0:
                 trainer.save(out)
     trainer.save(out)
@@ -246,10 +267,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clip", action="store_true", help="plain CLIP loss, for comparison")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the recipe (JSON)")
+
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    changes = {name: json.loads(value) for name, _, value in (change.partition("=") for change in options.set)}
+
+    asked = [change.partition("=") for change in options.set]
+    changes = {name: json.loads(value) for name, _, value in asked}
     recipe = Recipe(minutes=options.minutes, steps=options.steps, seed=options.seed, unicl=not options.clip, **changes)
     train(Pictographs(options.data), recipe, options.out)
 

@@ -137,11 +137,11 @@ def test_int8_is_close_and_its_distance_is_checked(tmp_path: Path, text_file: Pa
     signature, small = _short(minilm.SIGNATURE), tmp_path / "small.onnx"
     dynamic_int8(text_file, small, ("MatMul", "Gather"))
     examples = [minilm.tokens(SMALL_TEXT, 4, 20)]
-    assert 0.9 < agreement(text_network, examples, signature, small, 0.9) < 1
+    assert 0.9 < agreement(text_network, examples, signature, small, least=0.9) < 1
     operators = {node.op_type for node in onnx.load(small).graph.node}
     assert "MatMulInteger" in operators and [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
     with pytest.raises(ExportError, match="cosine"):
-        agreement(text_network, examples, signature, small, 0.9999999)
+        agreement(text_network, examples, signature, small, least=0.9999999)
 
 
 @pytest.mark.weights

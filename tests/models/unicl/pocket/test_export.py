@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entry = Catalog.read().entry("unicl-pocket-image")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "export", lambda *_: None)
-        patch.setattr(export, "verify", lambda *_: None)
+        patch.setattr(export, "verify", lambda *_, **__: None)
         files = export.build_image(Build(entry.card, entry.options, {}, into, into, silent))
     for name, content in files.items():
         if isinstance(content, bytes):
