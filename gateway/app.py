@@ -74,6 +74,7 @@ def create_app(
     """
     if exposed is None:
         exposed = not is_loopback(settings.host)
+
     context = contexts.build(settings, backend, exposed=exposed, metrics=metrics)
     app = FastAPI(
         lifespan=_lifespan,
@@ -89,13 +90,16 @@ def create_app(
     answering = APIRouter()
     for endpoint in endpoints:
         endpoint.describe(answering)
+
     routers = (answering, *ROUTERS)
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, Route)])
     app.router.routes.extend(fast_routes(endpoints))
     for router in routers:
         app.include_router(router)
+
     if settings.docs:
         app.include_router(docs.router)
+
     _surround(app, context)
     return app
 
@@ -170,6 +174,7 @@ def _surround(app: FastAPI, context: Context) -> None:
             expose_headers=["X-Request-ID", "Server-Timing", "Location", "Retry-After"],
             max_age=600,
         )
+
     app.add_middleware(
         RequestMiddleware,
         deadline=settings.deadline,

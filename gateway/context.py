@@ -73,7 +73,7 @@ class Context:
     async def look_up(
         self, caller: Caller | None, name: str, version: str | None = None, *, deadline: float | None = None
     ) -> ModelHandle:
-        """What serves ``name`` now, where it is there for ``caller``.
+        """Return what serves ``name`` now, where it is there for ``caller``.
 
         Raises what ``Backend.resolve`` does: of another's model what it raises of a name that nobody has given.
         """
@@ -88,7 +88,7 @@ class Context:
         return [status for status in self.backend.index() if self.owners.sees(caller.viewer, status.name)]
 
     async def resolve(self, request_context: RequestContext, name: str, version: str | None) -> ModelHandle:
-        """What serves ``name`` now; from here on the request counts as that model's.
+        """Return what serves ``name`` now; from here on the request counts as that model's.
 
         Looked up once: the request works with it to its end, and holds it open (``with await context.resolve(...)``).
         Raises the backend's ``model-*`` and ``version-not-found``, pointing at the field.
@@ -152,6 +152,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         limits, remote, jobs.artifacts, per_request=settings.max_body_bytes, held=settings.max_held_bytes
     )
     backend = backend or open_backend(settings, telemetry)
+
     return Context(
         settings=settings,
         backend=backend,

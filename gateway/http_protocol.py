@@ -43,6 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._uncounted:
             self._count_body(data)
             return
+
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -54,6 +55,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(400, "http-malformed", "The request is not HTTP/1.1")
             return
+
         self._watch_head(len(data))
 
     def on_headers_complete(self) -> None:

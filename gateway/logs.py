@@ -58,10 +58,12 @@ def configure(level: str, form: Format) -> None:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
+
     # uvicorn tells of its own start and stop; the gateway says the same in its own words.
     logging.getLogger("uvicorn.error").setLevel("WARNING" if level != "debug" else "DEBUG")
     for name in ("httpx", "httpcore", "asyncio", "PIL", "alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel("WARNING")
+
     logging.getLogger("python_multipart").setLevel("ERROR")  # what is wrong with a form is told to its sender
 
 
@@ -78,6 +80,7 @@ class RequestLog:
         """One request that has been answered with ``status`` after ``elapsed`` seconds; 0 is no answer at all."""
         if not self._requests or (not self._probes and scope["path"] in PROBES):
             return
+
         now = time.time()
         if self._json:
             line = self._object(now, scope, request_context, status, elapsed)
@@ -87,6 +90,7 @@ class RequestLog:
             clock = time.strftime("%H:%M:%S", time.localtime(now))
             path = ascii(scope["path"])[1:-1]
             line = f"{clock} INFO    {status} {scope['method']} {path} {elapsed * 1e3:.1f} ms{note}\n".encode()
+
         try:
             os.write(self._descriptor, line)
         except OSError:
@@ -115,8 +119,11 @@ class RequestLog:
             line["queue_ms"] = round(stages.queue * 1e3, 3)
             line["infer_ms"] = round(stages.infer * 1e3, 3)
             line["encode_ms"] = round(stages.encode * 1e3, 3)
+
         if request_context.problem:
             line["problem"] = request_context.problem.code
+
         if request_context.traceparent:
             line["traceparent"] = request_context.traceparent
+
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)

@@ -72,6 +72,7 @@ def files(model: type[BaseModel]) -> dict[str, Any]:
     }
     encoding = {"request": {"contentType": "application/json"}}
     kinds = ("image/jpeg", "image/png", "image/webp")
+
     return {
         "multipart/form-data": {"schema": form, "encoding": encoding},
         **{kind: {"schema": binary} for kind in kinds},
@@ -96,6 +97,7 @@ def query_fields(model: type[BaseModel], names: Iterable[str]) -> list[dict[str,
                 "explode": False,
             }
         )
+
     return parameters
 
 
@@ -114,6 +116,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     whole["security"] = [{}, {"bearer": []}, {"header": []}]
     for generated in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(generated, None)
+
     problem = {"$ref": "#/components/schemas/ProblemBody"}
     for path, operation in _operations(whole):
         responses = operation["responses"]
@@ -131,11 +134,12 @@ def document(app: FastAPI) -> dict[str, Any]:
                 response["headers"] = {
                     "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}}
                 }
+
     return whole
 
 
 def _is_fastapis(response: dict[str, Any]) -> bool:
-    """Whether a response is the one that FastAPI documents by itself, in a form that is never sent."""
+    """Return whether a response is the one that FastAPI documents by itself, in a form that is never sent."""
     schema = response.get("content", {}).get("application/json", {}).get("schema", {})
     return str(schema.get("$ref", "")).endswith("/HTTPValidationError")
 

@@ -80,8 +80,10 @@ def problem_body(problem: Problem, request_id: str) -> dict[str, Any]:
     }
     if problem.pointer is not None:
         body["pointer"] = problem.pointer
+
     if problem.remedy is not None:
         body["remedy"] = problem.remedy
+
     body["request_id"] = request_id
     body.update(problem.extra)
     body["error"] = {
@@ -102,15 +104,19 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
     headers: dict[str, str] = {}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
+
     if problem.kind is Kind.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = 'Bearer realm="sightline"'
+
     if problem.kind is Kind.SLOW:
         headers["Connection"] = "close"
+
     path: str = scope["path"]
     if path == "/v2" or path.startswith("/v2/"):
         message = f"{problem.detail or problem.title} {problem.remedy or ''}".rstrip()
         content = orjson.dumps({"error": message})
         return Response(content, _OIP_STATUS[problem.kind], headers, "application/json")
+
     content = orjson.dumps(problem_body(problem, request_context.request_id))
     return Response(content, STATUS[problem.kind], headers, MEDIA_TYPE)
 
@@ -128,6 +134,7 @@ def internal_problem(error: BaseException, scope: Scope) -> Problem:
             remedy="Try again as Retry-After says.",
             retry_after=2,
         )
+
     _log.error("Unhandled error", exc_info=error, extra={"request_id": request_id, "path": scope["path"]})
     return Problem(
         Kind.INTERNAL,
@@ -148,15 +155,18 @@ def from_http_exception(error: HTTPException, scope: Scope, routes: Sequence[Rou
     remedy = "GET /openapi.json lists every path and method."
     if error.status_code == 404 and (meant := _meant(scope["path"], routes)) is not None:
         remedy = f"The path is {meant}, without the extra slash."
+
     detail = f"{scope['method']} {scope['path']}: {phrase.lower()}." if error.detail == phrase else str(error.detail)
     problem = Problem(kind, code, phrase, detail, remedy=remedy)
     response = problem_response(problem, scope)
     if response.status_code != error.status_code:
         response = _restated(response, error.status_code)
+
     response.headers.update(error.headers or {})
     matching = [route for route in routes if route.path_regex.match(scope["path"])]
     if error.status_code == 405 and matching:
         response.headers["Allow"] = ", ".join(sorted({name for route in matching for name in route.methods or ()}))
+
     return response
 
 

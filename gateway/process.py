@@ -97,6 +97,7 @@ def serve(settings: Settings, descriptor: int, worker: str) -> int:
     except Problem as problem:
         _log.error("%s %s", problem.detail or problem.title, problem.remedy or "", extra={"code": problem.code})
         return 2
+
     context: Context = app.state.context
     config = uvicorn.Config(
         app,

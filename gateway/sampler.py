@@ -56,8 +56,10 @@ class Sampler:
         depths = dict.fromkeys((name for name, _ in self._seen | ready), 0)
         for name, version in ready:
             depths[name] += self._backend.statistics(name, version).pending
+
         for name, depth in depths.items():
             telemetry.queue_depth.labels(name).set(depth)
+
         self._seen |= ready | _failed(index, {name for name, _ in ready})
         for name, version in self._seen:
             told = (name, version) in ready if (name, version) in wanted else math.nan

@@ -83,6 +83,7 @@ class OpenStreams:
                 remedy="Close some, or ask without `stream`.",
                 retry_after=1,
             )
+
         self._open[key_id] += 1
         try:
             yield
@@ -140,7 +141,7 @@ class EventStream(StreamingResponse):
             await self._close()
 
     async def _next(self, leaving: asyncio.Task[None]) -> bytes | None:
-        """What to send next; ``None`` when all was sent or the client has left."""
+        """Return what to send next; ``None`` when all was sent or the client has left."""
         if leaving.done():
             return None
         if not self._ready.empty():
@@ -168,6 +169,7 @@ class EventStream(StreamingResponse):
             if not self._begun.is_set():
                 raise
             await self._ready.put(self._failed(error).encoded())
+
         await self._ready.put(None)
 
     def _failed(self, error: Exception) -> Event:

@@ -189,10 +189,12 @@ class Telemetry:
         if count is None:
             count = self._requests.labels(model, task, str(status or 499)).inc
             self._count[model, task, status] = count
+
         count()
         observe = self._observe.get(labels)
         if observe is None:
             observe = self._observe[labels] = self._durations.labels(model, task).observe
+
         observe(elapsed)
         if request_context.problem is not None:
             self._refused(request_context.problem)
@@ -235,16 +237,19 @@ class Telemetry:
         """The metrics of all workers in Prometheus' text form."""
         if self._directory is None:
             return generate_latest(self.registry)
+
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, str(self._directory))  # type: ignore[no-untyped-call]
         for collector in (_Restarts(self._directory), *self._shared):
             registry.register(collector)
+
         for _ in range(2):
             try:
                 return generate_latest(registry)
             except (ValueError, RuntimeError, OSError):
                 # A sibling was just writing a new series, or its gauges were just removed: look again.
                 continue
+
         return generate_latest(registry)
 
 

@@ -43,6 +43,7 @@ def convert(
     entry = release(name)
     if not file.is_file():
         raise ModelError(f"{file} is not there", entry.remedy)
+
     line = converter(entry.family)
     names = (name, *line.parts(name))
     with writing(repository, *names) as held:
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModelError as error:
         print(f"{error}\n{error.remedy}", file=sys.stderr)
         return 1
+
     return 0
 
 

@@ -80,11 +80,13 @@ class ImageEncoder(nn.Module):
         else:
             assert not isinstance(self.network, EfficientNetLite)
             width = config.backbone.num_classes or self.network.dim_out
+
         if config.projection:
             self.projection = nn.Parameter(torch.empty(width, config.projection))
             nn.init.trunc_normal_(self.projection, std=0.02)
         else:
             self.projection = None
+
         self.dim_out: int = config.projection or width
 
     @property
@@ -124,18 +126,21 @@ def encoder_of(
     config = network.config
     if not isinstance(config, EfficientNetLiteConfig | VitConfig) and not with_head:
         config = replace(config, num_classes=0)
+
     with torch.device("meta"):
         encoder = ImageEncoder(EncoderConfig(config, 0 if projection is None else projection.shape[1], unit))
+
     weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     if projection is not None:
         weights["projection"] = projection.detach()
+
     wanted = encoder.state_dict()
     encoder.load_state_dict({name: weights[name] for name in wanted}, strict=True, assign=True)
     return encoder.eval()
 
 
 def encoder_files(encoder: ImageEncoder, folder: Path) -> dict[str, Path | bytes]:
-    """What to put into a version folder beside ``model.onnx``; the weights are written to ``folder`` first."""
+    """Return what to put into a version folder beside ``model.onnx``; the weights are written to ``folder`` first."""
     content = {
         "architecture": encoder.architecture,
         "config": asdict(encoder.config.backbone),

@@ -59,7 +59,7 @@ def families() -> Iterator[Family]:
 
 
 def builder(entry: Entry) -> Builder:
-    """What a catalog entry's ``build`` names; raises :class:`ModelError` that says which names there are."""
+    """Return what a catalog entry's ``build`` names; raises :class:`ModelError` that says which names there are."""
     builders = family(entry.card.family).builders
     if entry.build not in builders:
         raise CatalogError(

@@ -83,6 +83,7 @@ class Fixture:
             raise ValueError(f"{path} is no fixture: its JSON is no object")
         if path.is_file() or several:
             return Fixture(path, config)
+
         io = read_tensors(path / "io.safetensors")
         return Fixture(
             path,
@@ -113,6 +114,7 @@ class Fixture:
         note = f"{len(theirs)} keys" + (f", differing: {', '.join(sorted(differing)[:5])}" if differing else "")
         parameters = sum(parameter.numel() for parameter in network.parameters())
         off = parameters - int(self.config["n_parameters"])
+
         return [
             Comparison("keys", float(len(differing)), 0.0, 0.0, not differing, note),
             Comparison("parameters", float(abs(off)), 0.0, 0.0, off == 0, f"{parameters:,} parameters"),

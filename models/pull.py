@@ -49,8 +49,10 @@ def pull(
         return _pull_published(name, entry, repository, cache, progress, force=force, file=file)
     if file is not None:
         raise ModelError(f"{name} is not made of a file of yours: what it needs is fetched", f"pull {name} without it")
+
     for need in catalog.requirements(name):
         _pull_one(catalog.entry(need), repository, cache, progress, catalog, False)
+
     return _pull_one(entry, repository, cache, progress, catalog, force)
 
 
@@ -131,12 +133,15 @@ def _intact(card: Card, repository: Path) -> Card | None:
     folder = repository / card.name / card.version
     if not folder.is_dir():
         return None
+
     try:
         there = read_card(folder)
     except RepositoryError:
         return None
+
     if there.model_copy(update={"files": {}}) not in (card, _without_pins(card)):
         return None
+
     try:
         return verify_version(folder)
     except RepositoryError:

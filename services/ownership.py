@@ -67,7 +67,7 @@ class Owners:
         return found
 
     def sees(self, viewer: Viewer, name: str) -> bool:
-        """Whether a model is there for ``viewer``; true of names that nobody has given."""
+        """Return whether a model is there for ``viewer``; true of names that nobody has given."""
         if viewer.sees_all:
             return True
         ownership = self.of(name)
@@ -79,7 +79,7 @@ class Owners:
             raise model_not_found(name)
 
     def owns(self, viewer: Viewer, name: str) -> bool:
-        """Whether a job of the key of ``viewer`` has made a model."""
+        """Return whether a job of the key of ``viewer`` has made a model."""
         ownership = self.of(name)
         return ownership is not None and ownership.key == viewer.key
 
@@ -101,6 +101,7 @@ def check_names(root: Path, key: str, names: Iterable[str], *, family: str) -> N
         existing = installed_versions(root, name)
         if not existing:
             continue
+
         ownership = ownership_of(root, name)
         alike = all(one.card is not None and one.card.family == family for one in existing)
         if ownership is None or ownership.key != key or not alike:

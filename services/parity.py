@@ -29,6 +29,7 @@ def check_preprocess(fixture: Fixture) -> list[Comparison]:
         if file.resolve().parent != fixture.path.resolve():
             raise UnknownFixture(f"{case['file']} is no file of {fixture.path}")
         outputs[case["name"]] = torch.from_numpy(Preprocessor(spec).batch([read_picture(file.read_bytes(), limits)])[0])
+
     return fixture.compare(outputs)
 
 

@@ -174,7 +174,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given counts most, then variables, then the files of ``secrets_dir``."""
+        """Return what is given counts most, then variables, then the files of ``secrets_dir``."""
         named = (source().get("secrets_dir") for source in (init_settings, env_settings))
         folder = Path(next((name for name in named if name), cls.model_fields["secrets_dir"].default))
         files = [SecretsSettingsSource(settings_cls, folder)] if folder.is_dir() else []

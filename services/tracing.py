@@ -124,6 +124,7 @@ def start(settings: Settings, service: str) -> Tracing | None:
     """Tracing for a process that is ``service``; ``None`` when it is off. Raises ``tracing-missing``."""
     if settings.otlp_endpoint is None:
         return None
+
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -138,6 +139,7 @@ def start(settings: Settings, service: str) -> Tracing | None:
             f"SIGHTLINE_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: {error.name}.",
             remedy="pip install 'sightline[otel]', or unset SIGHTLINE_OTLP_ENDPOINT.",
         ) from error
+
     # A collector that is away would fill the log with every batch that is lost.
     logging.getLogger("opentelemetry").setLevel("ERROR")
     provider = TracerProvider(

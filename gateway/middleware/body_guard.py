@@ -62,11 +62,13 @@ class BodyGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
         head = RequestContext.of(scope).head
         length = head.get(b"content-length")
         if length is None and b"transfer-encoding" not in head:
             await self._app(scope, receive, send)
             return
+
         streamed = next((limit for prefix, limit in self._streams if scope["path"].startswith(prefix)), None)
         body = _Body(
             receive,
@@ -106,7 +108,7 @@ class _Body:
         self._closing = False
 
     def refusal(self, encoding: bytes) -> Problem | None:
-        """What is wrong with the body before any of it is read."""
+        """Return what is wrong with the body before any of it is read."""
         if self._expected is not None and self._expected > self._limit:
             return _too_large(f"The body has {self._expected:,} bytes", self._limit)
         if encoding.strip().lower() not in (b"identity", b""):
@@ -122,6 +124,7 @@ class _Body:
     async def receive(self) -> Message:
         if self._done:
             return await self._receive()  # whoever asks now waits for the client to leave
+
         remaining = self._timeout if self._held is None else self._deadline - time.monotonic()
         try:
             async with asyncio.timeout(remaining):
@@ -134,16 +137,20 @@ class _Body:
                 f"{self._read:,} bytes came within {self._timeout:g} seconds.",
                 remedy="Send the whole body faster, or smaller images.",
             ) from None
+
         if message["type"] != "http.request":
             self._done = True
             return message
+
         size = len(message.get("body", b""))
         self._read += size
         if self._read > self._limit:
             raise _too_large(f"The body has {self._read:,} bytes or more", self._limit)
+
         if self._held is not None:
             self._held.take(size)
             self._taken += size
+
         self._done = not message.get("more_body", False)
         return message
 

@@ -65,6 +65,7 @@ class RateLimiter:
         rate = self._rate if rate is None else rate
         if rate <= 0:
             return None
+
         burst = self._burst or max(1, math.ceil(2 * rate))
         now = time.monotonic() if now is None else now
         interval, tolerance = 1 / rate, burst / rate
@@ -76,6 +77,7 @@ class RateLimiter:
             if allowed:
                 arrival += interval
                 _SLOT.pack_into(self._table, offset, self._digest(key), arrival)
+
         ahead = arrival - now
         return Verdict(
             allowed=allowed,

@@ -48,10 +48,12 @@ async def read(request: Request, limit: int) -> Sent:
         body = await _read_aligned(request.receive, int(size), length or 0) if aligned else await _plain(request)
     else:
         body = memoryview(await _decompressed(await read_body(request.receive), encoding, limit))
+
     if length is None:
         return Sent(body, None)
     if length > len(body):
         raise _wrong_length(f"it says {length:,}, the body has {len(body):,} bytes")
+
     return Sent(body[:length], body[length:])
 
 
@@ -83,6 +85,7 @@ async def _read_aligned(receive: Receive, size: int, first: int) -> memoryview:
         body[position : position + len(chunk)] = chunk
         position += len(chunk)
         more = message.get("more_body", False)
+
     return body[:position]
 
 
@@ -108,6 +111,7 @@ def _inflate(data: bytes | bytearray, window: int, limit: int) -> bytes:
         body = inflater.decompress(data, limit + 1)
     except zlib.error as error:
         raise _broken(str(error)) from None
+
     if len(body) > limit:
         raise Problem(
             Kind.TOO_LARGE,
@@ -116,10 +120,12 @@ def _inflate(data: bytes | bytearray, window: int, limit: int) -> bytes:
             f"Decompressed, it has more than {limit:,} bytes.",
             remedy="Send fewer rows in one request.",
         )
+
     if not inflater.eof:
         raise _broken("it ends early")
     if inflater.unused_data:
         raise _broken("something follows its end")
+
     return body
 
 

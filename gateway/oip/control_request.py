@@ -39,9 +39,11 @@ def policy_of(parameters: dict[str, Any]) -> VersionPolicy | None:
     unknown = [name for name in parameters if name != "config"]
     if unknown:
         raise _invalid(f"`parameters.{unknown[0][:80]}` is not supported; models come from the repository only.")
+
     config = parameters.get("config")
     if config is None:
         return None
+
     try:
         document = orjson.loads(config) if isinstance(config, str) else config
         if not isinstance(document, dict) or set(document) != {"version_policy"}:

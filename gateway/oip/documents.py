@@ -59,6 +59,7 @@ def config(card: Card) -> dict[str, Any]:
             "max_queue_delay_microseconds": batching.max_delay_us,
             "default_queue_policy": {"max_queue_size": batching.max_queue, "timeout_action": "REJECT"},
         }
+
     return document
 
 

@@ -50,7 +50,7 @@ def dtype_of(datatype: object, name: str) -> np.dtype[Any]:
 
 
 def datatype_of(array: NDArray[Any]) -> DataType:
-    """What the protocol calls the elements of ``array``."""
+    """Return what the protocol calls the elements of ``array``."""
     return _DATATYPE[array.dtype]
 
 
@@ -65,6 +65,7 @@ def from_bytes(data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], n
     """A tensor over ``data`` itself, which has to have exactly the size that the shape asks for."""
     if dtype.kind == "O":
         return _texts(data, shape, name)
+
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) != wanted:
         raise wrong(
@@ -73,8 +74,10 @@ def from_bytes(data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], n
             f"{len(data):,} bytes were sent, shape {list(shape)} of {_DATATYPE[dtype]} has {wanted:,}.",
             "Send as many bytes as the shape says.",
         )
+
     if dtype == np.bool_:  # any byte but 0 is true; NumPy itself holds 0 and 1 only
         return np.not_equal(np.frombuffer(data, np.uint8), 0).reshape(shape)
+
     array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
     return array
 
@@ -90,19 +93,24 @@ def from_json(data: object, dtype: np.dtype[Any], shape: tuple[int, ...], name: 
             f"{len(flat):,} elements were sent, shape {list(shape)} has {wanted:,}.",
             "Send as many elements as the shape says.",
         )
+
     foreign = set(map(type, flat)) - _PYTHON_TYPES[dtype.kind]
     if foreign:
         shown = ", ".join(sorted("null" if kind is type(None) else kind.__name__ for kind in foreign))
         raise wrong(name, "tensor-value", f"The data of {_DATATYPE[dtype]} holds {shown}.", "Convert the elements.")
+
     if dtype.kind == "O":
         return _objects([text.encode() for text in flat], shape)
+
     try:
         with np.errstate(over="ignore"):
             array = np.array(flat, dtype)
     except OverflowError:
         array = None
+
     if array is None or (dtype.kind == "f" and not np.isfinite(array).all()):
         raise wrong(name, "tensor-value", f"A number is out of the range of {_DATATYPE[dtype]}.", "Use a wider type.")
+
     return array.reshape(shape)
 
 
@@ -143,6 +151,7 @@ def _texts(data: memoryview, shape: tuple[int, ...], name: str) -> NDArray[Any]:
                 name, "tensor-size", f"Element {len(texts)} is longer than the data.", "Prefix each with its length."
             )
         texts.append(bytes(data[start:position]))
+
     if len(texts) != wanted or position != end:
         held = len(texts) if position == end else f"more than {wanted}"
         raise wrong(
@@ -151,6 +160,7 @@ def _texts(data: memoryview, shape: tuple[int, ...], name: str) -> NDArray[Any]:
             f"The data holds {held} elements, shape {list(shape)} has {wanted:,}.",
             "Send as many elements as the shape says.",
         )
+
     return _objects(texts, shape)
 
 

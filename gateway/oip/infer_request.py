@@ -47,7 +47,7 @@ class InferRequest:
     timeout: float = 0.0
 
     def options(self, given: Options) -> Options:
-        """What the caller may have: to wait longer than others or less long, never to pass them or the deadline.
+        """Return what the caller may have: to wait longer than others or less long, never to pass them or the deadline.
 
         Triton's levels count from 1, the most urgent; 1 and 2 are this server's normal and background work.
         """
@@ -80,12 +80,15 @@ def parse(sent: Sent, card: Card) -> InferRequest:
     """The request in ``sent``, for the model of ``card``; raises ``request-*`` and ``tensor-*`` problems."""
     if sent.raw is not None and not sent.head:
         return _whole_body(sent.raw, card)
+
     document = _document(sent)
     if not isinstance(document, dict):
         raise _malformed("It is no object.")
+
     parameters = _parameters(document, "the request")
     if parameters.get("sequence_id"):
         raise _malformed("`sequence_id` needs a stateful model; there is none.")
+
     return InferRequest(
         id=_text(document.get("id", ""), "id"),
         inputs=_inputs(document.get("inputs"), sent.raw),
@@ -99,6 +102,7 @@ def parse(sent: Sent, card: Card) -> InferRequest:
 def _inputs(items: object, raw: memoryview | None) -> dict[str, NDArray[Any]]:
     if not isinstance(items, list) or not items or len(items) > MAX_TENSORS:
         raise _malformed(f"`inputs` is not an array of 1 to {MAX_TENSORS} tensors.")
+
     inputs: dict[str, NDArray[Any]] = {}
     position = 0
     for item in items:
@@ -123,8 +127,10 @@ def _inputs(items: object, raw: memoryview | None) -> dict[str, NDArray[Any]]:
             )
         inputs[name] = from_bytes(raw[position : position + size], dtype, shape, name)
         position += size
+
     if raw is not None and position != len(raw):
         raise _malformed(f"{len(raw) - position:,} bytes follow the last tensor.")
+
     return inputs
 
 
@@ -132,6 +138,7 @@ def _whole_body(raw: memoryview, card: Card) -> InferRequest:
     """A body without any JSON: the data of the model's only input, one row, whose free axis is what fits."""
     if len(card.inputs) != 1:
         raise _malformed(f"A body without JSON needs a model with one input; {card.name!r} has {len(card.inputs)}.")
+
     spec = card.inputs[0]
     dtype = dtype_of(spec.datatype, spec.name)
     rest = spec.shape[1:] if spec.shape[:1] == (-1,) else spec.shape
@@ -142,8 +149,10 @@ def _whole_body(raw: memoryview, card: Card) -> InferRequest:
     elif rest.count(-1) == 1:
         known = math.prod(size for size in rest if size != -1) * dtype.itemsize
         rest = tuple(len(raw) // known if size == -1 and known else size for size in rest)
+
     if -1 in rest:
         raise _malformed(f"The shape of {spec.name!r} cannot be told from the size of the body.")
+
     tensor = from_bytes(raw, dtype, (*batch, *rest), spec.name)
     return InferRequest("", {spec.name: tensor}, None, binary=True)
 
@@ -153,6 +162,7 @@ def _outputs(items: object) -> tuple[Wanted, ...] | None:
         return None
     if not isinstance(items, list) or len(items) > MAX_TENSORS:
         raise _malformed(f"`outputs` is not an array of at most {MAX_TENSORS} objects.")
+
     wanted: dict[str, Wanted] = {}
     for item in items:
         name = _name(item, "outputs")
@@ -165,6 +175,7 @@ def _outputs(items: object) -> tuple[Wanted, ...] | None:
             binary=None if binary is None else _flag(binary, "binary_data"),
             classes=_count(parameters.get("classification", 0), "classification"),
         )
+
     return tuple(wanted.values())
 
 

@@ -34,13 +34,16 @@ def respond(request: InferRequest, model: str, answer: Inference, labels: Mappin
         else:
             entry["data"] = to_json(array, want.name)
         outputs.append(entry)
+
     document: dict[str, Any] = {"model_name": model, "model_version": answer.version}
     if request.id:
         document["id"] = request.id
+
     document["outputs"] = outputs
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     if not raw:
         return Response(head, media_type="application/json")
+
     headers = {HEADER_LENGTH: str(len(head))}
     return Response(b"".join([head, *raw]), headers=headers, media_type="application/octet-stream")
 
@@ -52,6 +55,7 @@ def classified(scores: NDArray[Any], count: int, labels: Sequence[str], name: st
     """
     if scores.dtype.kind == "O" or scores.ndim < 1:
         raise wrong(name, "tensor-type", "It holds no scores to rank.", "Ask for it without `classification`.")
+
     rows = scores.reshape(len(scores), -1) if scores.ndim > 1 else scores.reshape(1, -1)
     count = min(count, rows.shape[1])
     order = np.nan_to_num(rows, nan=-np.inf) if rows.dtype.kind == "f" else rows
@@ -63,4 +67,5 @@ def classified(scores: NDArray[Any], count: int, labels: Sequence[str], name: st
         for rank, index in enumerate(best):
             text = form.format(rows[row, index].item(), index)
             texts[row, rank] = (f"{text}:{labels[index]}" if index < len(labels) else text).encode()
+
     return texts

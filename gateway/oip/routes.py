@@ -191,6 +191,7 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
         for want in asked.outputs or ():
             if want.classes and want.name == card.logits:
                 labels[want.name] = documents.labels(card, handle.folder)
+
     return respond(asked, card.name, answer, labels)
 
 

@@ -54,12 +54,14 @@ class Place:
         """
         if units <= self._units:
             return
+
         admission = self._admission
         others = admission.units - self._units
         if others and others + units > admission.limit:
             raise _overloaded(
                 f"The request counts as {units} ordinary ones, {others} are in flight, {admission.limit} are let in."
             )
+
         admission.units += units - self._units
         self._units = units
 
@@ -124,6 +126,7 @@ class Budget:
         if not self._waiting and units <= self._free:
             self._free -= units
             return
+
         mine = asyncio.get_running_loop().create_future()
         self._waiting.append((units, mine))
         try:

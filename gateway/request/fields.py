@@ -119,16 +119,20 @@ class Texts:
         text = Text(self.longest)
         if self.single and type(value) is str:
             return [text.check(value, pointer)]
+
         if type(value) is not list:
             wrong_type("an array of strings", value, pointer)
+
         check_length(value, 1, self.most, pointer)
         if self.single and type(value[0]) in (int, list):
             detail = f"{shown(pointer)} holds tokens; every model here has a tokenizer of its own."
             wrong("input-tokens", "Arrays of tokens are not read", detail, pointer, "Send the texts themselves.")
+
         for index, item in enumerate(value):
             # The usual text passes on this line; the rest finds out what is wrong with it.
             if type(item) is not str or not item or len(item) > self.longest or item.isspace() or "\x00" in item:
                 text.check(item, f"{pointer}/{index}")
+
         return value
 
     def parse(self, texts: Sequence[str], pointer: str) -> object:

@@ -31,6 +31,7 @@ def read_parts(body: bytes, content_type: str, most: int) -> list[Part]:
     boundary = options.get(b"boundary", b"")
     if not boundary:
         _malformed("Content-Type names no boundary.")
+
     collector = _Collector(most)
     try:
         parser = MultipartParser(
@@ -50,8 +51,10 @@ def read_parts(body: bytes, content_type: str, most: int) -> list[Part]:
         parser.write(body)
     except FormParserError as error:
         _malformed(f"{error}.")
+
     if not collector.ended:
         _malformed("The body ends before its last boundary.")
+
     return collector.parts
 
 

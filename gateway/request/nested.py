@@ -176,6 +176,7 @@ class Form(Generic[B]):
         grouped: dict[str, list[str]] = {}
         for name, text in pairs:
             grouped.setdefault(name, []).append(text)
+
         found: dict[str, Any] = {}
         for name, texts in grouped.items():
             field = self.fields.get(name)
@@ -183,8 +184,10 @@ class Form(Generic[B]):
                 self._unknown(name, "")
             pointer = f"/{name}"
             found[name] = field.check(field.parse(texts, pointer), pointer)
+
         if self.required:
             self._need(found, "")
+
         return found
 
     def made(self, found: Mapping[str, Any]) -> B:
@@ -219,12 +222,12 @@ class Form(Generic[B]):
 
 
 def is_images(field: Field) -> bool:
-    """Whether a value of ``field`` is an image or an array of images."""
+    """Return whether a value of ``field`` is an image or an array of images."""
     return isinstance(field, Image) or (isinstance(field, Array) and isinstance(field.item, Image))
 
 
 def holds_images(field: Field) -> bool:
-    """Whether a value of ``field`` may be an image or have one in it."""
+    """Return whether a value of ``field`` may be an image or have one in it."""
     match field:
         case Image():
             return True

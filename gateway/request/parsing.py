@@ -113,7 +113,7 @@ def _kind(request: Request) -> bytes:
 
 
 def is_json_type(kind: bytes) -> bool:
-    """Whether a media type is JSON's or of a kind of JSON."""
+    """Return whether a media type is JSON's or of a kind of JSON."""
     return kind == b"application/json" or kind.endswith(b"+json")
 
 
@@ -216,14 +216,18 @@ def _form_parts(body: bytes | bytearray, content_type: str, form: Form[B], most:
                 below("", part.name[:100]),
                 "Send file parts `image`, and the other fields as one JSON part `request`.",
             )
+
     if len(images) > most:
         wrong("array-too-long", "Too many images", f"There are {len(images)} images; the limit is {most}.", "/image")
+
     if len(images) == 1:
         images = [("/image", images[0][1])]
+
     sent = _sent(form, form.read({}) if fields is None else fields, images)
     for pointer, _ in others:
         if any(named == pointer for named, _ in sent.others):
             wrong("field-conflict", "An image is sent twice", "Send it as a file or in the fields.", pointer)
+
     sent.others.extend(others)
     return sent
 
@@ -232,6 +236,7 @@ def _query(request: Request) -> list[tuple[str, str]]:
     raw: bytes = request.scope["query_string"]
     if not raw:
         return []
+
     try:
         return parse_qsl(
             raw.decode("ascii"),

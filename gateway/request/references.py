@@ -49,6 +49,7 @@ class References:
         if not named:
             yield images
             return
+
         share = min(named * self._limits.max_bytes, self._per_request)
         left = None if deadline is None else max(0.0, deadline - time.perf_counter())
         taken = False

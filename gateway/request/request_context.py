@@ -73,7 +73,7 @@ class RequestContext:
     """Headers that the answer gets, whatever it is."""
 
     def options(self) -> Options:
-        """How the runtime is to treat this request's inferences: its deadline counts from the first byte."""
+        """Return how the runtime is to treat this request's inferences: its deadline counts from the first byte."""
         background = self.caller is not None and self.caller.background
         return Options(priority=2 if background else 1, deadline=self.deadline, traceparent=self.traceparent)
 
@@ -93,6 +93,7 @@ class RequestContext:
             traceparent=trace.decode("ascii") if trace and _TRACEPARENT.fullmatch(trace) else "",
         )
         scope[SCOPE_KEY] = request_context
+
         return request_context
 
     @staticmethod

@@ -55,12 +55,16 @@ async def receive(request: Request, write: Callable[[bytes], object]) -> Upload:
         if len(pending) >= _BLOCK:
             await asyncio.to_thread(write, bytes(pending))
             pending.clear()
+
     if parser is not None:
         parser.finish()
+
     if not size:
         raise Problem(Kind.MALFORMED, "upload-empty", "The upload is empty", "No byte of content came.")
+
     if pending:
         await asyncio.to_thread(write, bytes(pending))
+
     return upload
 
 
@@ -85,6 +89,7 @@ class _FormReader:
         boundary = options.get(b"boundary", b"")
         if not boundary:
             _malformed("Content-Type names no boundary.")
+
         self._upload = upload
         self._content = bytearray()
         self._name = self._value = b""
@@ -143,16 +148,20 @@ class _FormReader:
         name = options.get(b"name")
         if kind != b"form-data" or name is None:
             _malformed("A part has no Content-Disposition with a name.")
+
         self._field = name.decode("utf-8", "replace")
         if self._field != "file":
             if len(self._upload.fields) >= _MAX_FIELDS:
                 _malformed(f"The form has more than {_MAX_FIELDS} fields.")
             return
+
         if self._file_seen:
             _malformed("The form has more than one part `file`.")
+
         self._file_seen = True
         if (filename := options.get(b"filename")) is not None:
             self._upload.filename = filename.decode("utf-8", "replace")
+
         media_type = self._headers.get(b"content-type", b"application/octet-stream")
         self._upload.media_type = media_type.decode("latin-1").partition(";")[0].strip().lower()
 

@@ -67,6 +67,7 @@ async def upload(
         raise over_quota(context.settings.artifact_quota_bytes)
     if length is not None and length - FORM_BYTES > limit:
         raise too_large(limit)
+
     draft = await asyncio.to_thread(store.draft, limit if room is None else min(limit, room))
     try:
         sent = await receive(request, draft.write)
@@ -75,6 +76,7 @@ async def upload(
         kept = await asyncio.to_thread(store.add, draft, caller.key_id, called, media_type)
     finally:
         await asyncio.to_thread(draft.discard)
+
     return _json(artifact_document(kept), 201, {"Location": f"/v1/artifacts/{kept.id}"})
 
 

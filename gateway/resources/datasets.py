@@ -147,6 +147,7 @@ async def upload(
     options = Options(name=name, strict=strict, layout=layout, allow_losses=allow_losses)
     if name is None and not request.headers.get("content-type", "").startswith("multipart/"):
         raise _no_name()
+
     artifacts, limit = context.jobs.artifacts, context.settings.max_upload_bytes
     room = await asyncio.to_thread(artifacts.room, caller.key_id)
     length = declared_length(request)
@@ -154,6 +155,7 @@ async def upload(
         raise over_quota(context.settings.artifact_quota_bytes)
     if length is not None and length - FORM_BYTES > limit:
         raise too_large(limit)
+
     draft = await asyncio.to_thread(artifacts.draft, limit if room is None else min(limit, room))
     try:
         upload = await receive(request, draft.write)
@@ -174,6 +176,7 @@ async def upload(
         )
     finally:
         await asyncio.to_thread(draft.discard)
+
     return _json(_document(made), 201, {"Location": f"/v1/datasets/{made.id}"})
 
 

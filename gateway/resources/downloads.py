@@ -31,6 +31,7 @@ def content_response(request: Request, store: ArtifactStore, artifact: Artifact)
     }
     if tag.encode() in head.get(b"if-none-match", b""):
         return Response(status_code=304, headers=headers)
+
     start, end, status = 0, artifact.size, 200
     if_range = head.get(b"if-range")
     if b"range" in head and (if_range is None or if_range == tag.encode()):
@@ -39,9 +40,11 @@ def content_response(request: Request, store: ArtifactStore, artifact: Artifact)
             start, end = asked
             status = 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size}"
+
     headers["Content-Length"] = str(end - start)
     if HEAD_KEY in request.scope:
         return Response(status_code=status, headers=headers, media_type=artifact.media_type)
+
     return StreamingResponse(
         store.read(artifact, start, end), status_code=status, headers=headers, media_type=artifact.media_type
     )

@@ -34,6 +34,7 @@ def job_document(job: Job, outputs: Sequence[Artifact] = (), *, listed: bool = F
     }
     if not listed:
         document["parameters"] = job.parameters
+
     return document
 
 

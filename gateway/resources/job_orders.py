@@ -45,6 +45,7 @@ def order(kinds: Mapping[str, JobKind[Any]], body: JobBody, key: str | None, tra
             pointer="/kind",
             remedy=f"Kinds are {', '.join(sorted(kinds))}.",
         )
+
     sent = orjson.dumps(body.parameters)
     if len(sent) > MAX_PARAMETER_BYTES:
         raise Problem(
@@ -55,10 +56,12 @@ def order(kinds: Mapping[str, JobKind[Any]], body: JobBody, key: str | None, tra
             pointer="/parameters",
             remedy="Upload what is long with POST /v1/artifacts and name it as artifact:{id}.",
         )
+
     try:
         parameters = kind.parameters.model_validate_json(sent, strict=True)
     except ValidationError as error:
         raise _invalid(error, "/parameters", body.parameters) from None
+
     record = Order(
         kind=kind.name,
         queue=kind.queue,
@@ -92,6 +95,7 @@ def _invalid(error: ValidationError, base: str, sent: object) -> Problem:
     first = found[0][0]
     place, message = max((one for one in found if one[0][: len(first)] == first), key=lambda one: len(one[0]))
     escaped = [str(part).replace("~", "~0").replace("/", "~1") for part in place]
+
     return Problem(
         Kind.INVALID,
         "field-invalid",
@@ -115,10 +119,11 @@ def _place(location: tuple[int | str, ...], kind: str, sent: Any) -> tuple[int |
 
 
 def idempotency_key(request: Request) -> str | None:
-    """What ``Idempotency-Key`` says. Raises ``idempotency-key-malformed``."""
+    """Return what ``Idempotency-Key`` says. Raises ``idempotency-key-malformed``."""
     raw = RequestContext.of(request.scope).head.get(b"idempotency-key")
     if raw is None:
         return None
+
     key = raw.decode("latin-1")
     if not _KEY.match(key):
         raise Problem(
@@ -128,4 +133,5 @@ def idempotency_key(request: Request) -> str | None:
             "It is not 1 to 255 visible ASCII characters.",
             remedy="A UUID does well.",
         )
+
     return key

@@ -168,14 +168,17 @@ async def watch(
     last = head.get(b"last-event-id", b"")
     if last.isdigit() and len(last) < 10:
         after = int(last)
+
     if head.get(b"accept", b"").startswith(b"application/json"):
         found = await asyncio.to_thread(events.after, context.jobs.engine, job.id, after, _EVENTS_AT_ONCE + 1)
         data = [{"id": e.seq, "event": e.event, "data": e.data, "at": e.at} for e in found[:_EVENTS_AT_ONCE]]
         return _json({"object": "list", "data": data, "has_more": len(found) > _EVENTS_AT_ONCE})
+
     if job.state in FINAL:
         heads = await asyncio.to_thread(events.heads, context.jobs.engine, [job.id])
         if job.id in heads and heads[job.id].seq <= after:
             return Response(status_code=204)
+
     held = contextlib.ExitStack()
     held.enter_context(context.streams.one_of(caller.key_id))
     return EventStream(context.job_stream.watch(job.id, after), request.scope, held=held)
@@ -200,6 +203,7 @@ async def artifact(request: Request, job_id: str, name: str) -> Response:
     for made in await _outputs(context, job):
         if made.name == name:
             return content_response(request, context.jobs.artifacts, made)
+
     raise Problem(
         Kind.NOT_FOUND,
         "artifact-not-found",

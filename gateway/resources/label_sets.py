@@ -42,5 +42,6 @@ async def show_label_set(request: Request, name: str) -> Response:
             f"No label set has the name {name[:80]!r}.",
             remedy=f"There are {', '.join(label_sets())}.",
         ) from None
+
     content = {"id": name, "object": "label_set", "count": len(labels), "labels": labels}
     return Response(orjson.dumps(content), media_type="application/json")

@@ -63,6 +63,7 @@ async def show(
     caller = allow(request, "jobs")
     services = context_of(request).jobs
     found = await asyncio.to_thread(_leaderboard, services, caller.key_id, suite, view=view, mode=mode, shots=shots)
+
     return _json(found)
 
 

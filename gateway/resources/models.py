@@ -126,6 +126,7 @@ def _describe(context: Context, versions: Sequence[ModelStatus]) -> dict[str, An
     ordered = sorted(versions, key=lambda status: int(status.version), reverse=True)
     shown = min(ordered, key=lambda status: _STATES.index(status.state))
     card = shown.card
+
     return {
         "id": shown.name,
         "object": "model",

@@ -127,6 +127,7 @@ def _check(sent: Sent[ClassifyBody]) -> None:
             "Send either `labels` or `label_set`.",
             pointer="/label_set",
         )
+
     if body.templates is not None and body.template_set is not None:
         raise Problem(
             Kind.INVALID,
@@ -135,6 +136,7 @@ def _check(sent: Sent[ClassifyBody]) -> None:
             "Send either `templates` or `template_set`.",
             pointer="/template_set",
         )
+
     if len(sent.images) * (body.top_k or _TOP_K) > MOST_PREDICTIONS:
         raise Problem(
             Kind.INVALID,
@@ -144,6 +146,7 @@ def _check(sent: Sent[ClassifyBody]) -> None:
             pointer="/top_k",
             remedy="Ask for fewer labels, or send several requests.",
         )
+
     if body.explain and len(sent.images) > MOST_EXPLAINED:
         raise Problem(
             Kind.INVALID,

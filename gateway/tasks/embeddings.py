@@ -81,6 +81,7 @@ def _default_model(sent: Sent[EmbeddingsBody], settings: Settings) -> str:
             pointer="/input",
             remedy="Send two requests.",
         )
+
     if texts is not None:
         return settings.default_text_encoder
     if not sent.images:
@@ -92,6 +93,7 @@ def _default_model(sent: Sent[EmbeddingsBody], settings: Settings) -> str:
             pointer="/input",
             remedy="Send `input`, `image` or `images`.",
         )
+
     return settings.default_classifier
 
 

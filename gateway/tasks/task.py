@@ -205,9 +205,11 @@ class Endpoint(Generic[B, S, R]):
             refusals += openapi.WITH_QUERY
             names = [name for name in form.in_query if name not in task.not_in_query]
             extra["parameters"] = openapi.query_fields(task.body, names)
+
         streamed: dict[int | str, dict[str, Any]] = {}
         if task.stream is not None:
             streamed[200] = {"content": {"text/event-stream": {"schema": EVENT_SCHEMA}}}
+
         router.add_api_route(
             task.path,
             self.serve,

@@ -125,6 +125,7 @@ class EfficientNetLite(nn.Module):
                 stride = stage.stride if repeat == 0 else 1
                 blocks.append(InvertedBottleneck(channels, width, stage.kernel, stride, stage.expand))
                 channels = width
+
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = nn.Conv2d(channels, config.head, 1, bias=False)
         self._bn1 = _norm(config.head)

@@ -96,14 +96,17 @@ class FocalModulation(nn.Module):
             context = layer(context)  # (B, C, H, W): each level sees further than the one before
             gated = context * gates[:, level : level + 1]
             gathered = gated if gathered is None else gathered + gated
+
         everywhere = F.gelu(context.mean(dim=(2, 3), keepdim=True)) * gates[:, self.levels :]  # (B, C, H, W)
         gathered = everywhere if gathered is None else gathered + everywhere
         if self.normalize:
             gathered = gathered / (self.levels + 1)
+
         modulator = self.h(gathered)  # (B, C, H, W)
         modulated = (query * modulator).permute(0, 2, 3, 1)  # (B, H, W, C)
         if self.ln is not None:
             modulated = self.ln(modulated)
+
         return self.proj(modulated), modulator
 
 

@@ -65,6 +65,7 @@ class ResNet(nn.Module):
                 blocks.append(Bottleneck(in_dim, width, stride=2 if stage > 0 and block == 0 else 1))
                 in_dim = width * EXPANSION
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+
         self.dim_out = in_dim
         self.fc = nn.Linear(in_dim, config.num_classes) if config.num_classes else None
         self.apply(_initialise)

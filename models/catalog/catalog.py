@@ -75,11 +75,14 @@ class Catalog:
                 if source not in sources:
                     raise CatalogError(f"{path}: sources: {source!r} is not in {lock.name}", f"pin it in {lock}")
             entries[path.stem] = _with_provenance(entry, sources)
+
         for name, entry in entries.items():
             _check_requirements(name, entry, entries, folder)
+
         published = releases(folder / "releases")
         for name in entries.keys() & published.keys():
             raise CatalogError(f"{folder / name}.yaml: {name!r} is a published checkpoint too", "rename one of them")
+
         return Catalog(entries, sources, published)
 
     @property
@@ -94,7 +97,7 @@ class Catalog:
         return (*self.entries, *self.releases)
 
     def find(self, name: str) -> Entry | Release:
-        """What is pulled under ``name``; raises :class:`CatalogError` that lists the names there are."""
+        """Return what is pulled under ``name``; raises :class:`CatalogError` that lists the names there are."""
         found = self.entries.get(name) or self.releases.get(name)
         if found is None:
             raise CatalogError(f"no model {name!r} in the catalog", f"it has {', '.join(self.names)}")

@@ -40,8 +40,10 @@ def read_labels(path: Path) -> tuple[str, ...]:
         raise LabelError(f"{path} cannot be read: {error.strerror}", "give a text file, one label a line") from error
     except UnicodeDecodeError as error:
         raise LabelError(f"{path} is not UTF-8 text: {error}", "save it as UTF-8") from error
+
     if not labels:
         raise LabelError(f"{path} has no labels", "write one label a line")
+
     seen: dict[str, int] = {}
     for number, label in enumerate(labels, 1):
         if not label:
@@ -49,4 +51,5 @@ def read_labels(path: Path) -> tuple[str, ...]:
         if label in seen:
             raise LabelError(f"{path}: {label!r} is on line {seen[label]} and on line {number}", "make them distinct")
         seen[label] = number
+
     return tuple(labels)

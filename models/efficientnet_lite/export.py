@@ -26,7 +26,7 @@ def read(options: Options, sources: Mapping[str, Path]) -> EfficientNetLite:
 
 
 def encoder(options: Options, sources: Mapping[str, Path]) -> ImageEncoder:
-    """What the exported graph computes as ``features``, to be trained further."""
+    """Return what the exported graph computes as ``features``, to be trained further."""
     return encoder_of(read(options, sources))
 
 

@@ -60,6 +60,7 @@ def cost(
     right, before = float((said == truth).mean()), float((exact.argmax(axis=1) == truth).mean())
     same = float((said == exact.argmax(axis=1)).mean())
     told = f"{before:.4f} in float32; the same first label for {same:.1%} of the pictures"
+
     return (
         Measurement(
             dataset=pictures.name,

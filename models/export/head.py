@@ -35,13 +35,16 @@ def append_linear_head(
     missing = [name for name in (features, *keep) if name not in there]
     if missing:
         raise ModelError(f"{encoder.name} has no output {missing[0]!r}", f"its outputs are {', '.join(there)}")
+
     width = there[features].type.tensor_type.shape.dim[-1].dim_value
     if width and width != weight.shape[1]:
         raise ModelError(f"the head takes {weight.shape[1]} features, {encoder.name} gives {width}")
+
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     head = [f"head_{part}" for part in ("weight", "bias", "unit")]
     if "logits" in taken - {output.name for output in graph.output} or taken & set(head):
         raise ModelError(f"{encoder.name} uses the names of the new head already", "export the encoder again")
+
     _free_the_name(graph, "logits")
     graph.initializer.extend(
         [numpy_helper.from_array(weight.astype(np.float32), head[0]), numpy_helper.from_array(bias, head[1])]
@@ -50,6 +53,7 @@ def append_linear_head(
     if normalize:
         graph.node.append(helper.make_node("LpNormalization", [features], [head[2]], axis=-1, p=2))
         source = head[2]
+
     graph.node.append(helper.make_node("Gemm", [source, *head[:2]], ["logits"], name="head", transB=1))
     batch = there[features].type.tensor_type.shape.dim[0].dim_param or "batch"
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, len(bias)])

@@ -59,6 +59,7 @@ def choose(
         except ExportError:
             if precision is not None:
                 raise
+
     if precision in (None, "fp32"):
         return Chosen(exact, Engine(reason=f"Exact: {error:.1e} of the largest value from PyTorch"), ())
     if exact.with_name(f"{exact.name}.data").exists():
@@ -66,6 +67,7 @@ def choose(
             f"{precision} is not made of networks whose weights are in a file beside the graph",
             "Leave the precision out, or ask for fp32 or bf16.",
         )
+
     target = exact.with_name(f"{precision}-{exact.name}")
     if precision == "fp16":
         half(exact, target)
@@ -73,6 +75,7 @@ def choose(
     else:
         dynamic_int8(exact, target)
         reason = f"{target.stat().st_size / exact.stat().st_size:.0%} of the bytes: matrix products in eight bits"
+
     cosine = agreement(network, examples, signature, target, least=LEAST[precision or ""], plain=precision == "fp16")
     return _chosen(target, Engine(name="onnxruntime", precision=precision or "fp32"), reason, cosine, examples)
 
@@ -87,7 +90,7 @@ def answers(chosen: Chosen, exact: Path, signature: Signature) -> tuple[Answer, 
 
 
 def has_openvino() -> bool:
-    """Whether bf16 can be tried here."""
+    """Return whether bf16 can be tried here."""
     return importlib.util.find_spec("openvino") is not None
 
 

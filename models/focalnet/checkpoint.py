@@ -97,8 +97,10 @@ def read(path: Path, config: FocalNetConfig) -> FocalNet:
             f"{path.name} names its norms as standing {where} the branches",
             f"Ask for a configuration with postln={found.postln}.",
         )
+
     with torch.device("meta"):
         network = FocalNet(config)
+
     load(network, found.state, fits)
     return network.eval()
 
@@ -115,12 +117,14 @@ def first_thousand(network: FocalNet) -> FocalNet:
             f"a head of {0 if head is None else head.out_features} outputs is no ImageNet-22K head",
             "Only the large, xlarge and huge releases have one.",
         )
+
     narrow = torch.nn.Linear(head.in_features, 1000)
     with torch.no_grad():
         narrow.weight.copy_(head.weight[:1000])
         narrow.bias.copy_(head.bias[:1000])
         narrow.weight[NEVER_TRAINED] = 0.0
         narrow.bias[NEVER_TRAINED] = -1e4
+
     network.head = narrow
     return network
 

@@ -35,8 +35,10 @@ def convert(job: Job) -> Iterator[Version]:
             if len(job.labels) != 1000
             else "Leave the labels out: the head is then cut to ImageNet-1K.",
         )
+
     if config.num_classes > 1000 and not job.labels:
         network = first_thousand(network)
+
     job.progress("export and verify", 1, 3)
     target = job.scratch / MODEL
     chosen = serve_classifier(network, target, job.release.image.size, job.precision)

@@ -114,15 +114,18 @@ def load(network: nn.Module, state: Mapping[str, Tensor], fits: Callable[[Shapes
             },
             fits=fits(given),
         )
+
     for name, buffer in own.items():
         theirs = state.get(name)
         if name.endswith("num_batches_tracked"):  # counts training steps; absent in old files
             own[name] = torch.zeros_like(buffer, device="cpu") if theirs is None else theirs
         elif theirs is not None and theirs.shape == buffer.shape and not torch.equal(theirs.to(buffer.dtype), buffer):
             raise CheckpointError(f"{name} differs from what the architecture gives: the window layout is another one")
+
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{name} holds values that are not finite: the file is damaged", FETCH_AGAIN)
+
     network.load_state_dict({**weights, **own}, strict=True, assign=True)
 
 

@@ -95,6 +95,7 @@ def _check_request(name: str, task: Task, labels: Path | None, preprocess: str |
         raise ModelError(
             "importing a model needs the package onnx", "run `make setup`, or `pip install 'sightline[train]'`"
         )
+
     if not MODEL_NAME.fullmatch(name):
         raise ModelError(f"model name {name!r} is not allowed", f"a name matches {MODEL_NAME.pattern}")
     if name in Catalog.read().entries:
@@ -105,6 +106,7 @@ def _check_request(name: str, task: Task, labels: Path | None, preprocess: str |
         raise ModelError(
             "a classifier needs its labels", "give a text file with one label a line, in the outputs' order"
         )
+
     if task != "classify" and labels is not None:
         raise ModelError(f"labels mean nothing for {task!r}", "leave them out, or import with task classify")
     if task == "tensor" and preprocess is not None:
@@ -145,6 +147,7 @@ def _card(
 ) -> Card:
     if image is not None:
         image = image.model_copy(update={"input": trial.inputs[0].name})
+
     specs = (*trial.inputs, *trial.outputs)
     batched = all(spec.shape[:1] == (-1,) for spec in specs)
     return Card(

@@ -40,20 +40,25 @@ def read_onnx(path: Path, max_bytes: int) -> OnnxFile:
         size = path.stat().st_size
     except OSError as error:
         raise ImportRefused(f"{path} cannot be read: {error.strerror}", "give an ONNX file") from error
+
     if size > min(max_bytes, MAX_PROTO_BYTES):
         raise _too_large(path, size, max_bytes)
+
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError) as error:
         raise ImportRefused(f"{path.name} is not an ONNX file, or is cut off: {error}", "export it again") from error
+
     if not model.graph.output:
         raise ImportRefused(f"{path.name} is not an ONNX file: it has no outputs", "give an ONNX file")
+
     _check_opset(model)
     _check_operators(model)
     external = _external_data(model, path)
     total = size + sum(file.stat().st_size for file in external.values())
     if total > max_bytes:
         raise _too_large(path, total, max_bytes)
+
     return OnnxFile(path, model, external)
 
 
@@ -165,4 +170,5 @@ def _external_data(model: Any, path: Path) -> dict[str, Path]:
                 f"{location!r} ends before weight {tensor.name!r}", "the file is cut off: copy it again"
             )
         found[str(pure)] = file
+
     return found

@@ -14,7 +14,7 @@ PINS = "models/catalog/releases"
 
 
 def published_folder(cache: Path, name: str) -> Path:
-    """Where the file of release ``name`` lies, whoever put it there."""
+    """Return where the file of release ``name`` lies, whoever put it there."""
     return cache / "published" / name
 
 
@@ -49,7 +49,7 @@ def published_file(name: str, release: Release, cache: Path, progress: Progress 
 
 
 def by_hand(name: str, release: Release, cache: Path) -> str:
-    """What a person does: where to get the file, what it is called, how large it is, and where it goes."""
+    """Return what a person does: where to get the file, what it is called, how large it is, and where it goes."""
     pin = release.pin
     file = release.files[0] if pin is None else pin.file
     get = release.remedy if pin is None else f"Download {pin.address}"

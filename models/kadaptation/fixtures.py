@@ -58,6 +58,7 @@ def check(fixture: Fixture) -> list[Comparison]:
             Comparison(f"{case['name']}/{one.name}", one.error, one.atol, one.rtol, one.ok, one.note)
             for one in compared
         ]
+
     return found + _check_counts(fixture.config.get("counts", {}))
 
 
@@ -75,6 +76,7 @@ def build(case: Case) -> nn.Module:
         return Attention(case["embed_dim"], case["num_heads"], method)
     if "patch_size" not in case:
         return Transformer(EncoderConfig(case["width"], case["layers"], case["heads"], method))
+
     config = EncoderConfig(
         case["width"],
         case["layers"],
@@ -133,7 +135,7 @@ def _loaded(model: nn.Module, weights: dict[str, Tensor], case: str) -> nn.Modul
 
 
 def _updates(model: Attention, x: Tensor) -> dict[str, Tensor]:
-    """What is added to queries and values, and the matrices behind it."""
+    """Return what is added to queries and values, and the matrices behind it."""
     updates = model.deltas(x)
     assert updates is not None
     fast = model.q_proj_adapter1_left @ model.q_proj_adapter1_right

@@ -90,6 +90,7 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         nn.init.xavier_uniform_(self.in_proj_weight)
         self.out_proj = nn.Linear(width, width)
+
         if method == "kadaptation":
             n = KRONECKER_FACTORS
             if width % n:
@@ -135,6 +136,7 @@ class Attention(nn.Module):
         if updates is not None:  # the released reshape: no transpose, so positions and heads are mixed
             query = query + updates[0].reshape(batch * self.heads, length, head)
             value = value + updates[1].reshape(batch * self.heads, length, head)
+
         mixed = (query @ key.transpose(1, 2)).softmax(dim=-1) @ value
         out: Tensor = self.out_proj(mixed.transpose(0, 1).reshape(length, batch, width))
         return out

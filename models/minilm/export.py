@@ -64,6 +64,7 @@ def build(job: Build) -> Files:
         exact, target = target, job.scratch / "int8.onnx"
         dynamic_int8(exact, target, ("MatMul", "Gather"))
         agreement(network, examples, SIGNATURE, target, least=LEAST_COSINE)
+
     job.progress("verify", 3, 3)
     return {"model.onnx": target, "tokenizer.json": folder / "tokenizer.json"}
 

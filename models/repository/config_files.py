@@ -31,7 +31,7 @@ def place_config(staged: Path | None, model: Path) -> None:
 
 
 def stale_config(root: Path, name: str) -> str | None:
-    """What ``config.pbtxt`` of a model should say, where it says something else; ``None`` where it is right.
+    """Return what ``config.pbtxt`` of a model should say, where it says something else; ``None`` where it is right.
 
     A model whose latest version has no ONNX file of its own should have none: an empty text then.
     """
@@ -40,11 +40,13 @@ def stale_config(root: Path, name: str) -> str | None:
     card = card_or_none(folder) if folder is not None else None
     if folder is None or card is None:
         return None
+
     wanted = config_pbtxt(card) if (folder / MODEL).is_file() else ""
     try:
         found = (model / CONFIG).read_text()
     except OSError:
         found = ""
+
     return wanted if found != wanted else None
 
 
@@ -62,4 +64,5 @@ def refresh_configs(root: Path) -> list[str]:
             if folder is not None and stale_config(root, name) is not None:
                 place_config(stage_config(folder, card_or_none(folder), scratch), root / name)
                 refreshed.append(name)
+
     return refreshed

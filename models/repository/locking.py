@@ -30,6 +30,7 @@ def locked(path: Path, wait: float | None = None) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
     try:
         if wait is None:
             fcntl.flock(handle, fcntl.LOCK_EX)

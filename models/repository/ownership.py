@@ -115,7 +115,7 @@ def check_name(root: Path, name: str, *, key: str | None, imported: bool = False
 
 
 def is_import(card: Card) -> bool:
-    """Whether a card is of a model that somebody brought: no pull and no conversion takes its name."""
+    """Return whether a card is of a model that somebody brought: no pull and no conversion takes its name."""
     return bool(card.provenance) and all(origin.source.startswith(IMPORT) for origin in card.provenance)
 
 
@@ -125,7 +125,7 @@ def written(ownership: Ownership) -> bytes:
 
 
 def ownership_file(root: Path, name: str) -> Path:
-    """Where :func:`written` lies, or would lie."""
+    """Return where :func:`written` lies, or would lie."""
     return model_folder(root, name) / OWNERSHIP
 
 
@@ -144,4 +144,5 @@ def _of_old_notes(model: Path, versions: list[str]) -> Ownership | None:
         whole = model.name.rpartition("-")[0] if is_tower else None
         before = found.jobs if found is not None else {}
         found = Ownership(key=note[2], part_of=whole, jobs={**before, version: note[1]})
+
     return found

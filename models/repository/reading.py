@@ -96,7 +96,7 @@ def versions_of(root: Path, name: str) -> list[str]:
 
 
 def model_folder(root: Path, name: str) -> Path:
-    """Where a model lies, or would lie. Raises :class:`RepositoryError` for what is no model's name."""
+    """Return where a model lies, or would lie. Raises :class:`RepositoryError` for what is no model's name."""
     if not MODEL_NAME.fullmatch(name):
         raise RepositoryError(f"model name {name!r} is not allowed", f"a name matches {MODEL_NAME.pattern}")
     return root / name

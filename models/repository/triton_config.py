@@ -43,6 +43,7 @@ def config_pbtxt(card: Card) -> str:
         lines.append(
             f"dynamic_batching {{ max_queue_delay_microseconds: {delay} }}" if delay else "dynamic_batching {}"
         )
+
     lines += _parameters(card)
     lines += _accelerators(card)
     lines += _warm_up(card, batched)
@@ -50,7 +51,7 @@ def config_pbtxt(card: Card) -> str:
 
 
 def is_batched(card: Card) -> bool:
-    """Whether every tensor has a free first axis, along which requests can join."""
+    """Return whether every tensor has a free first axis, along which requests can join."""
     return bool(card.inputs) and all(spec.shape[:1] == (-1,) for spec in (*card.inputs, *card.outputs))
 
 
@@ -76,7 +77,7 @@ def _parameters(card: Card) -> list[str]:
 
 
 def _accelerators(card: Card) -> list[str]:
-    """What is read on a GPU only. TensorRT where the card asks for it: it builds an engine at load, in minutes.
+    """Return what is read on a GPU only. TensorRT where the card asks for it: it builds an engine at load, in minutes.
 
     CUDA's own default is to try every algorithm for a convolution again at each new batch size, which takes seconds.
     """
@@ -89,6 +90,7 @@ def _accelerators(card: Card) -> list[str]:
             "trt_engine_cache_path": f"/tmp/tensorrt-{card.name}-{card.version}",  # noqa: S108 the container's own
         }
         chosen.insert(0, _accelerator("tensorrt", options))
+
     return [f"optimization {{ execution_accelerators {{ gpu_execution_accelerator [{', '.join(chosen)}] }} }}"]
 
 
@@ -127,9 +129,11 @@ def known_shape(card: Card, spec: TensorSpec, batched: bool) -> tuple[int, ...] 
         free = card.image.side
     elif card.text is not None and spec.name in (card.text.ids_input, card.text.mask_input):
         free = card.text.max_length if card.text.padding == "max" else min(16, card.text.max_length)
+
     sizes: list[int] = []
     for size in spec.shape[1:] if batched else spec.shape:
         if size == -1 and free is None:
             return None
         sizes.append(free if size == -1 and free is not None else size)
+
     return tuple(sizes)

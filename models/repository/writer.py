@@ -178,6 +178,7 @@ class Writing:
             raise RepositoryError(f"no key has made {name!r}", "everybody sees the models of the platform")
         if ownership.part_of is not None:
             raise RepositoryError(f"{name!r} is a part of {ownership.part_of!r}", f"share {ownership.part_of}")
+
         staged = self._stage_ownership(ownership.model_copy(update={"shared": shared}))
         assert staged is not None
         staged.replace(ownership_file(self.root, name))

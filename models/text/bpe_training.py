@@ -22,6 +22,7 @@ def train_bpe(texts: Iterable[str], size: int) -> str:
     """
     if size < LEAST:
         raise ValueError(f"a vocabulary of {size} has no room for every byte; {LEAST} is the least")
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -40,5 +41,5 @@ def train_bpe(texts: Iterable[str], size: int) -> str:
 
 
 def vocabulary_size(tokenizer_json: str) -> int:
-    """How many ids a tokenizer has."""
+    """Return how many ids a tokenizer has."""
     return int(Tokenizer.from_str(tokenizer_json).get_vocab_size())

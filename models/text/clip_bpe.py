@@ -43,6 +43,7 @@ def clip_tokenizer_json(merges_file: Path = MERGES_FILE) -> str:
     vocabulary = {word: number for number, word in enumerate(words)}
     if len(vocabulary) != VOCABULARY:
         raise ModelError(f"{merges_file.name} makes {len(vocabulary):,} different tokens, not {VOCABULARY:,}")
+
     return json.dumps(
         {
             "version": "1.0",

@@ -50,7 +50,7 @@ class Served:
 
 
 def tower_names(name: str) -> tuple[str, str]:
-    """What the image and the text tower of a model are called."""
+    """Return what the image and the text tower of a model are called."""
     return f"{name}-image", f"{name}-text"
 
 
@@ -117,6 +117,7 @@ def cards(config: UniCLConfig, served: Served) -> tuple[Card, Card, Card]:
         limits=("It gives one of the names to every picture, whatever it shows.", *served.limits),
         not_for=served.not_for,
     )
+
     return image, text, both
 
 

@@ -35,6 +35,7 @@ def from_json(text: str) -> UniCLConfig:
         backbone = image.pop("backbone")
         if backbone not in BACKBONES:
             raise ConfigError(f"image.backbone {backbone!r} is unknown", f"Use one of: {', '.join(BACKBONES)}.")
+
         return UniCLConfig(
             image=BACKBONES[backbone](**_tuples({"num_classes": 0, **image})),
             text=ClipTextConfig(**content.get("text", {})),

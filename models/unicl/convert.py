@@ -42,6 +42,7 @@ def convert(job: Job) -> Iterator[Version]:
     image, text = job.scratch / "image" / MODEL, job.scratch / "text" / MODEL
     for target in (image, text):
         target.parent.mkdir()
+
     tower = encoder_of(model.image_encoder, model.image_projection, unit=True)
     job.progress("export and verify pictures", 1, 4)
     seen = serve_image(model, image, job.release.image.size, job.precision)
@@ -55,6 +56,7 @@ def convert(job: Job) -> Iterator[Version]:
         both_towers = (answers(seen, image, image_signature(model)), answers(read_texts, text, text_signature(model)))
         tokenise = from_file(tokenizer, config.text.context_length, config.text.vocab_size)
         accuracy = _accuracy(job.pictures, job.image, *both_towers, tokenise, seen.engine.precision)
+
     job.progress("write", 3, 4)
     image_card, text_card, both = cards(
         config,

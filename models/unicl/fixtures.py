@@ -103,6 +103,7 @@ def _outputs(network: UniCL, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
                 after = x if layer.downsample is None else layer.downsample(x.permute(0, 3, 1, 2))
                 outputs[f"image.layer{stage}"] = after.flatten(1, 2)
             outputs["image.tokens_norm"] = tower.features(image).tokens.flatten(1, 2)
+
     outputs["image.pooled"] = tower.pooled(image)
     outputs["image.features_unnormalised"] = network.project_image(outputs["image.pooled"])
     outputs["text.last_hidden_state"] = network.text_encoder(ids)
@@ -137,6 +138,7 @@ def check_loss(fixture: Fixture) -> list[Comparison]:
         for name, tensor in actual.items():
             expected = torch.tensor(case[name], dtype=labels.dtype if name == "expanded_labels" else torch.float64)
             comparisons.append(compare(f"{case['name']}.{name}", tensor, expected, LOSS_ATOL, LOSS_ATOL))
+
     return comparisons
 
 

@@ -39,6 +39,7 @@ def unicl_loss(images: Tensor, texts: Tensor, scale: Tensor, labels: Tensor) -> 
     positives = ids[:, None] == all_ids[None, :]  # (B, B * processes)
     i2t = _cross_entropy(scale * images @ all_texts.T, positives)
     t2i = _cross_entropy(scale * texts @ all_images.T, positives)
+
     return (i2t + t2i) / 2
 
 

@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             page = replaced(page, name, table)
         else:
             print("\n".join(table), end="\n\n")
+
     if options.write:
         options.write.write_text(page, "utf-8")
 

@@ -138,6 +138,7 @@ def train(
             with (out / LOG).open("a", encoding="utf-8") as log:
                 log.write(json.dumps(asdict(done)) + "\n")
         yield done
+
     if rank == 0:
         _save(out, recipe.steps, model, average, optimizer, recipe)
         _publish(out, model, average)
@@ -185,6 +186,7 @@ def _resume(
     if not (out / CHECKPOINT).exists():
         (out / LOG).unlink(missing_ok=True)
         return 0
+
     content = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
     theirs, ours = content["recipe"], asdict(recipe)
     changed = [] if content["network"] == to_json(model.config) else ["network"]
@@ -194,14 +196,17 @@ def _resume(
             f"{out / CHECKPOINT} is of a run with another {', '.join(changed)}",
             "Train into a new folder, or take that run's recipe.",
         )
+
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     for name, tensor in average.items():
         tensor.copy_(content["average"][name])
+
     step = int(content["step"])
     if (out / LOG).exists() and (not dist.is_initialized() or dist.get_rank() == 0):
         lines = (out / LOG).read_text(encoding="utf-8").splitlines(keepends=True)[:step]
         _replace(out / LOG, lambda file: file.write_text("".join(lines), encoding="utf-8"))
+
     return step
 
 
@@ -232,12 +237,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for field in fields(Recipe):
         kind = _truth if isinstance(field.default, bool) else type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+
     options = parser.parse_args(arguments)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     cuda = torch.cuda.is_available()
     distributed = dist.is_torchelastic_launched()
     if distributed:
         dist.init_process_group("nccl" if cuda else "gloo")
+
     try:
         device = torch.device("cuda", dist.get_node_local_rank() if distributed else 0) if cuda else torch.device("cpu")
         config = from_json(options.model.read_text(encoding="utf-8"))

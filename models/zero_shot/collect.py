@@ -58,6 +58,7 @@ def collect(folder: Path, encoder: Path, progress: Progress) -> dict[str, NDArra
     }
     lemmas = sorted(lemma for lemma, own in senses.items() if own)
     own = [senses[lemma] for lemma in lemmas]
+
     return {
         "lemmas": np.frombuffer("\n".join(lemmas).encode(), np.uint8),
         "sense_start": starts([len(each) for each in own]),
@@ -78,7 +79,7 @@ def describe(synsets: dict[str, wordnet.Synset], offset: str) -> str:
 
 
 def starts(lengths: list[int]) -> NDArray[np.uint32]:
-    """Where each of several lists begins when they are laid end to end, and the end."""
+    """Return where each of several lists begins when they are laid end to end, and the end."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.uint32)
 
 

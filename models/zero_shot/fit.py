@@ -74,6 +74,7 @@ def fit(
     basis = axes[:AXES].T
     coefficients = np.linalg.solve(kernel + RIDGE * np.eye(len(kernel)), centred @ basis)
     norms = np.linalg.norm(centred, axis=1)
+
     return {
         "class_texts": classifier.texts.astype(np.float16),
         "class_meanings": meanings.astype(np.float16),
@@ -100,6 +101,7 @@ def meaning_arrays(
     counts = np.zeros(hierarchy.size + 1, np.int64)
     for synset, own in below.items():
         counts[synset + 1] = len(own)
+
     return {
         "class_names": np.frombuffer("\n".join(classifier.names).encode(), np.uint8),
         "class_synsets": synsets,

@@ -86,6 +86,7 @@ def _synset(line: str) -> tuple[str, Synset]:
         if symbol in ("@", "@i") and part == "n":
             parents.append(target)
             instance = instance or symbol == "@i"
+
     keys = [f"{word.lower()}%1:{lexicographer:02d}:{int(n, 16):02d}" for word, n in zip(spelled, numbers, strict=True)]
     lemmas = tuple(word.replace("_", " ") for word in spelled)
     definition = gloss.strip().split('; "')[0]

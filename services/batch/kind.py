@@ -66,6 +66,7 @@ def check(services: JobServices, owner: str, parameters: BatchParameters) -> Non
                 remedy="Upload longer inputs with POST /v1/artifacts and name them as artifact:{id}.",
             )
         return
+
     scheme, _, name = source.partition(":")
     if scheme in ("artifact", "dataset"):
         try:

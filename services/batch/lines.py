@@ -72,8 +72,10 @@ def of_file(source: BinaryIO, start: int, number: int, limit: int) -> Iterator[L
             while (rest := source.readline(_BLOCK)) and not rest.endswith(b"\n"):
                 end += len(rest)
             end += len(rest)
+
         if too_long or data.strip():
             yield Line(number, data, end, too_long)
+
         number += 1
 
 
@@ -92,7 +94,7 @@ def of_package(package: Package, start: int) -> Iterator[Line]:
 
 
 def begin(source: BinaryIO) -> int:
-    """Where the first line of ``source`` begins: after a UTF-8 byte order mark. Leaves ``source`` there.
+    """Return where the first line of ``source`` begins: after a UTF-8 byte order mark. Leaves ``source`` there.
 
     Raises :class:`Problem` ``batch-encoding`` for what is no UTF-8 text at all: every line would fail.
     """
@@ -108,13 +110,14 @@ def begin(source: BinaryIO) -> int:
             pointer="/parameters/input",
             remedy="Unpack it, or save it as UTF-8, upload it again and name the new artifact.",
         )
+
     start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     source.seek(start)
     return start
 
 
 def count(source: BinaryIO) -> int:
-    """How many lines ``source`` has from where it stands, blank ones not counted."""
+    """Return how many lines ``source`` has from where it stands, blank ones not counted."""
     total, blank = 0, True
     while block := source.read(_BLOCK):
         *whole, rest = block.split(b"\n")
@@ -126,29 +129,35 @@ def count(source: BinaryIO) -> int:
 
 
 def parse(line: Line, endpoint: str | None, defaults: Mapping[str, Any]) -> Call:
-    """What a line asks for. Raises :class:`LineError`."""
+    """Return what a line asks for. Raises :class:`LineError`."""
     if line.too_long:
         raise LineError("line-too-long", f"Line {line.number} is longer than a request body may be.")
+
     try:
         read = orjson.loads(line.data)
     except orjson.JSONDecodeError as error:
         raise LineError("line-malformed", f"Line {line.number} is not JSON: {error}.") from None
+
     if not isinstance(read, dict):
         raise LineError("line-malformed", f"Line {line.number} is not a JSON object.")
+
     custom_id = read.get("custom_id")
     if custom_id is not None and (not isinstance(custom_id, str) or len(custom_id) > 512):
         raise LineError("line-invalid", f"custom_id of line {line.number} is not a string of at most 512 characters.")
     if str(read.get("method", "POST")).upper() != "POST":
         raise LineError("line-invalid", f"method of line {line.number} is not POST.", custom_id)
+
     url, body = read.get("url", endpoint), read.get("body", {})
     if not isinstance(url, str) or not ENDPOINT.fullmatch(url):
         raise LineError(
             "line-invalid", f"url of line {line.number} is not the path of an endpoint such as /v1/classify.", custom_id
         )
+
     if not isinstance(body, dict):
         raise LineError("line-invalid", f"body of line {line.number} is not a JSON object.", custom_id)
     if body.get("stream"):
         raise LineError("line-invalid", f"Line {line.number} asks for a stream.", custom_id)
+
     try:
         return Call(custom_id, url, orjson.dumps({**defaults, **body}))
     except orjson.JSONEncodeError as error:

@@ -116,6 +116,7 @@ class _Batch:
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         if self._ctx.traceparent:
             headers["traceparent"] = self._ctx.traceparent
+
         async with httpx.AsyncClient(
             base_url=self._ctx.settings.gateway_address,
             headers=headers,
@@ -150,6 +151,7 @@ class _Batch:
         while not task.done():
             self._ctx.step()
             await asyncio.wait([task], timeout=1.0)
+
         data, error = task.result()
         self._results.write(data)
         self._waiting.popleft()
@@ -160,6 +162,7 @@ class _Batch:
         place.failed += bool(error)
         if error and not place.first_error:
             place.first_error = error[:_SHOWN]
+
         place.end, place.number = line.end, line.number
         self._since += 1
         failed = f", {place.failed:,} failed" if place.failed else ""
@@ -168,6 +171,7 @@ class _Batch:
         due = time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS
         if self._since >= self._ctx.parameters.checkpoint_lines or due:
             await asyncio.to_thread(self._save)
+
         return len(line.data)
 
     def _save(self) -> None:
@@ -187,6 +191,7 @@ class _Batch:
             answer = _success(call.custom_id, response), _refusal(line.number, response)
         except LineError as error:
             answer = _failure(error), str(error)
+
         self._answered += len(answer[0])
         return answer
 
@@ -212,6 +217,7 @@ class _Batch:
                 if response.status_code not in (429, 503) or time.monotonic() - begin > _BUSY_SECONDS:
                     return response
                 await asyncio.sleep(max(pause, _retry_after(response)))
+
             pause = min(pause * 2, 5.0)
 
 
@@ -253,7 +259,7 @@ def _success(custom_id: str | None, response: httpx.Response) -> bytes:
 
 
 def _refusal(number: int, response: httpx.Response) -> str:
-    """What the gateway says is wrong; empty for a success."""
+    """Return what the gateway says is wrong; empty for a success."""
     if response.status_code < 400:
         return ""
     try:

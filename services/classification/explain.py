@@ -41,6 +41,7 @@ def explaining(backend: Backend, model: ModelHandle) -> None:
     image = model.parts.get("image")
     if _looks(model.card, None if image is None else image.card):
         return
+
     cards = {found.name: found.card for found in backend.index() if found.state == "READY" and found.card is not None}
     able = sorted(name for name, card in cards.items() if _looks(card, cards.get(_image_part(card))))
     root = model.folder.parents[1]
@@ -62,7 +63,7 @@ def _image_part(card: Card) -> str:
 
 
 def _looks(card: Card, image: Card | None) -> bool:
-    """Whether a classifier gives a map, or the ``image`` model of a pipeline does."""
+    """Return whether a classifier gives a map, or the ``image`` model of a pipeline does."""
     if card.pipeline is None:
         return card.logits is not None and card.modulation is not None
     return image is not None and image.modulation is not None
@@ -77,6 +78,7 @@ def explanations(card: Card, pictures: Sequence[Picture], maps: Sequence[Tensor]
         raise Problem(
             Kind.INTERNAL, "model-not-finite", "The model's answer is not a number", f"{card.name} gave a map of NaN."
         )
+
     assert card.image is not None
     windows = [preprocessor(card.image).placement(picture.width, picture.height).window() for picture in pictures]
     return [
@@ -101,6 +103,7 @@ def _heat_map(picture: Picture, looked: Array, window: tuple[float, float, float
     painted[seen] = (1 - cover) * ground[seen] + cover * _coloured(heat[..., 0])
     sink = io.BytesIO()
     Image.fromarray(np.rint(painted).clip(0, 255).astype(np.uint8)).save(sink, "PNG", compress_level=6)
+
     return sink.getvalue()
 
 

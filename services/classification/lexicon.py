@@ -54,22 +54,26 @@ class Lexicon:
         self._names = {plain(name): synset for name, synset in names.items()}
 
     def find(self, label: str) -> Meaning | None:
-        """What ``label`` names; ``None`` if neither it nor its last words are in the lexicon."""
+        """Return what ``label`` names; ``None`` if neither it nor its last words are in the lexicon."""
         if len(label) > _LONGEST:
             return None
+
         text = plain(label)
         for part in dict.fromkeys((text, *(plain(part) for part in _ALTERNATIVES.split(label.lower())))):
             known = self._names.get(part)
             synset = known if known is not None else self._best(part)
             if synset is not None:
                 return Meaning(synset, True)
+
         if text.count(" ") >= _MOST_WORDS:
             return None
+
         words = _RELATION.split(text)[0].split()
         for begin in range(len(words)):
             synset = self._best(" ".join(words[begin:]))
             if synset is not None:
                 return Meaning(synset, False)
+
         return None
 
     def _best(self, phrase: str) -> int | None:

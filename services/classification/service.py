@@ -120,6 +120,7 @@ class Classification:
                 pointer="/labels",
                 remedy='Send labels, for instance ["a cat", "a dog"], or name a label_set.',
             )
+
         return None
 
     async def _answer(
@@ -156,6 +157,7 @@ def _results(request: ClassifyRequest, scored: Scored, labels: Sequence[str]) ->
         scores = sigmoid(scored.logits if scored.independent is None else scored.independent)
     else:
         scores = softmax(scored.logits)
+
     return [
         ClassifiedImage(
             index,

@@ -97,7 +97,7 @@ class Predictor:
         return self._calibration.scored(self.evidence(features, logits, rows, sides))
 
     def evidence(self, features: Array, logits: Array, rows: Array, sides: Array) -> Evidence:
-        """What the calibrated scores are computed from."""
+        """Return what the calibrated scores are computed from."""
         weights = self._meanings.side_weights(sides)  # (B, K)
         features = features - weights @ self._shifts
         length = np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)

@@ -105,8 +105,10 @@ def _files(listing: Listing, skipped: Sequence[str], parsed: Parsed, kept: Seque
             tally.leave_out("images that no annotation names", name)
         else:
             tally.leave_out(f"files that layout {parsed.format} does not use", name)
+
     for name in skipped:
         tally.leave_out("files of an operating system", name)
+
     return tally
 
 

@@ -87,8 +87,10 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits, skipped: list[str] 
             _reraise_trouble(error)
             raise _refusal("archive-corrupt", f"Entry {name!r} cannot be read: {error}.") from error
         names.append(name)
+
     if not names:
         raise _refusal("archive-empty", "The archive holds no files.")
+
     return names
 
 
@@ -155,6 +157,7 @@ def _zip_files(bundle: zipfile.ZipFile) -> Iterator[_Entry]:
     for info in bundle.infolist():
         if info.is_dir():
             continue
+
         mode = info.external_attr >> 16
         if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
             raise _refusal("archive-link", f"{info.filename!r} is a link or a device.")
@@ -162,11 +165,13 @@ def _zip_files(bundle: zipfile.ZipFile) -> Iterator[_Entry]:
             raise _refusal("archive-encrypted", f"{info.filename!r} is encrypted.")
         if info.compress_type not in _METHODS:  # LZMA takes as much memory as its header says
             raise _refusal("archive-compression", f"{info.filename!r} is neither stored nor deflated.")
+
         try:
             stream = bundle.open(info)
         except _CORRUPT as error:
             _reraise_trouble(error)
             raise _refusal("archive-corrupt", f"{info.filename!r}: {error}.") from error
+
         with stream:
             yield _Entry(_zip_name(info), info.file_size, stream)
 
@@ -178,6 +183,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     """
     if info.flag_bits & 0x800 or info.filename.isascii():
         return info.filename
+
     raw = info.filename.encode("cp437", "replace")
     extra = info.extra
     while len(extra) >= 4:
@@ -185,6 +191,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
         field, extra = extra[4 : 4 + size], extra[4 + size :]
         if kind == 0x7075 and field[:1] == b"\x01" and field[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
             raw = field[5:]
+
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -230,6 +237,7 @@ def _tar_entries(archive: Path, limits: ArchiveLimits, budget: int) -> Iterator[
         except _CORRUPT as error:
             _reraise_trouble(error)
             raise _unrecognised(error) from error
+
         members = 0
         while (member := _next(tar, source)) is not None:
             members += 1
@@ -309,17 +317,20 @@ def _safe_name(name: str) -> str | None:
         name.encode()
     except UnicodeEncodeError:
         raise _refusal("archive-path", f"The name {ascii(name)[:100]} is not UTF-8.") from None
+
     path = PurePosixPath(name.replace("\\", "/"))
     parts = [part for part in path.parts if part != "."]
     if path.is_absolute() or ".." in parts or not parts or any(":" in part or "\0" in part for part in parts[:1]):
         raise _refusal("archive-path", f"{name!r} points outside of the archive.")
     if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name):
         raise _refusal("archive-path", f"{name!r} holds a control character.")
+
     clean = "/".join(parts)
     if len(clean.encode()) > 1024 or any(len(part.encode()) > 255 for part in parts):
         raise _refusal("archive-path", f"The name {clean[:60]!r}... is too long.")
     if clean.startswith(IGNORED[0]) or parts[-1] in IGNORED[1:] or parts[-1].startswith("._"):
         return None
+
     return clean
 
 

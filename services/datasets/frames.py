@@ -72,4 +72,5 @@ def _turned(
             return h - y1, w - x1, h - y0, w - x0
         case Image.Transpose.ROTATE_90:  # a quarter anticlockwise
             return y0, w - x1, y1, w - x0
+
     return box

@@ -200,7 +200,7 @@ def _plain(path: str) -> str:
 
 
 def _common(left: Iterable[str], right: Iterable[str]) -> int:
-    """How many first parts are equal."""
+    """Return how many first parts are equal."""
     count = 0
     for own, other in zip(left, right, strict=False):
         if own != other:

@@ -46,6 +46,7 @@ def few_shot(labels: Labels, classes: int, shots: int, seed: int) -> list[int]:
         chosen.append(index)
         if min(counts, default=0) >= shots:
             break
+
     return chosen
 
 
@@ -69,6 +70,7 @@ def validation_split(labels: Labels, classes: int, fraction: float = 0.2) -> tup
     for own in labels:
         for label in own:
             need[label] += 1
+
     need = [ceil(fraction * count) for count in need]
     multilabel = any(len(own) != 1 for own in labels)
     validation = _cover(labels, need) if multilabel else _first_of_each(labels, need)
@@ -77,6 +79,7 @@ def validation_split(labels: Labels, classes: int, fraction: float = 0.2) -> tup
         raise SplitError(
             f"a validation share of {fraction:.0%} leaves no image to train on; use at least two images a class"
         )
+
     return train, sorted(validation)
 
 

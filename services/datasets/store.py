@@ -77,6 +77,7 @@ class DatasetStore:
         """
         if self._named(owner, name) is not None:
             raise _exists(name)
+
         self._scratch.mkdir(parents=True, exist_ok=True)
         package = self._scratch / f"{new_id('pkg')}.zip"
         try:
@@ -107,9 +108,11 @@ class DatasetStore:
             if self._artifacts.by_id(known.artifact_id).sha256 != same:
                 raise _exists(name)
             return known
+
         with Package(package) as opened:
             counts = count((stored.sample for stored in opened.samples), opened.classes)
             imported = Imported(name, opened.task, "package", opened.classes, counts, [], 0)
+
         return self._keep(owner, imported, package)
 
     def _keep(self, owner: str, imported: Imported, package: Path) -> Dataset:
@@ -140,6 +143,7 @@ class DatasetStore:
             found = None if row is None else _dataset_of(row)
         else:
             found = self._named(owner, reference)
+
         if found is None:
             raise Problem(
                 Kind.NOT_FOUND,
@@ -148,6 +152,7 @@ class DatasetStore:
                 f"No data set of yours is called {reference[:64]!r}.",
                 remedy="List yours with GET /v1/datasets; data sets belong to the key that uploaded them.",
             )
+
         return found
 
     def list(self, owner: str, *, limit: int = 100, after: str | None = None) -> list[Dataset]:

@@ -61,6 +61,7 @@ class Embedding:
                 pointer="/model",
                 remedy="GET /v1/models lists the models with their tasks.",
             )
+
         outputs = await run_images(tower, pictures, (card.embedding,), options, stages)
         return Embedded(model.card.name, card.version, _cut(outputs[card.embedding], dimensions))
 
@@ -79,8 +80,10 @@ def _cut(rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float3
                 remedy=f"Ask for at most {width}, or leave dimensions out.",
             )
         rows = rows[:, :dimensions]
+
     if not np.isfinite(rows).all():
         raise Problem(
             Kind.INTERNAL, "model-not-finite", "The model's answer is not a number", "It gave NaN or infinity."
         )
+
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12), np.float32)

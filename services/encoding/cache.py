@@ -60,6 +60,7 @@ class ArrayCache:
                 self._kept.move_to_end(key)
                 self.hits += 1
                 return kept
+
             flight = self._flights.get(key)
             began = flight is None
             if flight is None:
@@ -67,6 +68,7 @@ class ArrayCache:
                 flight = self._begin(key, compute)
             else:
                 self.joined += 1
+
             try:
                 return await self._wait(flight, deadline)
             except Problem as problem:
@@ -99,6 +101,7 @@ class ArrayCache:
             await asyncio.wait((flight.task,), timeout=seconds)
             if flight.task.done():
                 return flight.task.result()
+
             raise Problem(
                 Kind.DEADLINE, "deadline-exceeded", "Deadline exceeded", "The texts were not encoded in time."
             )

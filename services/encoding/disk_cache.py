@@ -51,6 +51,7 @@ class DiskCache:
         """Write ``rows`` and make room. A full or read-only disk is no error: the next process computes anew."""
         if rows.nbytes > self.max_bytes:
             return
+
         path = self._path(key)
         partial = path.with_suffix(f".{uuid4().hex}.part")
         try:

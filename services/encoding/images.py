@@ -45,6 +45,7 @@ async def run_images(
             f"The card of {card.name!r} names no image preprocessing.",
             pointer="/model",
         )
+
     prepare = preprocessor(card.image)
     parts: list[Mapping[str, Tensor]] = []
     batches = _batches(prepare, pictures, card.batching)
@@ -59,8 +60,10 @@ async def run_images(
         answer = await model.infer({card.image.input: pixels}, outputs, options)
         stages.ran(answer)
         parts.append(answer.outputs)
+
     if len(parts) == 1:
         return parts[0]
+
     order = np.argsort(np.concatenate(batches), kind="stable")
     return {name: _stacked([part[name] for part in parts])[order] for name in outputs}
 

@@ -64,6 +64,7 @@ def check_labels(labels: Sequence[str], limit: int, longest: int) -> tuple[str, 
     if len(labels) > limit:
         detail = f"{len(labels):,} labels were sent; at most {limit:,} are accepted."
         raise _refusal("labels-too-many", "There are too many labels", detail, "/labels")
+
     seen: dict[str, int] = {}
     for index, label in enumerate(labels):
         name = label.strip()
@@ -82,6 +83,7 @@ def check_labels(labels: Sequence[str], limit: int, longest: int) -> tuple[str, 
             detail = f"{name!r} is label {seen[name]} and label {index}; an answer could not say which is meant."
             raise _refusal("label-duplicate", "A label is sent twice", detail, where)
         seen[name] = index
+
     return tuple(seen)
 
 

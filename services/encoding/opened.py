@@ -27,7 +27,7 @@ class OpenedModels(Generic[T]):
         self._making = asyncio.Lock()
 
     async def get(self, model: ModelHandle) -> T:
-        """What was made of ``model``. Raises what making it raises, each time it is tried."""
+        """Return what was made of ``model``. Raises what making it raises, each time it is tried."""
         made = self._made.get(model.card.name, {}).get(model.generation)
         return made if made is not None else await self._open(model)
 

@@ -33,6 +33,7 @@ def fill(labels: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
             pointer="/templates",
             remedy="Send fewer templates.",
         )
+
     texts = []
     for index, label in enumerate(labels):
         name = label.strip()
@@ -46,6 +47,7 @@ def fill(labels: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
                 remedy="Name the class.",
             )
         texts.append([before + name + after for before, after in parts])
+
     return texts
 
 
@@ -86,6 +88,7 @@ def _parts(templates: Sequence[str]) -> list[tuple[str, str]]:
             pointer="/templates",
             remedy='Send at least one, such as "a photo of a {}.", or leave the field out.',
         )
+
     if len(templates) > MOST_TEMPLATES:
         raise Problem(
             Kind.INVALID,
@@ -94,6 +97,7 @@ def _parts(templates: Sequence[str]) -> list[tuple[str, str]]:
             f"{len(templates):,} templates; at most {MOST_TEMPLATES} are accepted.",
             pointer="/templates",
         )
+
     parts = []
     for index, template in enumerate(templates):
         before, slot, after = template.partition(_SLOT)
@@ -107,4 +111,5 @@ def _parts(templates: Sequence[str]) -> list[tuple[str, str]]:
                 remedy='Write {} exactly once, as in "a photo of a {}.".',
             )
         parts.append((before, after))
+
     return parts

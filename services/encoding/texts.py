@@ -52,10 +52,12 @@ class TextEncoder:
         """
         if not texts:
             raise Problem(Kind.INVALID, "no-texts", "No text", "The list of texts is empty.")
+
         options, stages = options or Options(), stages or Stages()
         tokenizer = await self._read()
         if self._cache is None:
             return await self._run(tokenizer, texts, options, stages)
+
         pieces = [texts[begin : begin + _KEPT_TOGETHER] for begin in range(0, len(texts), _KEPT_TOGETHER)]
         rows = [await self._kept(self._cache, tokenizer, piece, options, stages) for piece in pieces]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
@@ -77,10 +79,12 @@ class TextEncoder:
                 pointer="/model",
                 remedy="Choose a model of task embed-text or embed.",
             )
+
         if self._tokenizer is None:
             async with self._reading:
                 if self._tokenizer is None:
                     self._tokenizer = await asyncio.to_thread(Tokenizer, self._model.folder, card.text)
+
         return self._tokenizer
 
     async def _kept(

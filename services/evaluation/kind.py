@@ -30,6 +30,7 @@ def check(services: JobServices, owner: str, parameters: BenchmarkParameters) ->
             resolve(services.settings.models_dir, model, viewer)
         except Problem as problem:
             raise problem.at(f"/parameters/models/{position}") from None
+
     _check_protocols(parameters)
     for one in parameters.resolved():
         if one.method is not None and one.method not in strategies():
@@ -41,11 +42,13 @@ def check(services: JobServices, owner: str, parameters: BenchmarkParameters) ->
                 pointer="/parameters/protocols",
                 remedy=f"Strategies are {', '.join(strategies())}.",
             )
+
     if parameters.knowledge is not None:
         try:
             services.artifacts.get(owner, parameters.knowledge.removeprefix("artifact:"))
         except Problem as problem:
             raise problem.at("/parameters/knowledge") from None
+
     if (parameters.learning_rate is None) != (parameters.weight_decay is None):
         raise Problem(
             Kind.INVALID,
@@ -54,6 +57,7 @@ def check(services: JobServices, owner: str, parameters: BenchmarkParameters) ->
             "learning_rate and weight_decay are searched together.",
             pointer="/parameters/learning_rate",
         )
+
     count = sum(1 for _ in units(parameters, datasets))
     if count > MOST_UNITS:
         raise Problem(
@@ -80,6 +84,7 @@ def _check_protocols(parameters: BenchmarkParameters) -> None:
                 pointer=f"/parameters/protocols/{position}",
                 remedy="Give each a name of its own.",
             )
+
         if found.knowledge is not None and parameters.knowledge is None and not _knows(parameters):
             raise Problem(
                 Kind.INVALID,
@@ -92,7 +97,7 @@ def _check_protocols(parameters: BenchmarkParameters) -> None:
 
 
 def _knows(parameters: BenchmarkParameters) -> bool:
-    """Whether any data set that is asked for names a file of knowledge."""
+    """Return whether any data set that is asked for names a file of knowledge."""
     if registry.is_own(parameters.suite):
         return False
     wanted = None if parameters.datasets is None else tuple(parameters.datasets)
@@ -105,6 +110,7 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
         chosen = registry.suite(parameters.suite)
     except Problem as problem:
         raise problem.at("/parameters/suite") from None
+
     wanted = None if parameters.datasets is None else tuple(parameters.datasets)
     found = registry.choose(chosen, wanted)
     if not any(spec.task in RUN for spec in found):
@@ -117,6 +123,7 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
             pointer="/parameters/suite",
             remedy=f"Suites that are run: {', '.join(_suites_that_run())}. {task.instead}",
         )
+
     if parameters.metric is not None:
         raise Problem(
             Kind.INVALID,
@@ -125,6 +132,7 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
             f"Each data set of {chosen.name!r} has its own; 'metric' is for data sets of yours.",
             pointer="/parameters/metric",
         )
+
     if tuple(parameters.templates) != registry.DEFAULT_TEMPLATES:
         raise Problem(
             Kind.INVALID,
@@ -133,6 +141,7 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
             f"Each data set of {chosen.name!r} has its own; 'templates' is for data sets of yours.",
             pointer="/parameters/templates",
         )
+
     return tuple(spec.name for spec in found)
 
 
@@ -146,6 +155,7 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
         dataset = store.get(owner, parameters.suite.removeprefix(registry.OWN))
     except Problem as problem:
         raise problem.at("/parameters/suite") from None
+
     if dataset.task not in RUN or len(dataset.classes) < TASKS[dataset.task].classes:
         raise Problem(
             Kind.INVALID,
@@ -154,6 +164,7 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
             f"{dataset.name!r} is a {dataset.task} set with {len(dataset.classes)} classes; two are needed.",
             pointer="/parameters/suite",
         )
+
     if not dataset.splits.get("test"):
         raise Problem(
             Kind.INVALID,
@@ -163,6 +174,7 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
             pointer="/parameters/suite",
             remedy="Upload it again with a folder or list called test.",
         )
+
     try:
         spec = registry.own_spec(dataset, parameters.metric, tuple(parameters.templates))
     except ValidationError:
@@ -174,10 +186,12 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
             f"{why}.",
             pointer="/parameters/metric",
         ) from None
+
     try:
         fill([dataset.name], parameters.templates)
     except Problem as problem:
         raise problem.at(f"/parameters{problem.pointer}") from None
+
     if parameters.datasets not in (None, [spec.name]):
         raise Problem(
             Kind.INVALID,
@@ -187,6 +201,7 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
             pointer="/parameters/datasets",
             remedy="Leave 'datasets' out.",
         )
+
     return (spec.name,)
 
 

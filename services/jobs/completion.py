@@ -37,9 +37,11 @@ def end(
     ).one_or_none()
     if row is None:
         return False
+
     told: dict[str, Any] = {"state": state, "attempt": row.attempt}
     if error is not None:
         told["error"] = error
+
     append(connection, row.id, [("state", told)])
     started = row.started_at if row.started_at is not None else now
     _count(connection, row.kind, state, wait=max(0.0, started - row.created_at), run=max(0.0, now - started))
@@ -62,6 +64,7 @@ def end(
                 created_at=now,
             )
         )
+
     return True
 
 

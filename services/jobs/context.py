@@ -164,6 +164,7 @@ class JobContext(Generic[P]):
                     progress=self._reporter.progress(),
                 )
             )
+
         self._commits[0] += 1
         for stream in grown.values():
             stream.commit()

@@ -45,6 +45,7 @@ class Dispatcher:
         chosen = self._choose()
         if not chosen:
             return 0
+
         sent: list[tuple[str, int]] = []
         try:
             self._send(chosen, sent)
@@ -55,6 +56,7 @@ class Dispatcher:
                 for job_id, fence in sent:
                     same = jobs.c.id == job_id, jobs.c.state == "queued", jobs.c.fence == fence
                     connection_.execute(update(jobs).where(*same).values(dispatched=True))
+
         return len(sent)
 
     def _send(self, chosen: list[tuple[str, int, str, int]], sent: list[tuple[str, int]]) -> None:
@@ -91,15 +93,18 @@ class Dispatcher:
                     missing |= self._unknown(client, queue)
             if due:
                 self._precise_at = time.monotonic()
+
         # Twice in a row: a message may be on its way, or with a worker that is about to claim the job.
         lost, self._missing = missing & self._missing, missing
         for job_id in lost:
             same = jobs.c.id == job_id, jobs.c.state == "queued"
             with writing(self._engine) as connection_:
                 found += connection_.execute(update(jobs).where(*same).values(dispatched=False)).rowcount
+
         if found:
             log.warning("the broker had lost %d jobs; they are told of again", found, extra={"jobs": found})
             self._missing -= lost
+
         return found
 
     def _choose(self) -> list[tuple[str, int, str, int]]:
@@ -118,12 +123,14 @@ class Dispatcher:
             rows = connection_.execute(
                 select(*columns).where(*waiting, jobs.c.owner.not_in(full)).order_by(*order).limit(_AT_ONCE)
             ).all()
+
         chosen: list[tuple[str, int, str, int]] = []
         for row in rows:
             free = room.get(row.owner, self._max_running)
             if free > 0:
                 room[row.owner] = free - 1
                 chosen.append((row.id, row.fence, row.queue, row.priority))
+
         return chosen
 
     def _unknown(self, client: redis.Redis, queue: str) -> set[str]:

@@ -44,6 +44,7 @@ def append(connection: Connection, job_id: str, events: Sequence[tuple[Name, Map
     """Add events inside a transaction. The job's row is locked by the numbering, so order is order of commit."""
     if not events:
         return
+
     last = connection.scalar(
         update(jobs)
         .where(jobs.c.id == job_id)
@@ -52,6 +53,7 @@ def append(connection: Connection, job_id: str, events: Sequence[tuple[Name, Map
     )
     if last is None:
         return
+
     first, now = last - len(events) + 1, time.time()
     connection.execute(
         insert(job_events),
@@ -79,7 +81,7 @@ def after(engine: Engine, job_id: str, seq: int, limit: int = 500) -> list[Event
 
 
 def heads(engine: Engine, job_ids: Sequence[str]) -> dict[str, Head]:
-    """Where the streams of several jobs stand; a job that is gone is not in the answer."""
+    """Return where the streams of several jobs stand; a job that is gone is not in the answer."""
     with reading(engine) as connection:
         rows = connection.execute(select(jobs.c.id, jobs.c.state, jobs.c.event_seq).where(jobs.c.id.in_(job_ids)))
         return {row.id: Head(row.state, row.event_seq) for row in rows}

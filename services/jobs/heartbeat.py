@@ -69,12 +69,15 @@ class Heartbeat:
             now = time.monotonic()
             if self._shutdown():
                 self._reporter.stop(JobInterrupted())
+
             if limit and now - began > limit and not self._reporter.stopped:
                 self._time_is_up(limit)
+
             fresh = self._reporter.news.is_set() and now - last >= _NEWS_SECONDS
             if fresh or now - last >= self._settings.job_heartbeat:
                 self._beat()
                 last = time.monotonic()
+
             if self._reporter.ignored_for > _STUBBORN_SECONDS:
                 self._give_up()
 

@@ -84,6 +84,7 @@ class Maintenance:
         settings, now = self._services.settings, time.time()
         while self._services.jobs.expire(now - settings.job_retention_days * _DAY) == 200:
             pass
+
         self._services.artifacts.expire(now - settings.artifact_retention_days * _DAY)
         services = self._services
         dataset_store(settings, services.engine, services.artifacts).tidy(settings.cache_dir / "datasets")
@@ -99,6 +100,7 @@ class Maintenance:
         failing = False
         if duty.wait:
             self._stop.wait(duty.seconds)
+
         while not self._stop.is_set():
             pause = duty.seconds
             try:

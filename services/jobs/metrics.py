@@ -43,6 +43,7 @@ def _jobs(connection: Connection) -> Iterator[Metric]:
     rows = connection.execute(select(jobs.c.kind, jobs.c.state, func.count()).group_by(jobs.c.kind, jobs.c.state))
     for kind, state, number in rows:
         kept.add_metric([kind, state], number)
+
     yield kept
     age = GaugeMetricFamily(
         "sightline_job_progress_age_seconds",
@@ -52,6 +53,7 @@ def _jobs(connection: Connection) -> Iterator[Metric]:
     silent = select(jobs.c.kind, func.min(jobs.c.progress_at)).where(jobs.c.state == "running").group_by(jobs.c.kind)
     for kind, oldest in connection.execute(silent):
         age.add_metric([kind], max(0.0, time.time() - oldest))
+
     yield age
 
 
@@ -74,6 +76,7 @@ def _queues(connection: Connection) -> Iterator[Metric]:
         length.add_metric([queue], number)
         running.add_metric([queue], taken.get(queue, 0))
         oldest.add_metric([queue], max(0.0, time.time() - since) if since is not None else 0.0)
+
     yield length
     yield running
     yield oldest
@@ -91,6 +94,7 @@ def _ended(connection: Connection) -> Iterator[Metric]:
         ended.add_metric([row.kind, row.state], row.jobs)
         wait.add_metric([row.kind, row.state], row.jobs, row.wait_seconds)
         run.add_metric([row.kind, row.state], row.jobs, row.run_seconds)
+
     yield ended
     yield wait
     yield run

@@ -24,7 +24,7 @@ def identity(pid: int | None = None) -> str:
 
 
 def look(worker: str) -> Sight:
-    """What became of the process that called itself ``worker``."""
+    """Return what became of the process that called itself ``worker``."""
     where, _, rest = worker.rpartition(":")[0].rpartition(":")
     start = worker.rpartition(":")[2]
     if where != _here() or not rest.isdigit() or not start:  # no start: a system without /proc

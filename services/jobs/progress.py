@@ -56,7 +56,7 @@ class Reporter:
             return dict(self._progress)
 
     def take(self) -> tuple[dict[str, Any] | None, list[tuple[Name, Mapping[str, Any]]]]:
-        """What is new since the last time; the caller writes it, or gives it back."""
+        """Return what is new since the last time; the caller writes it, or gives it back."""
         self.news.clear()
         with self._lock:
             progress = dict(self._progress) if self._fresh else None

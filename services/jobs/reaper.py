@@ -46,6 +46,7 @@ class Reaper:
         if now - self._last > max(3.0, self._lease / 2):
             # This process was stopped, or the database away: workers may not have been able to beat either.
             self._seen.clear()
+
         self._last = now
         taken = 0
         for holding in running:
@@ -56,14 +57,16 @@ class Reaper:
                     taken += 1
                     extra = {"job": holding.job_id, "worker": holding.worker, "became": became}
                     log.warning("job taken from a lost worker: %s", reason, extra=extra)
+
         self._seen = {holding.job_id: self._seen[holding.job_id] for holding in running}
         return taken
 
     def _judge(self, holding: Holding, now: float) -> str | None:
-        """Why the job is to be taken away, if it is."""
+        """Return why the job is to be taken away, if it is."""
         seen = self._seen.get(holding.job_id)
         if seen is None or (seen.fence, seen.beat) != (holding.fence, holding.beat):
             seen = self._seen[holding.job_id] = _Seen(holding.fence, holding.beat, now)
+
         silent = now - seen.since
         match look(holding.worker):
             case Sight.GONE:
@@ -74,4 +77,5 @@ class Reaper:
                 return f"silent for {silent:.0f} s"
             case Sight.ALIVE if silent >= self._lease * _PATIENCE_WITH_LIVING:
                 return f"its process lives but was silent for {silent:.0f} s"
+
         return None

@@ -46,6 +46,7 @@ def run_job(
     lease = persistently(lambda: leases.claim(services.engine, job_id, me), seconds=60)
     if lease is None:
         return "not-waiting"
+
     log.info("job started", extra={"job": job_id, "kind": lease.job.kind, "attempt": lease.job.attempt})
     reporter = Reporter(lease.job.progress)
     told: tracing.Attributes = {
@@ -58,6 +59,7 @@ def run_job(
         Heartbeat(services.settings, services.engine, services.artifacts, lease, reporter, shutdown=shutdown),
     ):
         outcome = trace.outcome = _Run(services, kinds, lease, reporter, trace.traceparent).go()
+
     log.info("job %s", outcome, extra={"job": job_id, "kind": lease.job.kind, "attempt": lease.job.attempt})
     return outcome
 
@@ -88,6 +90,7 @@ class _Run:
             return self._end("failed", error=problem)
         except Exception as error:
             return self._end("failed", error=self._crash(error))
+
         deadline, pause = time.monotonic() + self._patience, 1.0
         while True:
             context = JobContext(
@@ -141,6 +144,7 @@ class _Run:
                 f"No kind is called {job.kind!r} here.",
                 remedy="Run the same version, with the same job_modules, everywhere.",
             )
+
         try:
             return kind, kind.parameters.model_validate(job.parameters)
         except ValidationError as error:

@@ -57,6 +57,7 @@ class OutputStream:
         except BaseException:
             whole.discard()
             raise
+
         return whole
 
     def discard(self) -> None:

@@ -51,6 +51,7 @@ class Worker:
         """Work; the exit code."""
         if self._settings.log_level == "info":
             logging.getLogger("celery").setLevel("WARNING")  # the runner tells of every job itself
+
         signals.setup_logging.connect(_logging_is_set_up, weak=False)
         signals.worker_process_init.connect(self._child_begins, weak=False)
         signals.worker_shutting_down.connect(self._told_to_stop, weak=False)

@@ -26,13 +26,16 @@ def turn(exif: bytes) -> Image.Transpose | None:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None or len(exif) < 8:
         return None
+
     (at,) = struct.unpack_from(order + "I", exif, 4)
     if at + 2 > len(exif):
         return None
+
     (count,) = struct.unpack_from(order + "H", exif, at)
     entry = struct.Struct(order + "HHIH")
     for begin in range(at + 2, min(at + 2 + 12 * min(count, 512), len(exif) - 9), 12):
         tag, kind, values, value = entry.unpack_from(exif, begin)
         if tag == _ORIENTATION:
             return _TURNS.get(value) if kind == _SHORT and values == 1 else None
+
     return None

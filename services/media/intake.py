@@ -58,6 +58,7 @@ class Limits:
                 "Image has no pixels",
                 f"The {form} header says {width} x {height} pixels.",
             )
+
         if width * height > self.max_pixels:
             raise Problem(
                 Kind.INVALID,
@@ -66,6 +67,7 @@ class Limits:
                 f"{form} of {width:,} x {height:,} pixels; at most {self.max_pixels:,} pixels are accepted.",
                 remedy="Scale the image down before sending it.",
             )
+
         if max(width, height) > self.max_aspect * min(width, height):
             raise Problem(
                 Kind.INVALID,
@@ -99,6 +101,7 @@ def decode_base64(text: str, limits: Limits) -> bytes:
     if (len(text) - start) // 4 * 3 > limits.max_bytes + 2:
         text, start = text[start:].translate(_WHITESPACE), 0
         limits.check_bytes(len(text) // 4 * 3 - text[-2:].count("="))
+
     payload = text[start:] if start else text
     try:
         data = binascii.a2b_base64(payload, strict_mode=True)
@@ -108,6 +111,7 @@ def decode_base64(text: str, limits: Limits) -> bytes:
             data = binascii.a2b_base64(payload, strict_mode=True)
         except ValueError as error:
             raise _not_base64(payload, error) from None
+
     limits.check_bytes(len(data))
     return data
 

@@ -92,7 +92,7 @@ class Preprocessor:
         self._ground: NDArray[np.float32] = ground.astype(np.float32)
 
     def placement(self, width: int, height: int) -> Placement:
-        """Where a picture of this size lies in its tensor, and how large the tensor is."""
+        """Return where a picture of this size lies in its tensor, and how large the tensor is."""
         return place(self.spec, width, height)
 
     def into(self, picture: Picture, out: NDArray[np.float32]) -> None:
@@ -139,6 +139,7 @@ class Preprocessor:
         high, wide = words.shape
         if words.shape != out.shape[1:]:
             out[...] = self._ground[:, None, None]
+
         channel = np.empty(words.shape, np.int32)
         for index, plane in enumerate(out[:, y : y + high, x : x + wide]):
             np.right_shift(words, 8 * index, out=channel)
@@ -150,7 +151,7 @@ class Preprocessor:
 
 
 def place(geometry: ImageGeometry, width: int, height: int) -> Placement:
-    """Where ``geometry`` puts a picture of this size.
+    """Return where ``geometry`` puts a picture of this size.
 
     >>> place(LongerSide(size=640), 1280, 800).padding
     (0, 0, 0, 240)
@@ -172,6 +173,7 @@ def place(geometry: ImageGeometry, width: int, height: int) -> Placement:
             wide, high = _shorter_to(size, width, height, most)
         case Native(max_size=most, multiple=multiple):
             wide, high = _longer_to(most, width, height) if max(width, height) > most else picture
+
     shape = (next_multiple(high, multiple), next_multiple(wide, multiple))
     return Placement(picture, wide, high, 0, 0, shape)
 

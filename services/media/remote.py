@@ -77,6 +77,7 @@ class RemoteImages:
                 "This server does not fetch images.",
                 "Send the image itself, or ask the operator to set SIGHTLINE_FETCH_IMAGES.",
             )
+
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._follow(self._parse(url))
@@ -131,6 +132,7 @@ class RemoteImages:
         if fields.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
             self._blocked("encoding")
             raise _failed("image-url-status", "The host compressed its answer without being asked to.")
+
         announced = fields.get(b"content-length", b"0")
         try:
             self._check_size(int(announced) or 1)
@@ -141,6 +143,7 @@ class RemoteImages:
                 parts.append(part)
         except ValueError:
             raise _failed("image-url-unreachable", "The host's answer makes no sense.") from None
+
         self._limits.check_bytes(received)
         return b"".join(parts)
 
@@ -162,17 +165,20 @@ class RemoteImages:
             raise self._refuse(
                 "url", "image-url-invalid", "Image address is not a URL", f"The address is not a URL: {error}."
             ) from None
+
         if url.scheme != "https":
             raise self._deny("scheme", f"Only https is fetched, not {url.scheme or 'an address without a scheme'}.")
         if url.userinfo:
             raise self._deny("credentials", "An address with a user name or password is not fetched.")
         if port not in self._ports:
             raise self._deny("port", f"Port {port} is not fetched from.")
+
         host = url.raw_host.decode("ascii").lower().rstrip(".")
         if not host:
             raise self._deny("host", "The address has no host.")
         if self._hosts and not any(_matches(host, allowed) for allowed in self._hosts):
             raise self._deny("host", f"Host {host} is not one that this server fetches from.")
+
         return url
 
     def _deny(self, reason: str, detail: str) -> Problem:

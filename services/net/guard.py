@@ -41,9 +41,11 @@ def is_public(address: Address) -> bool:
             and not address.is_reserved
             and not any(address in network for network in _SPECIAL_V4)
         )
+
     inner = _carried(address)
     if inner is not None:
         return is_public(inner)
+
     return (
         address in _GLOBAL_V6
         and address not in _TEREDO
@@ -67,8 +69,10 @@ def public_addresses(host: str, answers: Iterable[str]) -> list[Address]:
         if not is_public(address):
             raise NotPublic(host)
         found[address] = None
+
     if not found:
         raise NotPublic(host)
+
     return list(found)
 
 

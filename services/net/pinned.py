@@ -39,12 +39,14 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         except OSError:
             # The same answer as for a private host: names of the inside are nobody's business.
             raise NotPublic(host) from None
+
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in public_addresses(host, answers)[:_MOST_ADDRESSES]:
             try:
                 return await self._connector.connect_tcp(str(address), port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
+
         raise failure
 
     async def connect_unix_socket(

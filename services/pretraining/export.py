@@ -63,6 +63,7 @@ def export_towers(
     image, text = (folder / tower / MODEL for tower in ("image", "text"))
     for target in (image, text):
         target.parent.mkdir(exist_ok=True)
+
     told("exporting and checking the image tower")
     seen = borne(lambda asked: serve_image(model, image, image_size, asked), precision)
     told("exporting and checking the text tower")
@@ -75,7 +76,7 @@ def export_towers(
 
 
 def borne(serve: Callable[[Precision], Chosen], precision: Precision) -> Chosen:
-    """What ``serve`` makes of ``precision``, or the exact one, whose reason then says why."""
+    """Return what ``serve`` makes of ``precision``, or the exact one, whose reason then says why."""
     try:
         return serve(precision)
     except ModelError as error:

@@ -66,6 +66,7 @@ def check(services: JobServices, owner: str, parameters: PretrainParameters) -> 
         dataset = dataset_store(services.settings, services.engine, services.artifacts).get(owner, parameters.dataset)
     except Problem as problem:
         raise problem.at("/parameters/dataset") from None
+
     if dataset.task == "detection":
         raise Problem(
             Kind.INVALID,
@@ -75,6 +76,7 @@ def check(services: JobServices, owner: str, parameters: PretrainParameters) -> 
             pointer="/parameters/dataset",
             remedy="Upload class folders, or a CSV or JSONL with columns image and label or caption.",
         )
+
     images = dataset.splits.get("train", 0)
     if images < parameters.batch_size:
         raise Problem(
@@ -85,6 +87,7 @@ def check(services: JobServices, owner: str, parameters: PretrainParameters) -> 
             pointer="/parameters/batch_size",
             remedy="Ask for smaller batches, or add images to the training split.",
         )
+
     if dataset.task == "classification" and sum(1 for count in dataset.counts.values() if count) < 2:
         raise Problem(
             Kind.INVALID,
@@ -94,10 +97,12 @@ def check(services: JobServices, owner: str, parameters: PretrainParameters) -> 
             pointer="/parameters/dataset",
             remedy="Add images of other classes, or captions.",
         )
+
     try:
         fill(("label",), parameters.templates)
     except Problem as problem:
         raise problem.at(f"/parameters{problem.pointer}") from None
+
     check_names(services.settings.models_dir, owner, names_of(parameters.name), family=FAMILY)
 
 

@@ -34,7 +34,7 @@ def touch(settings: Settings) -> None:
 
 
 def state_of(settings: Settings, name: str) -> DesiredState | None:
-    """What was last asked for about ``name``; ``None`` where nobody has."""
+    """Return what was last asked for about ``name``; ``None`` where nobody has."""
     return _desired(settings).states.get(name)
 
 

@@ -21,6 +21,7 @@ def open_backend(settings: Settings, observer: Observer) -> Backend:
             "SIGHTLINE_RUNTIME is triton, and SIGHTLINE_TRITON_URLS is empty.",
             remedy="Set SIGHTLINE_TRITON_URLS to the servers' gRPC addresses, host:port,host:port.",
         )
+
     try:
         from services.runtime.triton.backend import TritonBackend
     except ModuleNotFoundError as error:
@@ -33,4 +34,5 @@ def open_backend(settings: Settings, observer: Observer) -> Backend:
             f"SIGHTLINE_RUNTIME is triton, and there is no module {error.name!r}.",
             remedy="pip install 'sightline[triton]', or set SIGHTLINE_RUNTIME to onnx.",
         ) from error
+
     return TritonBackend(settings, observer=observer)

@@ -120,6 +120,7 @@ class DesiredStates:
             json.dump({"models": models}, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
+
         fresh.replace(self._path)
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:

@@ -185,7 +185,7 @@ class Backend(Protocol):
     async def close(self) -> None: ...
 
     async def resolve(self, model: str, version: str | None = None, *, deadline: float | None = None) -> ModelHandle:
-        """What serves ``model`` now: looked up once a request and handed down. Costs one ``stat``.
+        """Return what serves ``model`` now: looked up once a request and handed down. Costs one ``stat``.
 
         Waits, until ``deadline``, for a model that is being loaded because another process was told to.
         """
@@ -238,7 +238,7 @@ class Backend(Protocol):
     def ready(self, model: str, version: str | None = None) -> bool: ...
 
     def takes_work(self) -> bool:
-        """Whether there is anything that could run a model: false while servers that do so are away."""
+        """Return whether there is anything that could run a model: false while servers that do so are away."""
         ...
 
     def index(self) -> list[ModelStatus]:

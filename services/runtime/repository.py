@@ -72,11 +72,13 @@ class Repository:
             raise model_invalid(
                 f"{shown}: {_first(error)}", "Correct that field, or import the model again."
             ) from error
+
         if (card.name, card.version) != (model, version):
             raise model_invalid(
                 f"{shown}: name and version say {card.name}/{card.version}, the folder says {model}/{version}.",
                 "Rename the folder, or correct the card.",
             )
+
         self._cards[path] = (stamp, card)
         return card
 
@@ -98,6 +100,7 @@ class Repository:
                 raise model_damaged(f"{shown}/{name} cannot be read: {error.strerror}.") from error
             if found != expected.lower():
                 raise model_damaged(f"{shown}/{name} has sha256 {found}, its card says {expected}.")
+
         unknown = sorted(present - set(card.files))
         if unknown:
             raise model_damaged(f"{shown}/{unknown[0]} is not among the files of its card.")

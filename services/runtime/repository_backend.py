@@ -116,7 +116,7 @@ class RepositoryBackend(ABC):
         return self._library.desired.stamp
 
     def ready(self, model: str, version: str | None = None) -> bool:
-        """Whether it is served and can answer; a pipeline, whether its components are."""
+        """Return whether it is served and can answer; a pipeline, whether its components are."""
         found = self._find(model, version)
         return found is not None and not found.trouble
 
@@ -185,7 +185,7 @@ class RepositoryBackend(ABC):
         return sorted({*self._repository.versions(model), *served}, key=int)
 
     def _absence(self, model: str, version: str | None) -> Problem:
-        """Why a model is not served: there is none, there is no such version, or it is not loaded."""
+        """Return why a model is not served: there is none, there is no such version, or it is not loaded."""
         available = self._versions(model)
         if not available:
             return model_not_found(model)

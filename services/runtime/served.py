@@ -142,6 +142,7 @@ class Served(ABC):
         """Check, queue, run, and give back views of the batch's outputs. See ``ModelHandle.infer``."""
         if self._refusal is not None:
             raise self._refusal()
+
         began = time.perf_counter_ns()
         statistics = self.statistics
         try:
@@ -154,6 +155,7 @@ class Served(ABC):
             statistics.fail_count += 1
             statistics.fail_ns += time.perf_counter_ns() - began
             raise
+
         took = time.perf_counter_ns() - began
         infer_seconds = sum(one.infer_seconds for one in done)
         answer = Inference(
@@ -214,6 +216,7 @@ class Served(ABC):
                 f"One row has {each:,} elements, the model takes {most:,}.",
                 "Send smaller items.",
             )
+
         fitting = self.batch_rows if most is None else min(self.batch_rows, most // each)
         cuts = [(inputs, rows)] if rows <= fitting else chunks(inputs, rows, fitting)
         return [
@@ -248,7 +251,7 @@ def wanted(batch: Sequence[Work]) -> tuple[str, ...]:
 
 
 def split(card: Card, signature: Signature, batch: Sequence[Work], outputs: Tensors) -> list[Tensors]:
-    """What ran together, as views for each of ``batch``. Raises ``engine-failed`` if it has not as many rows."""
+    """Return what ran together, as views for each of ``batch``. Raises ``engine-failed`` if it has not as many rows."""
     rows = sum(work.rows for work in batch)
     if signature.batched and any(len(array) != rows for array in outputs.values()):
         raise engine_failed(f"{card.name}: an output has not as many rows as the inputs.")

@@ -51,6 +51,7 @@ class Signature:
         """
         if len(inputs) != len(self._checks) or any(name not in self.inputs for name in inputs):
             raise self._wrong_names(inputs)
+
         checked: dict[str, Tensor] = {}
         rows = -1
         for name, dtype, spec in self._checks:
@@ -70,6 +71,7 @@ class Signature:
                     )
                 rows = shape[0]
             checked[name] = array if array.flags.carray else np.require(array, requirements=["C", "A"])
+
         return checked, rows if self.batched else 1
 
     def check_outputs(self, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -95,6 +97,7 @@ class Signature:
                 f"There is no input {unknown[0][:80]!r}.",
                 f"The inputs are {_listed(self.inputs)}.",
             )
+
         missing = [name for name in self.inputs if name not in inputs]
         return tensor_problem(
             "tensor-missing",

@@ -42,6 +42,7 @@ class VersionPolicy:
         """The opposite of :meth:`document`; raises ``ValueError`` saying what is wrong."""
         if not isinstance(document, Mapping) or len(document) != 1:
             raise ValueError('a version policy has exactly one of "latest", "all", "specific"')
+
         kind, body = next(iter(document.items()))
         if not isinstance(body, Mapping):
             raise ValueError(f"version policy {kind!r} must hold an object")
@@ -52,11 +53,13 @@ class VersionPolicy:
             if not _is_number(count):
                 raise ValueError("latest.num_versions must be a positive integer")
             return VersionPolicy("latest", count=int(count))
+
         if kind == "specific":
             versions = body.get("versions")
             if not isinstance(versions, list) or not versions or not all(_is_number(one) for one in versions):
                 raise ValueError("specific.versions must be a list of positive integers")
             return VersionPolicy("specific", versions=tuple(str(int(one)) for one in versions))
+
         raise ValueError(f"unknown version policy {str(kind)[:40]!r}")
 
 

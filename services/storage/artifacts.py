@@ -135,6 +135,7 @@ class ArtifactStore:
         with storage_problems():
             for sha256, draft in hashes.items():
                 self._blobs.place(draft.path, sha256)
+
         with writing(self._engine) as connection:
             for sha256 in sorted(hashes):
                 _lock_blob(connection, sha256, hashes[sha256].size)
@@ -162,10 +163,12 @@ class ArtifactStore:
                     artifacts.c.job_id == job_id, artifacts.c.role == role, artifacts.c.name == name
                 )
             )
+
         if role in COUNTED and self._quota:
             in_turn(connection, f"artifacts of {owner}")
             if _used(connection, owner) + draft.size > self._quota:
                 raise over_quota(self._quota)
+
         artifact = Artifact(
             id=new_id("art"),
             owner=owner,
@@ -222,7 +225,7 @@ class ArtifactStore:
             return [artifact_of(row) for row in connection.execute(query.order_by(artifacts.c.id.desc()).limit(limit))]
 
     def of_job(self, job_id: str, role: Role = "output") -> Sequence[Artifact]:
-        """What a job made, by name."""
+        """Return what a job made, by name."""
         query = select(artifacts).where(artifacts.c.job_id == job_id, artifacts.c.role == role)
         with reading(self._engine) as connection:
             return tuple(artifact_of(row) for row in connection.execute(query.order_by(artifacts.c.name)))
@@ -281,22 +284,26 @@ class ArtifactStore:
         with writing(self._engine) as connection:
             named = select(artifacts.c.sha256).where(artifacts.c.sha256 == blobs.c.sha256).exists()
             unnamed = list(connection.scalars(select(blobs.c.sha256).where(~named).limit(1000)))
+
         self.collect(unnamed)
         removed = len(unnamed)
         with storage_problems():
             strays = list(self._blobs.older_than(_STRAY_SECONDS))
+
         for sha256 in strays:
             with reading(self._engine) as connection:
                 known = connection.execute(select(blobs.c.sha256).where(blobs.c.sha256 == sha256)).first()
             if known is None:
                 self.collect([sha256])
                 removed += 1
+
         if self._scratch.is_dir():
             limit = time.time() - _STRAY_SECONDS
             for path in self._scratch.iterdir():
                 with contextlib.suppress(FileNotFoundError):
                     if path.is_file() and path.stat().st_mtime < limit:
                         path.unlink()
+
         return removed
 
 

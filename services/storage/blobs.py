@@ -56,6 +56,7 @@ class LocalBlobs:
         with contextlib.suppress(FileNotFoundError):
             os.utime(final)  # renews its age, so that a sweep that began earlier leaves it alone
             return
+
         final.parent.mkdir(parents=True, exist_ok=True)
         aside = final.with_name(f".{final.name}.{uuid4().hex}")
         try:
@@ -72,6 +73,7 @@ class LocalBlobs:
             aside.unlink(
                 missing_ok=True
             )  # also after replace: renaming one link onto another of the same file keeps both
+
         _sync_folder(final.parent)
 
     def open(self, sha256: str) -> BinaryIO:

@@ -46,6 +46,7 @@ def connect(database_url: str, *, busy_seconds: float = BUSY_SECONDS) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+
     # A server may drop idle connections, or have been restarted: ask before use.
     return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10, connect_args={"connect_timeout": 10})
 
@@ -118,7 +119,7 @@ def in_turn(connection: Connection, name: str) -> None:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same statement may succeed later: a lock held too long, a server that went away."""
+    """Return whether the same statement may succeed later: a lock held too long, a server that went away."""
     if isinstance(error, PoolTimeout):
         return True
     if not isinstance(error, DBAPIError):

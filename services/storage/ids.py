@@ -17,5 +17,5 @@ def new_id(prefix: str) -> str:
 
 
 def is_id(text: str, prefix: str) -> bool:
-    """Whether ``text`` has the form of an id of that kind; whether the thing exists is another question."""
+    """Return whether ``text`` has the form of an id of that kind; whether the thing exists is another question."""
     return text.startswith(f"{prefix}_") and _FORM.match(text) is not None

@@ -70,12 +70,14 @@ class KeyStore:
                 f"Unknown scope {unknown[0]!r}." if unknown else "A key needs at least one scope.",
                 remedy=f"Scopes are {', '.join(SCOPES)}.",
             )
+
         if not name.strip() or len(name) > 200 or "\x00" in name:
             raise Problem(Kind.INVALID, "key-invalid", "Key cannot be made", "A key's name has 1 to 200 characters.")
         if rate is not None and not 0 < rate < 1e9:
             raise Problem(
                 Kind.INVALID, "key-invalid", "Key cannot be made", "The rate is a positive number of requests a second."
             )
+
         secret = _MARK + secrets.token_urlsafe(32)
         key = ApiKey(new_id("key"), name.strip(), secret[:_PREFIX], wanted, rate, time.time())
         with writing(self._engine) as connection:
@@ -90,6 +92,7 @@ class KeyStore:
                     created_at=key.created_at,
                 )
             )
+
         return key, secret
 
     def list(self) -> list[ApiKey]:
@@ -106,6 +109,7 @@ class KeyStore:
                 .values(revoked_at=time.time())
             )
             row = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).one_or_none()
+
         if row is None:
             raise Problem(
                 Kind.NOT_FOUND,
@@ -114,6 +118,7 @@ class KeyStore:
                 f"No key has the id {key_id!r}.",
                 remedy="sightline keys list",
             )
+
         return _key(row)
 
     def authenticate(self, secret: str) -> ApiKey | None:
@@ -125,18 +130,21 @@ class KeyStore:
             return self._of_job(secret)
         if not secret.startswith(_MARK) or not secret.isascii() or len(secret) > 128:
             return None
+
         with reading(self._engine) as connection:
             rows = connection.execute(
                 select(api_keys).where(api_keys.c.prefix == secret[:_PREFIX], api_keys.c.revoked_at.is_(None))
             ).all()
+
         digest = _hash(secret)
         for row in rows:
             if hmac.compare_digest(row.hash, digest):
                 return _key(row)
+
         return None
 
     def is_admin(self, key_id: str) -> bool:
-        """Whether a key is an administrator's; where no key is asked for, everybody is one."""
+        """Return whether a key is an administrator's; where no key is asked for, everybody is one."""
         if key_id == ANONYMOUS:
             return True
         valid = api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)
@@ -145,7 +153,7 @@ class KeyStore:
         return "admin" in (scopes or ())
 
     def any(self) -> bool:
-        """Whether a key exists that is not revoked."""
+        """Return whether a key exists that is not revoked."""
         with reading(self._engine) as connection:
             return bool(connection.scalar(select(exists().where(api_keys.c.revoked_at.is_(None)))))
 

@@ -40,6 +40,7 @@ class Tokenizer:
                 remedy="Pull or import the model again.",
                 retry_after=10.0,
             ) from error
+
         self._tokenizer.no_padding()
         # The file's own post-processor adds the special tokens after the cut: a long text still ends with its end.
         self._tokenizer.enable_truncation(spec.max_length)

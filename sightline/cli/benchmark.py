@@ -64,16 +64,19 @@ def run_benchmark(
     with connect(url, key) as client:
         if knowledge is not None:
             given["knowledge"] = client.jobs.upload(knowledge).reference
+
         parameters = {name: value for name, value in given.items() if value is not None}
         job = client.jobs.submit("benchmark", parameters)
         if no_wait:
             print_json({"id": job.id}) if json else print(job.id)
             return
+
         ended = watch_to_end(client, job.id, json)
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
             for artifact in ended.artifacts:
                 client.jobs.download(artifact, output / Path(artifact.name).name)
+
         if not json:
             print_cells(ended.result or {})
 
@@ -97,6 +100,7 @@ def show(
             mode=_one_of(mode, "--mode", ("strict", "reference")),  # type: ignore[arg-type]
             shots=-1 if wanted == "full" else wanted,  # type: ignore[arg-type]
         )
+
     if json:
         print_json(asdict(found))
     else:

@@ -34,6 +34,7 @@ def print_cells(result: Mapping[str, Any]) -> None:
     for error in result.get("errors", ()):
         told = " ".join(filter(None, (error.get("detail") or error.get("title", ""), error.get("remedy"))))
         units.setdefault(told, []).append(error["unit"])
+
     for told, own in units.items():
         more = f" and {len(own) - 1} more" if len(own) > 1 else ""
         console(errors=True).print(f"{own[0]}{more}: {told}")

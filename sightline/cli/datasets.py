@@ -52,14 +52,18 @@ def upload(
     """
     with connect(url, key) as client:
         made = client.datasets.upload(content, name, strict=strict, layout=layout, allow_losses=allow_losses)
+
     if json:
         print_json(asdict(made))
         return
+
     print_sets([made])
     if made.account is not None:
         print_account(made.account)
+
     for problem in made.problems[:SHOWN]:
         console(errors=True).print(problem)
+
     if made.problem_count > SHOWN:
         console(errors=True).print(f"and {made.problem_count - SHOWN:,} more that were left out")
 

@@ -105,7 +105,7 @@ def _number(value: float | None) -> str:
 
 
 def amount(job: Job) -> str:
-    """How far a job is: ``3 of 12``."""
+    """Return how far a job is: ``3 of 12``."""
     step, total = job.progress.step, job.progress.total
     if step is None:
         return ""
@@ -113,7 +113,7 @@ def amount(job: Job) -> str:
 
 
 def took(job: Job) -> str:
-    """How long a job ran, or has run so far."""
+    """Return how long a job ran, or has run so far."""
     if job.started_at is None:
         return ""
     return _span((job.finished_at or time.time()) - job.started_at)

@@ -52,6 +52,7 @@ def submit(
     given = _parameters(parameters, parameter or [])
     if (webhook is None) != (webhook_secret is None):
         raise typer.BadParameter("--webhook and --webhook-secret belong together")
+
     with connect(url, key) as client:
         if input_file is not None:
             given["input"] = client.jobs.upload(input_file).reference
@@ -177,6 +178,7 @@ def download(
         wanted = [job.artifact(one) for one in name] if name else list(job.artifacts)
         output.mkdir(parents=True, exist_ok=True)
         written = [client.jobs.download(artifact, output / Path(artifact.name).name) for artifact in wanted]
+
     if json:
         print_json([str(path) for path in written])
     else:

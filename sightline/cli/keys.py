@@ -43,9 +43,11 @@ def create(
     """Make a key. It is shown once, and only its hash is kept."""
     with _keys(data_dir) as keys:
         key, secret = keys.create(name, [entry.value for entry in scope or [Scope.infer]], rate)
+
     if json:
         print_json(asdict(key) | {"secret": secret})
         return
+
     print(secret)  # alone on standard output, for KEY=$(sightline keys create ...)
     console(errors=True).print(
         f"Key {key.id} of {key.name}, scopes {', '.join(key.scopes)}. It is not shown again; "
@@ -59,12 +61,15 @@ def list_keys(data_dir: DataDirOption = None, json: JsonOption = False) -> None:
     """Every key, without its secret."""
     with _keys(data_dir) as keys:
         found = keys.list()
+
     if json:
         print_json([asdict(key) for key in found])
         return
+
     if not found:
         console().print("No keys yet: sightline keys create --name NAME")
         return
+
     rows = [
         (
             key.id,

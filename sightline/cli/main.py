@@ -87,4 +87,5 @@ def main() -> NoReturn:
             raise
         report(error, as_json=as_json)
         sys.exit(getattr(error, "exit_code", 1))
+
     sys.exit(code)

@@ -74,7 +74,7 @@ def _installed(package: str) -> str | None:
 
 
 def _providers() -> list[str]:
-    """What ONNX Runtime was built for. What a model really runs on is in its entry of ``/v1/models``."""
+    """Return what ONNX Runtime was built for. What a model really runs on is in its entry of ``/v1/models``."""
     try:
         import onnxruntime
     except ImportError:

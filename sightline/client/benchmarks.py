@@ -107,7 +107,7 @@ class Benchmarks(Resource[N]):
     async def leaderboard(
         self, suite: str, *, view: View = "score", mode: Mode = "strict", shots: int | None = None
     ) -> Leaderboard:
-        """What your benchmarks have measured on a suite, best first; ``shots`` -1 is all images, 0 zero-shot.
+        """Return what your benchmarks have measured on a suite, best first; ``shots`` -1 is all images, 0 zero-shot.
 
         >>> client = Client()
         >>> [standing.model for standing in client.leaderboard("pocket").standings]

@@ -29,10 +29,12 @@ def http_options(url: str | None, api_key: str | None, timeout: float) -> HttpOp
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Unreachable(base, "is no http:// or https:// address", "Give one like http://127.0.0.1:8000.")
+
     key = api_key or settings.api_key
     headers = {"Content-Type": "application/json", "User-Agent": "sightline-client"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
+
     # A proxy of the environment cannot reach this machine's own loopback.
     return HttpOptions(
         base_url=base,

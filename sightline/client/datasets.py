@@ -100,6 +100,7 @@ class Datasets(Resource[N]):
         params = {"name": name, "strict": _flag(strict), "allow_losses": _flag(allow_losses)}
         if layout is not None:
             params["layout"] = layout
+
         with _archive(Path(content)) as file:
             response = await self._send(
                 "POST",
@@ -110,6 +111,7 @@ class Datasets(Resource[N]):
                 params=params,
                 timeout=None,
             )
+
         return read_answer(response, _one)
 
     @call
@@ -183,8 +185,10 @@ def _archive(content: Path) -> Iterator[Path]:
     if content.is_file():
         yield content
         return
+
     if not content.is_dir():
         raise SightlineError(f"{content} is neither a file nor a folder; name a zip, a tar or a folder of pictures")
+
     with tempfile.TemporaryDirectory(prefix="upload-") as folder:
         packed = Path(folder) / "set.zip"
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED, strict_timestamps=False) as bundle:

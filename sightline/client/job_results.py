@@ -58,7 +58,7 @@ class Job:
         return self.state in ("succeeded", "failed", "cancelled")
 
     def artifact(self, name: str) -> Artifact:
-        """What it made under ``name``. Raises :class:`KeyError`."""
+        """Return what it made under ``name``. Raises :class:`KeyError`."""
         for made in self.artifacts:
             if made.name == name:
                 return made

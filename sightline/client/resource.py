@@ -71,8 +71,10 @@ class Resource(Half[N]):
                     raise unreachable(error) from error
                 await self._network.sleep(pause_after_loss(error, self._retries, attempt))
                 continue
+
             if response.is_success:
                 return response
+
             await self._network.sleep(pause_after_refusal(response, self._retries, attempt))
 
     @asynccontextmanager
@@ -113,7 +115,7 @@ class Resource(Half[N]):
 
 
 def read_answer(response: httpx.Response, read: Callable[[httpx.Response], T]) -> T:
-    """What a successful answer says; raises :class:`APIError` when it is not the platform's."""
+    """Return what a successful answer says; raises :class:`APIError` when it is not the platform's."""
     try:
         return read(response)
     except (ValueError, KeyError, TypeError) as error:

@@ -32,12 +32,12 @@ class Retries:
 
 
 def is_busy(response: httpx.Response) -> bool:
-    """Whether the platform asks to come back later."""
+    """Return whether the platform asks to come back later."""
     return response.status_code in _BUSY
 
 
 def is_lost(error: httpx.TransportError) -> bool:
-    """Whether a request may be sent again after ``error``: no connection, or one that broke before the answer.
+    """Return whether a request may be sent again after ``error``: no connection, or one that broke before the answer.
 
     A time-out is none of these: the platform may still be working on the first one.
     """

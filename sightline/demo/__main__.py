@@ -32,9 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     except Wrong as error:
         console.print(Panel(Text(str(error)), title="The demo stopped", title_align="left", border_style="red"))
         return 1
+
     if failed:
         console.print(Text(f"\n{failed} of {len(STEPS)} steps gave a wrong answer.", "bold red"))
         return 1
+
     console.print(
         Text(f"\nAll {len(STEPS)} steps gave the right answer, and the platform stopped cleanly.", "bold green")
     )

@@ -65,12 +65,14 @@ def _program(
         process = subprocess.Popen(
             argv, stdout=out or words, stderr=words, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
         )
+
     try:
         yield process
     except BaseException:
         process.kill()
         process.wait()
         raise
+
     _stop(name, process, log)
 
 

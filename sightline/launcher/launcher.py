@@ -48,6 +48,7 @@ class Launcher:
         settings = self._settings
         check_engines()
         check_exposure(settings)
+
         with held(settings.run_dir) as run_dir:
             telemetry.clear(run_dir.metrics)
             listeners = Listeners.open(settings.host, settings.port, settings.workers)
@@ -146,6 +147,7 @@ def check_exposure(settings: Settings) -> None:
         return
     if settings.auth == "auto" and aside("sightline.launcher.database:has_key", settings):
         return
+
     off = settings.auth == "off"
     raise Problem(
         Kind.FORBIDDEN,

@@ -41,19 +41,21 @@ class Listeners:
             address = (address[0], first.getsockname()[1], *address[2:])
             first.close()
             first = _bind(family, address, shared=True)
+
         first.listen(BACKLOG)
         sockets = [first]
         port = first.getsockname()[1]
         if _SPREADS:
             address = (address[0], port, *address[2:])
             sockets += [_bind(family, address, shared=True) for _ in range(workers - 1)]
+
         return Listeners(sockets, host, port)
 
     def descriptor(self, worker: int) -> int:
         return self.sockets[worker % len(self.sockets)].fileno()
 
     def accepts(self, worker: int) -> bool:
-        """Whether the worker's socket takes connections (its queue may still be unread)."""
+        """Return whether the worker's socket takes connections (its queue may still be unread)."""
         return bool(self.sockets[worker % len(self.sockets)].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
     def renew(self, worker: int) -> None:
@@ -81,7 +83,7 @@ class Listeners:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``. Raises ``address-unknown``."""
+    """Return whether only this machine can reach ``host``. Raises ``address-unknown``."""
     return ipaddress.ip_address(_resolve(host, 0)[1][0].partition("%")[0]).is_loopback
 
 
@@ -96,6 +98,7 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, _Address]:
             f"{host!r} is neither an address nor a name that this machine knows ({error}).",
             remedy="Use 127.0.0.1 for this machine only, 0.0.0.0 for every network it is in.",
         ) from error
+
     # A name such as localhost has several addresses; clients try IPv4 in any case.
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     assert isinstance(address[0], str)
@@ -124,6 +127,7 @@ def _bind_problem(error: OSError, host: str, port: int) -> Problem:
             f"Another program listens on {host} port {port}.",
             remedy="Stop it, or choose another port: sightline serve --port 8001 (0 finds a free one).",
         )
+
     if error.errno == errno.EACCES:
         return Problem(
             Kind.FORBIDDEN,
@@ -132,6 +136,7 @@ def _bind_problem(error: OSError, host: str, port: int) -> Problem:
             f"This user may not listen on port {port}.",
             remedy="Choose a port above 1023.",
         )
+
     return Problem(
         Kind.INVALID,
         "address-unavailable",

@@ -148,7 +148,7 @@ class Supervisor:
                 self._spawn(asleep[descriptor])
 
     def _asleep(self) -> dict[int, _Child]:
-        """What is started when somebody connects to it, by the socket."""
+        """Return what is started when somebody connects to it, by the socket."""
         return {
             child.process.on_demand: child
             for child in self._children.values()
@@ -171,6 +171,7 @@ class Supervisor:
             # No memory or no process ids just now: the next try may find some.
             self._plan_restart(child, str(error))
             return
+
         child.started, child.ready, child.due = time.monotonic(), process.ready is None, None
         _log.debug("%s started", process.name, extra={"program": process.name, "pid": child.popen.pid})
 
@@ -190,6 +191,7 @@ class Supervisor:
         """Notice a death, clear away what the dead process left running, and plan the restart."""
         if child.popen is None or not _has_exited(child.popen.pid):
             return
+
         # While the zombie is there its process group cannot be anybody else's.
         _kill_group(child.popen.pid)
         code = child.popen.wait()
@@ -198,8 +200,10 @@ class Supervisor:
             return
         if starting and not child.ready and child.process.on_demand is None:
             raise _did_not_start(child.process, f"{describe_exit(code)} before it was ready")
+
         if time.monotonic() - child.started >= _HEALTHY_SECONDS:
             child.failures = 0
+
         self._plan_restart(child, describe_exit(code))
         if child.process.died is not None:
             child.process.died(code)
@@ -223,6 +227,7 @@ class Supervisor:
             child.due = None
             if child.process.leaving_signal is not None and child.popen is not None and child.ready:
                 child.popen.send_signal(child.process.leaving_signal)
+
         for stage in sorted({child.process.stage for child in self._children.values()}, reverse=True):
             members = [child for child in self._children.values() if child.process.stage == stage]
             begin = time.monotonic()
@@ -293,7 +298,7 @@ def _did_not_start(process: Process, why: str) -> Problem:
 
 
 def _has_exited(pid: int) -> bool:
-    """Whether a child is dead, without taking its zombie away."""
+    """Return whether a child is dead, without taking its zombie away."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

@@ -49,7 +49,7 @@ class RunDir:
 
 
 def read_server(run_dir: Path) -> ServerInfo | None:
-    """What the server of ``run_dir`` announced; ``None`` when there is none, or none that is ready."""
+    """Return what the server of ``run_dir`` announced; ``None`` when there is none, or none that is ready."""
     try:
         return ServerInfo(**json.loads((run_dir / _SERVER).read_text()))
     except (OSError, ValueError, TypeError):
@@ -73,8 +73,10 @@ def held(path: Path) -> Iterator[RunDir]:
             f"{path}: {error.strerror}.",
             remedy="Name one that this user may write to: --data-dir, or SIGHTLINE_DATA_DIR.",
         ) from error
+
     if handle is None:
         raise _already_running(path)
+
     run_dir = RunDir(path)
     try:
         _clear(run_dir)

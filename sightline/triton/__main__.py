@@ -74,7 +74,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _runs(pid: int) -> bool:
-    """Whether it does: a dead one that its parent has not collected is still listed."""
+    """Return whether it does: a dead one that its parent has not collected is still listed."""
     with suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
@@ -92,6 +92,7 @@ async def watch(options: argparse.Namespace, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+
     hurry = asyncio.Event()
     watched = Watched(options.region)
     parent = Parent(options.binary, watched)
@@ -106,6 +107,7 @@ async def watch(options: argparse.Namespace, settings: Settings) -> None:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
+
     exporter.shutdown()
     thread.join()
     await api.close()

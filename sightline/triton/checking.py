@@ -44,6 +44,7 @@ def check(settings: Settings, names: list[str] | None = None) -> list[Checked]:
                 f"{settings.models_dir} has no model {name!r}.",
                 remedy="`sightline models list` shows what there is.",
             )
+
     return [_check(settings, name, [one for one in there if one.name == name]) for name in names or known]
 
 
@@ -70,15 +71,18 @@ def _of_config(file: Path, card: Card) -> Iterator[str]:
     except OSError as error:
         yield f"{shown} cannot be read: {error.strerror}. `sightline triton check --fix` writes it."
         return
+
     try:
         found = _parsed(text)
     except ValueError as error:
         yield f"{shown} cannot be parsed: {error}. `sightline triton check --fix` writes it again."
         return
+
     batching = found.get("dynamic_batching", {})
     for name in ("priority_levels", "default_queue_policy", "priority_queue_policy"):
         if batching.get(name):
             yield f"{shown}: dynamic_batching.{name} makes requests wait for half a second; the gateway has priorities."
+
     wanted = _parsed(config_pbtxt(card))
     different = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
     if different:

@@ -59,6 +59,7 @@ class Installation:
         """
         if self.native:
             return self.backends
+
         assert self.stub is not None
         sources = [path for path in (self.backends / "python").iterdir() if path.is_file()]
         wanted = {f"python/{path.name}": path.read_bytes() for path in [*sources, self.stub]}
@@ -71,6 +72,7 @@ class Installation:
                 fresh.write_bytes(content)
                 fresh.chmod(0o755)
                 fresh.replace(target)
+
         return made
 
 
@@ -81,9 +83,11 @@ def find(settings: Settings) -> Installation:
     """
     if settings.triton_server is not None:
         return _at(settings.triton_server.expanduser())
+
     for place in _places():
         if place.exists():
             return _at(place)
+
     raise Problem(
         Kind.UNAVAILABLE,
         "triton-missing",
@@ -130,11 +134,13 @@ def _of_environment(folder: Path, python: Path) -> Installation:
     done = subprocess.run([python, "-I", "-c", _QUESTION], capture_output=True, text=True)
     if done.returncode != 0:
         raise _unusable(f"{python} does not run: {done.stderr.strip()[-300:]}", f"Remove {folder} and make it again.")
+
     packages, version, library, folders = json.loads(done.stdout)
     server = Path(packages) / "pytriton" / "tritonserver"
     binary = server / "bin" / "tritonserver"
     if not binary.is_file():
         raise _unusable(f"{folder} has no nvidia-pytriton.", f"{python} -m pip install --no-deps nvidia-pytriton")
+
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         there = sorted((path.name for path in stub.parents[1].iterdir()), key=lambda name: int(name.partition(".")[2]))
@@ -142,6 +148,7 @@ def _of_environment(folder: Path, python: Path) -> Installation:
             f"nvidia-pytriton runs models with Python {there[0]} to {there[-1]}, {folder} has {version}.",
             "Make the environment with one of those.",
         )
+
     # The stub must load the library of this very Python: beside another one's modules it breaks in strange places.
     shared = next(
         (place for place in folders if library.endswith((".so", ".so.1.0")) and (Path(place) / library).exists()), None
@@ -151,6 +158,7 @@ def _of_environment(folder: Path, python: Path) -> Installation:
             f"The Python of {folder} has no shared library ({library or 'none was built'}).",
             f"Debian, Ubuntu: apt-get install libpython{version}. pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared.",
         )
+
     environment = {
         "PATH": os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", os.defpath)]),
         "LD_LIBRARY_PATH": os.pathsep.join([shared, str(Path(packages) / "nvidia_pytriton.libs")]),

@@ -54,10 +54,12 @@ class TritonPythonModel:
                 continue
             shapes = tuple(array.shape[1:] for array in read.values())
             groups.setdefault(shapes if self._signature.batched else (place,), []).append(place)
+
         for places in groups.values():
             answers = self._run([requests[place] for place in places], [inputs[place] for place in places])
             for place, answer in zip(places, answers, strict=True):
                 responses[place] = answer
+
         return responses
 
     def _run(self, requests: Sequence[Any], inputs: Sequence[Mapping[str, Tensor]]) -> list[Any]:
@@ -72,17 +74,21 @@ class TritonPythonModel:
                 code = utils.TritonError.INVALID_ARG if problem.kind is Kind.INVALID else utils.TritonError.INTERNAL
                 return [_failed(problem.detail or problem.title, code)]
             return [self._run([request], [read])[0] for request, read in zip(requests, inputs, strict=True)]
+
         if len(requests) == 1:
             return [_answer({name: outputs[name] for name in wanted[0]})]
+
         rows = [len(next(iter(read.values()))) for read in inputs]
         if any(len(array) != sum(rows) for array in outputs.values()):
             reason = "An output has not as many rows as the inputs."
             return [_failed(reason, utils.TritonError.INTERNAL) for _ in requests]
+
         answers, begin = [], 0
         for these, count in zip(wanted, rows, strict=True):
             end = begin + count
             answers.append(_answer({name: outputs[name][begin:end] for name in these}))
             begin = end
+
         return answers
 
 

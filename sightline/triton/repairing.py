@@ -74,11 +74,11 @@ class Repairs:
             held.pause = 0.0
 
     def may(self, model: str) -> bool:
-        """Whether it is time to repair the model, or to repair it again."""
+        """Return whether it is time to repair the model, or to repair it again."""
         return self.clock() >= self._models.setdefault(model, _Model()).due
 
     def owes(self, model: str) -> bool:
-        """Whether the model is away because of a repair, not because somebody wanted it so."""
+        """Return whether the model is away because of a repair, not because somebody wanted it so."""
         held = self._models.get(model)
         return held is not None and held.owed is not None
 
@@ -98,9 +98,11 @@ class Repairs:
                 trouble = await self._load(model, config)
         except Unanswered as error:
             trouble = str(error)
+
         if trouble:
             _log.error("%s fails (%s) and could not be loaded anew: %s", model, reason, trouble)
             return False
+
         _log.warning("%s was loaded anew in %.1f s, since: %s", model, self.clock() - began, reason)
         return True
 
@@ -148,6 +150,6 @@ class Repairs:
 
 
 def _serves_latest(config: Mapping[str, object]) -> bool:
-    """Whether a configuration's versions are those that a plain load takes."""
+    """Return whether a configuration's versions are those that a plain load takes."""
     policy = config.get("version_policy")
     return policy in (None, {}, {"latest": {"num_versions": 1}})

@@ -64,6 +64,7 @@ def up(settings: Settings, host: str, ports: Ports, gpu: bool | None, on_ready: 
         finally:
             shared_memory.clean((server.region,), fresh=0.0)
             shutil.rmtree(folder / "backends", ignore_errors=True)
+
     with suppress(OSError):
         folder.rmdir()
 
@@ -87,12 +88,12 @@ def watchdog(server: Server) -> Process:
 
 
 def has_gpu(devices: Sequence[Path] = (Path("/dev/nvidiactl"), Path("/dev/dxg"))) -> bool:
-    """Whether the system shows an NVIDIA GPU to this process."""
+    """Return whether the system shows an NVIDIA GPU to this process."""
     return os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1") and any(path.exists() for path in devices)
 
 
 def choose_device(installation: Installation, asked: bool | None, there: bool) -> bool:
-    """Whether models run on GPUs: as asked, else where there is a GPU and a server that can use it."""
+    """Return whether models run on GPUs: as asked, else where there is a GPU and a server that can use it."""
     if not asked:
         return asked is None and there and installation.native
     if not there:
@@ -103,6 +104,7 @@ def choose_device(installation: Installation, asked: bool | None, there: bool) -
             "This machine shows no NVIDIA device.",
             remedy="Leave --gpu out, or start the container with a GPU (docker run --gpus all).",
         )
+
     if not installation.native:
         raise Problem(
             Kind.UNAVAILABLE,
@@ -111,4 +113,5 @@ def choose_device(installation: Installation, asked: bool | None, there: bool) -
             f"{installation.binary} has no native ONNX Runtime backend: it runs models in Python, on processors.",
             remedy="Use NVIDIA's container (profile gpu of docker-compose.yml), or --cpu.",
         )
+
     return True

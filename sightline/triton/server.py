@@ -112,7 +112,7 @@ class Server:
 
 
 def lives(host: str, port: int, path: str = "/v2/health/live", seconds: float = 1.0) -> bool:
-    """Whether what listens there answers."""
+    """Return whether what listens there answers."""
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
         connection.request("GET", path)

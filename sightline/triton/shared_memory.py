@@ -29,12 +29,14 @@ def clean(
     candidates = [path for path in found if _is_old_and_ours(path, fresh)]
     if not candidates:
         return []
+
     used = _mapped(folder)
     removed = []
     for path in candidates:
         if path.name not in used:
             path.unlink(missing_ok=True)
             removed.append(path.name)
+
     return sorted(removed)
 
 

@@ -85,6 +85,7 @@ class Watchdog:
         except Unanswered as trouble:
             self._unanswered(trouble)
             return
+
         self._hangs_since = None
         self.watched.up()
         self._forget({(entry.name, entry.version) for entry in index})
@@ -93,13 +94,16 @@ class Watchdog:
             if entry.state != "READY":
                 wanted = entry.reason != "unloaded" or self._repairs.owes(entry.name)
                 self.watched.model(entry.name, entry.version, 0.0 if wanted else math.nan)
+
         verdicts = await asyncio.gather(*(self._verdict(entry, counts, hurried=hurried) for entry in served))
         broken: dict[str, str] = {}
         for entry, verdict in zip(served, verdicts, strict=True):
             if verdict is not None and self._must_be_repaired(entry, verdict):
                 broken[entry.name] = verdict.reason
+
         for model, reason in broken.items():
             await self._repair(model, reason)
+
         await self._repairs.catch_up({entry.name for entry in served})
         for name in shared_memory.clean((self.watched.region,)):
             _log.info("Shared memory %s was left by a dead process: removed", name)
@@ -115,9 +119,11 @@ class Watchdog:
             # It is being started, or its supervisor knows that it is dead.
             self._hangs_since = None
             return
+
         now = self.clock()
         if self._hangs_since is None:
             self._hangs_since = now
+
         if now - self._hangs_since >= HANG_SECONDS:
             _log.error("tritonserver has not answered for %.0f s: killed", now - self._hangs_since)
             self._hangs_since = None
@@ -128,7 +134,7 @@ class Watchdog:
     async def _verdict(
         self, entry: Entry, counts: Mapping[tuple[str, str], tuple[int, int]], *, hurried: bool = False
     ) -> Probe | None:
-        """What is known of a version's health now; ``None`` when nothing new can be said."""
+        """Return what is known of a version's health now; ``None`` when nothing new can be said."""
         key = (entry.name, entry.version)
         seen = self._seen.setdefault(key, _Seen())
         now = counts.get(key, (0, 0))
@@ -139,9 +145,11 @@ class Watchdog:
                 return Probe(True)
             if not seen.failures and self.clock() < seen.due:
                 return None
+
         card = self._card(entry)
         if card is None:
             return None
+
         # One of several instances may be dead: they take turns.
         tries = 2 * card.engine.instances if (hurried or failed) and card.engine.instances > 1 else 1
         began = self.clock()
@@ -150,9 +158,11 @@ class Watchdog:
         except Unanswered as trouble:
             # Busy is not broken.
             probe = Probe(served, f"no answer within {PROBE_SECONDS:g} s" if trouble.hangs else str(trouble))
+
         seen.due = self.clock() + (self.clock() - began) / SHARE
         if probe.healthy:
             seen.counts = (now[0] + tries, now[1])  # its own were counted, too
+
         return probe if probe.known else None
 
     async def _probe(self, card: Card, tries: int) -> Probe:

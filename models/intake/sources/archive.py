@@ -49,12 +49,14 @@ def write_member(stream: IO[bytes], member: Member, target: Path) -> None:
             left -= len(block)
         out.flush()
         os.fsync(out.fileno())
+
     if left:
         raise SourceError(f"{member.path or member.name} is {left} bytes shorter than pinned", "pull again")
     if member.bytes is None and stream.read(1):
         raise SourceError(
             f"{member.path or member.name} is longer than the pinned {member.size} bytes", "check it with its publisher"
         )
+
     if (actual := digest.hexdigest()) != member.sha256:
         raise HashMismatch(member.path or member.name, member.sha256, actual)
 

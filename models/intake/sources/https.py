@@ -40,6 +40,7 @@ def download(
             if length == size:
                 return
             reason = f"the server ended after {length} of {size} bytes"
+
     raise SourceError(
         f"{url} could not be fetched: {reason}", "check the network, then pull again: it goes on from there"
     )
@@ -50,8 +51,10 @@ def _go_on(client: httpx.Client, url: str, part: Path, size: int, progress: Prog
     if have > size:
         part.unlink()
         have = 0
+
     if have == size:
         return
+
     headers = {"Range": f"bytes={have}-"} if have else {}
     with client.stream("GET", url, headers=headers) as response:
         if response.status_code >= 500 or response.status_code in (408, 429):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fetch_files(source: HubSource, folder: Path, progress: Progress) -> dict[str, Path]:
-    """Where each member's file is now, by the member's name; not checked yet.
+    """Return where each member's file is now, by the member's name; not checked yet.
 
     Needs the ``huggingface-hub`` package (extra ``train``).
     """

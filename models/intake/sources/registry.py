@@ -26,6 +26,7 @@ def fetch_wheel(source: PypiSource, folder: Path, progress: Progress, deadline: 
     """The wheel as pip's own configuration finds it (index, mirrors, proxies); not checked yet."""
     if importlib.util.find_spec("pip") is None:
         raise SourceError("pip is not installed in this environment", f"run `{sys.executable} -m ensurepip`")
+
     raw = _version("pip") >= (24, 1)
     command = [
         sys.executable, "-m", "pip", "download", f"{source.package}=={source.version}",
@@ -34,13 +35,16 @@ def fetch_wheel(source: PypiSource, folder: Path, progress: Progress, deadline: 
     ]  # fmt: skip
     if source.python is not None:
         command += ["--python-version", source.python]
+
     if source.platform is not None:
         command += ["--platform", source.platform]
+
     run(command, source.address, source.size, progress, deadline)
     found = folder / source.archive
     if not found.is_file():
         others = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise SourceError(f"{source.address} gave {others}, not {source.archive}", "correct `archive` in sources.lock")
+
     return found
 
 
@@ -91,6 +95,7 @@ def run(command: list[str], address: str, size: int, progress: Progress, deadlin
             if process.poll() is None:
                 _kill(process)
             reader.join()
+
     if expired:
         raise SourceError(f"{address} was not there after {deadline:.0f} s", "check the network, then pull again")
     if status:
@@ -99,6 +104,7 @@ def run(command: list[str], address: str, size: int, progress: Progress, deadlin
             f"{address} could not be fetched: {said}",
             "check the network and the registry's settings, then pull again",
         )
+
     progress(f"download {address}", size, size)
 
 

@@ -30,6 +30,7 @@ def extract_trees(archive: Path, form: Format, trees: Iterable[Tree], folder: Pa
         return
     if form == "none":
         raise SourceError(f"{archive.name} is no archive, so it has no folders", "correct sources.lock")
+
     left = {tree.name: [tree.files, tree.size] for tree in wanted}
     try:
         for place, tree, stream in _files(archive, form, wanted, folder):
@@ -43,6 +44,7 @@ def extract_trees(archive: Path, form: Format, trees: Iterable[Tree], folder: Pa
                 )
     except DAMAGED as error:
         raise SourceError(f"{archive.name} is damaged: {error}", "pull again") from error
+
     for tree in wanted:
         if (actual := digest(folder / tree.name)) != tree.sha256:
             raise HashMismatch(tree.path, tree.sha256, actual)
@@ -67,6 +69,7 @@ def _files(archive: Path, form: Format, trees: list[Tree], folder: Path) -> Iter
                         with packed.open(info) as stream:
                             yield place, tree, stream
         return
+
     links: dict[str, str] = {}
     with tarfile.open(archive, "r:*") as packed_tar:
         for entry in packed_tar:  # in the archive's order: going back in a compressed one starts it again
@@ -79,6 +82,7 @@ def _files(archive: Path, form: Format, trees: list[Tree], folder: Path) -> Iter
                     assert tar_stream is not None
                     with tar_stream:
                         yield place, tree, tar_stream
+
     for name in links:
         for tree in trees:
             if (place := _inside(name, tree)) is not None and (file := _linked(name, links, tree)) is not None:

@@ -96,6 +96,7 @@ def build_text(job: Build) -> Files:
         tolerance=TOLERANCE,
     )
     job.progress("verify", 2, 2)
+
     return {
         "model.onnx": target,
         "tokenizer.json": folder / "tokenizer.json",
@@ -115,6 +116,7 @@ def build_pair(job: Build) -> Files:
     weight, bias = (tensor.detach().numpy() for tensor in (layer.weight, layer.bias))
     classifier = Classifier(weight, bias, names, np.zeros((len(names), 0), np.float32), np.arange(len(names)))
     data = arrays(model, classifier, nouns, Hierarchy(nouns), *read_shifts())
+
     return {
         pipeline.data: save(data),
         LICENCE.name: LICENCE,
@@ -130,6 +132,7 @@ def arrays(
     see, head = model.see.detach().numpy(), model.meaning
     rows = classifier.weight - classifier.weight.mean(axis=0)
     scales = torch.stack([head.width, model.share]).exp()
+
     return {
         "meaning_metric": head.metric.detach().numpy(),
         "meaning_anchors": head.anchors.numpy().astype(np.float16),

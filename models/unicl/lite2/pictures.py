@@ -46,6 +46,7 @@ def pictographs(folder: Path, style: str) -> Iterator[Shown]:
             top, left = random.randint(0, photos.shape[2] - side, 2)
             piece = photos[random.randint(len(photos)), :, top : top + side, left : left + side]
             back = piece.transpose(1, 2, 0).astype(np.float32)
+
         alpha = drawing[..., 3:] / 255
         joined = drawing[..., :3] * alpha + back * (1 - alpha)
         name: str = meta["concepts"][int(arrays["concept"][row])]["name"]
@@ -63,11 +64,13 @@ def crops(folder: Path) -> Iterator[Shown]:
         name, (left, top, width, height) = names[note["category_id"]], note["bbox"]
         if min(width, height) < SMALLEST or taken.get(name, 0) == MOST:
             continue
+
         taken[name] = taken.get(name, 0) + 1
         half = 0.6 * max(width, height)
         x, y = left + width / 2, top + height / 2
         with Image.open(next((folder / "train").rglob(files[note["image_id"]]))) as opened:
             photo = opened.convert("RGB")
+
         box = (max(0, x - half), max(0, y - half), min(photo.width, x + half), min(photo.height, y + half))
         yield name.replace("-", " "), photo.crop((int(box[0]), int(box[1]), int(box[2]), int(box[3])))
 

@@ -59,7 +59,7 @@ class Space:
         )
 
     def places(self, synsets: NDArray[np.int32]) -> NDArray[np.intp]:
-        """Where ``synsets`` stand in ``self.synsets``."""
+        """Return where ``synsets`` stand in ``self.synsets``."""
         return np.searchsorted(self.synsets, synsets)
 
 

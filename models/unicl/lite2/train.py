@@ -150,6 +150,7 @@ class Trainer:
             loss.backward()
             self.optimizer.step()
             losses.append(loss.item())
+
         self.settle()
         return losses
 
@@ -170,6 +171,7 @@ class Trainer:
         weights[len(shown) :] = recipe.picture_weight
         to_text = -(positive / positive.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1)
         to_picture = -(positive / positive.sum(0) * logits.log_softmax(0)).sum(0)
+
         return ((to_text + to_picture) * weights).sum() / weights.sum() / 2
 
     def _pictured(self, classes: Indices) -> Tensor:
@@ -195,6 +197,7 @@ class Trainer:
         meaning = model.meaning.kernel(model.meaning.place(self.meanings[hidden]), places) @ solved
         known = torch.from_numpy((self.labels.synsets[hidden] >= 0) & (rng.random(len(hidden)) >= recipe.unknown))
         text, meaning = (F.normalize(each @ self.turn, dim=1) for each in (text, meaning))
+
         return model.labels(text, meaning, known.float())
 
     def _trust(self, of: Indices) -> Tensor:

@@ -85,6 +85,7 @@ def build(sources: Mapping[str, Path], into: Path, progress: Progress = silent) 
             images.append(draw())
             owner.append(index)
             style.append(number)
+
     grouped = families(concepts, pixels(np.stack(images[: len(concepts)])))  # the Noto drawings, one a concept
     unseen = draw_unseen(grouped)
     titles: list[str] = []
@@ -100,6 +101,7 @@ def build(sources: Mapping[str, Path], into: Path, progress: Progress = silent) 
         owner.append(-1)
         style.append(TITLED)
         title.append(len(titles) - 1)
+
     progress("write", len(STYLES) + 1, len(STYLES) + 1)
     arrays: dict[str, NDArray[Any]] = {
         "images": np.stack(images),

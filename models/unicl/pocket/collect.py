@@ -26,6 +26,7 @@ def collect(into: Path, cache: Path, progress: Progress, *, clipart: bool = True
         raise ModelError(
             "drawing vector pictures needs resvg-py, which is not installed", "pip install 'sightline[data]'"
         )
+
     lock = {name: source for name, source in read_lock(LOCK).items() if clipart or name != CLIPART}
     folders = {name: fetch(name, cache, progress, lock) for name in lock}
     summary = build(folders, into, progress)

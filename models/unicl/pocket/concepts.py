@@ -68,9 +68,11 @@ def _concept(row: dict[str, Any], words: list[str], also_drawn: list[Collection[
     name = plain(row["name"])
     if row["subcategory"] == "keycap" or not name:
         name = f"keycap {short[0]}"  # the list calls every keycap by the bare word
+
     if row["category"] == "Flags":
         name = name.removesuffix(" flag") if name.startswith("flag") else f"flag of {name.removesuffix(' flag')}"
         spoken = []
+
     return Concept(
         code=code,
         image=row["image"],

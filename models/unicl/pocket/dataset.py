@@ -35,6 +35,7 @@ class Pictographs:
         self.row: dict[tuple[int, str], int] = {}
         for index in np.flatnonzero(owner >= 0)[::-1]:  # the first of several drawings of one style
             self.row[int(owner[index]), STYLES[style[index]]] = int(index)
+
         trained = style < len(TRAIN_STYLES)
         order = np.argsort(owner[trained], kind="stable")
         rows, owners = np.flatnonzero(trained)[order], owner[trained][order]

@@ -52,7 +52,7 @@ def fitted(picture: Image.Image) -> Drawing:
 
 
 def is_small(path: Path) -> bool:
-    """Whether a picture is worth decoding: a few posters of hundreds of megapixels lie among the clip art."""
+    """Return whether a picture is worth decoding: a few posters of hundreds of megapixels lie among the clip art."""
     try:
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),

@@ -99,8 +99,10 @@ def _rows(towers: Towers, data: Pictographs) -> Iterator[Row]:
         images = {style: _embed(towers, pictures) for style, pictures in drawn.items()}
         for style, label in (("fluent-3d", "Fluent-3D"), ("openmoji", "OpenMoji"), ("noto", "Noto (trained style)")):
             yield _row(f"{label} by name, seen concepts", background, images[style][seen], names[seen])
+
         for style, label in (("fluent-3d", "Fluent-3D"), ("openmoji", "OpenMoji"), ("noto", "Noto")):
             yield _row(f"{label} by name, unseen concepts", background, images[style][unseen], names[unseen])
+
         yield _row(
             "Fluent-3D by name and keywords, unseen concepts", background, images["fluent-3d"][unseen], more[unseen]
         )

@@ -83,6 +83,7 @@ def build_text(job: Build) -> Files:
         exact, target = target, job.scratch / "int8.onnx"
         dynamic_int8(exact, target, ("MatMul", "Gather"))
         agreement(tower, examples, HEADED_SIGNATURE, target, least=LEAST_COSINE)
+
     job.progress("verify", 2, 2)
     return {"model.onnx": target, "tokenizer.json": folder / "tokenizer.json", LICENCE.name: LICENCE}
 

@@ -33,7 +33,7 @@ MODIFIERS = frozenset(
 
 
 def content_words(text: str) -> frozenset[str]:
-    """What a name says once colour, size, direction and number are gone; everything if nothing else is left."""
+    """Return what a name says once colour, size, direction and number are gone; everything if nothing else is left."""
     words = [re.sub(r"(?<=\w\w)s$", "", word) for word in re.findall(r"[\w']+", text.lower())]
     said = frozenset(word for word in words if word not in MODIFIERS)
     return said or frozenset(words)
@@ -81,6 +81,6 @@ class Names:
         self._names = [name for name in names if name]
 
     def named_in(self, title: str) -> bool:
-        """Whether the title has all the words of a name."""
+        """Return whether the title has all the words of a name."""
         words = content_words(title) | frozenset(re.findall(r"[\w']+", title.lower()))
         return any(name <= words for name in self._names)

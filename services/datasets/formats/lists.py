@@ -24,17 +24,20 @@ class Wrong(Exception):
 
 
 def fit(listing: Listing) -> Fit | None:
-    """How many of the first lines of each list name an image and classes."""
+    """Return how many of the first lines of each list name an image and classes."""
     maps = listing.called(*LABEL_MAPS)
     if not maps:
         return None
+
     tried = sound = 0
     for name in _lists(listing):
         for line in _lines(listing, name)[:_TRIED]:
             tried += 1
             sound += _looks_so(listing, name, line)
+
     if not sound:
         return None
+
     return Fit(
         share(sound, tried), f"{sound} of {tried} lines of {', '.join(_lists(listing)[:3])} name an image and its class"
     )

@@ -119,6 +119,7 @@ def _objects(
             )
         else:
             found.append((label, Box(0, box, ignore=(one.findtext("difficult") or "0").strip() == "1")))
+
     return found
 
 
@@ -140,4 +141,5 @@ def _image_sets(listing: Listing, parsed: Parsed) -> dict[str, Split]:
                 found.setdefault(
                     PurePosixPath(words[0]).stem if "/" in words[0] else words[0], SPLITS[path.stem.lower()]
                 )
+
     return found

@@ -58,6 +58,7 @@ def read(listing: Listing) -> Parsed:
             kept.append(box)
         labels = tuple(sorted({box.label for box in kept}))
         parsed.samples.append(Sample(image, split, labels, tuple(kept), relative=True))
+
     return parsed
 
 
@@ -84,7 +85,7 @@ def _in_labels(image: str) -> PurePosixPath | None:
 
 
 def _looks_so(listing: Listing, name: str) -> bool:
-    """Whether a label file's first line is an object; an empty one says that nothing is shown."""
+    """Return whether a label file's first line is an object; an empty one says that nothing is shown."""
     try:
         lines = [line for line in listing.text(name).splitlines() if line.strip()]
     except Unreadable:
@@ -110,6 +111,7 @@ def _boxes(listing: Listing, name: str, parsed: Parsed) -> list[tuple[int, Box]]
     except Unreadable as error:
         parsed.flaws.append(Flaw(name, None, str(error)))
         return []
+
     found: list[tuple[int, Box]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -120,6 +122,7 @@ def _boxes(listing: Listing, name: str, parsed: Parsed) -> list[tuple[int, Box]]
             parsed.lose(name, number, box, reason="lines that are no box")
         else:
             found.append((number, box))
+
     return found
 
 

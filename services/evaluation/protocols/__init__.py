@@ -62,6 +62,7 @@ def protocol(name: str) -> Protocol:
             pointer="/parameters/protocols",
             remedy=f"Protocols are {', '.join(names())}; or send one as an object.",
         )
+
     where = f"protocols/{name}.yaml"
     content = yaml.safe_load((files(__name__) / f"{name}.yaml").read_text("utf-8"))
     try:

@@ -53,6 +53,7 @@ def compare(left: Run, right: Run) -> Comparison:
         shared = [name for name in own if name in theirs]
         pairs = [(own[name], theirs[name]) for name in shared] or [(_best(own.values()), _best(theirs.values()))]
         found += [_difference(one, other) for one, other in pairs]
+
     wins, losses = sum(own.difference > 0 for own in found), sum(own.difference < 0 for own in found)
     return Comparison(
         tuple(found),
@@ -93,6 +94,7 @@ def _difference(left: Cell, right: Cell) -> Difference:
 def _note(found: list[Difference], wins: int, losses: int, left: Run, right: Run) -> str:
     if not found:
         return "The two runs share no data set, protocol and number of shots."
+
     clear = sum(own.significant for own in found)
     p = sign_test(wins, losses)
     note = (
@@ -101,9 +103,12 @@ def _note(found: list[Difference], wins: int, losses: int, left: Run, right: Run
     )
     if p is not None:
         note += f"Better {wins} times, worse {losses} times: sign test p = {p:.3g}. "
+
     note += "Both are measured on the same test images, so the intervals err on the wide side."
     if left.mode != right.mode:
         note += " One run is strict, the other repeats the reference and its picks on test images: not comparable."
+
     if left.test_limit != right.test_limit:
         note += " They were tested on different numbers of images."
+
     return note

@@ -94,6 +94,7 @@ def standings(
         for cell in run.cells:
             way = (cell.model, cell.protocol, cell.shots, cell.method, cell.init)
             newest.setdefault(way, {})[cell.dataset] = (run.job, cell)
+
     lines = [
         _line(way, own, datasets, beside)
         for way, own in newest.items()
@@ -109,6 +110,7 @@ def growth(lines: Iterable[Standing]) -> list[Growth]:
     for line in lines:
         if line.method is not None:
             groups.setdefault((line.model, line.protocol, line.method, line.init), []).append(line)
+
     found = []
     for (model, protocol, _, _), own in groups.items():
         shared = set.intersection(*({cell.dataset for _, cell in line.cells} for line in own))
@@ -119,6 +121,7 @@ def growth(lines: Iterable[Standing]) -> list[Growth]:
             for line in sorted(own, key=lambda line: math.inf if line.shots is None else line.shots)
         ]
         found.append(Growth(model, protocol, tuple(points)))
+
     return found
 
 
@@ -129,6 +132,7 @@ def _line(way: Way, own: Mapping[str, tuple[str, Cell]], datasets: Sequence[str]
     first = kept[0][1]
     average = fmean(cell.mean for _, cell in kept)
     trainable = fmean(cell.trainable for _, cell in kept)
+
     return Standing(
         place=None,
         model=way[0],

@@ -85,6 +85,7 @@ def _shots(axes: Any, table: Sequence[Cell]) -> bool:
         places = sorted((2 * highest if shots < 0 else shots, score) for shots, score in points.items())
         axes.plot([x for x, _ in places], [100 * y for _, y in places], marker="o", label=label, color=colour)
         drawn = True
+
     whole = " (all images at the right end)" if any(cell.shots is None for cell in table) else ""
     axes.set(xlabel=f"images of a class{whole}", ylabel="score, mean over data sets (%)")
     return drawn
@@ -109,6 +110,7 @@ def _parameters(axes: Any, table: Sequence[Cell]) -> bool:
 def _datasets(axes: Any, table: Sequence[Cell]) -> bool:
     if len(table) > MOST_BARS:
         return False
+
     datasets = list(dict.fromkeys(cell.dataset for cell in table))
     ways = list(dict.fromkeys((cell.model, cell.protocol, cell.shots) for cell in table))
     width, colours = 0.8 / max(1, len(ways)), _colours(table)
@@ -125,6 +127,7 @@ def _datasets(axes: Any, table: Sequence[Cell]) -> bool:
             hatch=HATCHES[shots.index(math.inf if way[2] is None else way[2]) % len(HATCHES)],
             label=f"{way[0]}, {way[1]}" + ("" if way[2] == 0 else f", {shots_name(way[2])}-shot"),
         )
+
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(datasets))], datasets)
     axes.set_ylabel("score (%), with standard errors")
     return bool(table)

@@ -50,7 +50,7 @@ def record_of(
 
 
 def as_error(problem: Problem) -> dict[str, Any]:
-    """What a record says of a unit that could not be run."""
+    """Return what a record says of a unit that could not be run."""
     told = {"code": problem.code, "title": problem.title, "detail": problem.detail or problem.title}
     return told | ({"remedy": problem.remedy} if problem.remedy else {})
 

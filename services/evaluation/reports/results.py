@@ -99,6 +99,7 @@ def _cell(own: Sequence[Record]) -> Cell:
         draws = stdev(scores) / math.sqrt(len(scores))
         reach = t_quantile(len(scores) - 1) * draws
         low, high = mean - reach, mean + reach
+
     images = fmean(record.error_test or 0.0 for record in own)
     return Cell(
         model=first.model,

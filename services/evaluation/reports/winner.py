@@ -33,6 +33,7 @@ def winner_of(job_id: str, kind: str, state: str, result: Mapping[str, Any] | No
             f"The job {job_id} is a {kind} job, {state}.",
             remedy="Name a benchmark job that has succeeded; GET /v1/jobs?kind=benchmark lists yours.",
         )
+
     datasets = list(result["datasets"])
     if choice.dataset is None and len(datasets) > 1:
         raise Problem(
@@ -43,6 +44,7 @@ def winner_of(job_id: str, kind: str, state: str, result: Mapping[str, Any] | No
             pointer="/dataset",
             remedy='Send "dataset".',
         )
+
     dataset = choice.dataset or datasets[0]
     cells = [cell_of(content) for content in result["cells"]]
     found = [
@@ -53,6 +55,7 @@ def winner_of(job_id: str, kind: str, state: str, result: Mapping[str, Any] | No
     adapted = [cell for cell in found if cell.method is not None]
     if not adapted:
         raise _none(job_id, dataset, found)
+
     best = max(adapted, key=lambda cell: (cell.mean, -cell.trainable))
     rival = max(found, key=lambda cell: cell.mean)
     if rival.method is None and choice.protocol is None and rival.mean > best.mean:
@@ -65,6 +68,7 @@ def winner_of(job_id: str, kind: str, state: str, result: Mapping[str, Any] | No
             pointer="/protocol",
             remedy=f'Classify with "model": "{rival.model}" and the labels, or send "protocol" to promote one anyway.',
         )
+
     return best
 
 

@@ -70,8 +70,10 @@ class Report:
         self._put("results.csv", "text/csv", as_csv(records).encode())
         for name, picture in plots.draw(table).items():
             self._put(name, "image/png", picture)
+
         if ctx.parameters.predictions:
             self._submissions(records)
+
         failed = [record for record in records if record.score is None]
         return {
             "suite": self._suite,
@@ -119,7 +121,7 @@ class Report:
 
 
 def versions() -> dict[str, str]:
-    """What the numbers were made with."""
+    """Return what the numbers were made with."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for name in _PACKAGES:
         try:

@@ -40,6 +40,7 @@ def bring(
                 raise _missing(folder, base, missing, error) from error
         _check(target, hashes.get(name))
         found.append(target)
+
     return found
 
 
@@ -63,11 +64,14 @@ def _go_on(client: httpx.Client, link: str, part: Path, follow: Follow) -> None:
         if response.status_code == 416:
             part.unlink()
             raise httpx.ReadError("the server cannot go on from here")
+
         if not response.is_success:
             # Without the link: it may carry a token.
             raise httpx.HTTPError(f"the server answered {response.status_code}")
+
         if response.status_code != 206:
             have = 0
+
         length = response.headers.get("content-length")
         total = have + int(length) if length and length.isdigit() else None
         with part.open("ab" if have else "wb") as out:
@@ -75,6 +79,7 @@ def _go_on(client: httpx.Client, link: str, part: Path, follow: Follow) -> None:
                 out.write(block)
                 have += len(block)
                 follow(part.name.removesuffix(".part"), have, total)
+
         if total is not None and have != total:
             raise httpx.ReadError(f"the server ended after {have} of {total} bytes")
 
@@ -86,8 +91,10 @@ def _check(file: Path, expected: str | None) -> None:
     kept = seen.read_text("utf-8").split("\n") if seen.is_file() else []
     if len(kept) >= 2 and kept[1] == stamp and kept[0] == (expected or kept[0]):
         return
+
     with file.open("rb") as source:
         actual = hashlib.file_digest(source, "sha256").hexdigest()
+
     wanted = expected or (kept[0] if kept else None)
     if wanted is not None and actual != wanted:
         raise Problem(
@@ -97,6 +104,7 @@ def _check(file: Path, expected: str | None) -> None:
             f"{file} has sha256 {actual}, expected {wanted}.",
             remedy=f"Remove it (and {seen.name} if you trust the new file), then fetch it again.",
         )
+
     seen.write_text(f"{actual}\n{stamp}", "utf-8")
 
 

@@ -49,12 +49,15 @@ def read_knowledge(text: bytes | str, where: str) -> dict[str, ClassKnowledge]:
         content = json.loads(text)
     except ValueError as error:
         raise _unreadable(f"{where} is not JSON: {error}.") from error
+
     if isinstance(content, Mapping):
         content = [
             {"classname": name, "gpt3": [said] if isinstance(said, str) else said} for name, said in content.items()
         ]
+
     if not isinstance(content, list):
         raise _unreadable(f"{where} holds neither a list nor an object.")
+
     found: dict[str, ClassKnowledge] = {}
     for position, entry in enumerate(content):
         if not isinstance(entry, Mapping) or not isinstance(entry.get("classname"), str):
@@ -66,6 +69,7 @@ def read_knowledge(text: bytes | str, where: str) -> dict[str, ClassKnowledge]:
             _texts(entry.get("gpt3")),
         )
         found[entry["classname"]] = found.get(entry["classname"], ClassKnowledge()).joined(own)
+
     return found
 
 
@@ -73,6 +77,7 @@ def pieces(known: ClassKnowledge, source: KnowledgeSource, gpt3_items: int) -> t
     """The pieces of knowledge that ``source`` takes, none where nothing is known."""
     wiki = tuple(filter(None, (known.wiktionary,)))
     sentences = known.sentences[:gpt3_items]
+
     match source:
         case "wiktionary":
             return wiki

@@ -37,6 +37,7 @@ def drawings(spec: SuiteSet, source: Pictographs, sets: Path) -> Iterator[Pictur
         bundle = safe_open(folder / f"{FOLDER}.safetensors", "np")
     except (OSError, ValueError, SafetensorError) as error:
         raise _missing(spec, folder) from error
+
     labels = _labels(spec, source, content["concepts"])
     splits: dict[str, Split] = dict.fromkeys(source.test, "test")
     splits |= dict.fromkeys(source.train, "train")
@@ -63,6 +64,7 @@ def _labels(spec: SuiteSet, source: Pictographs, concepts: list[dict[str, Any]])
         found = {at: of[one["category"]] for at, one in enumerate(concepts) if one["core"] and one["category"] in of}
     else:
         found = {at: of[one["name"]] for at, one in enumerate(concepts) if one["name"] in of}
+
     absent = sorted(set(spec.classes) - {spec.classes[label] for label in found.values()})
     if absent:
         raise Problem(
@@ -72,6 +74,7 @@ def _labels(spec: SuiteSet, source: Pictographs, concepts: list[dict[str, Any]])
             f"They have none of {', '.join(map(repr, absent[:5]))}, which {spec.name!r} asks for.",
             remedy="Build them again: `sightline datasets build pictographs`.",
         )
+
     return found
 
 

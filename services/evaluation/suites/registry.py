@@ -144,7 +144,7 @@ def own_spec(dataset: Dataset, metric: MetricName | None, templates: tuple[str, 
 
 
 def is_own(name: str) -> bool:
-    """Whether a suite's name means a key's own data set."""
+    """Return whether a suite's name means a key's own data set."""
     return name.startswith(OWN)
 
 
@@ -179,11 +179,14 @@ def read_suite(text: str, where: str, name: str) -> Suite:
         raise ModelError(f"{where} is not YAML: {error}", "correct the line that it names") from error
     except ValidationError as error:
         raise ModelError(f"{where}: {invalid_fields(error)}", "correct what is named") from error
+
     if found.name != name:
         raise ModelError(f"{where}: name is {found.name!r}", f"name the file {found.name}.yaml")
+
     own = [one.name for one in found.datasets]
     if len(set(own)) != len(own):
         raise ModelError(f"{where}: two data sets have one name", "name each differently")
+
     return found
 
 
@@ -191,6 +194,7 @@ def choose(chosen: Suite, wanted: tuple[str, ...] | None) -> tuple[SuiteSet, ...
     """The sets of ``chosen`` that were named, all when none was. Raises ``suite-dataset-unknown``."""
     if wanted is None:
         return chosen.datasets
+
     by_name = {own.name: own for own in chosen.datasets}
     for position, name in enumerate(wanted):
         if name not in by_name:
@@ -202,4 +206,5 @@ def choose(chosen: Suite, wanted: tuple[str, ...] | None) -> tuple[SuiteSet, ...
                 pointer=f"/parameters/datasets/{position}",
                 remedy=f"It has {', '.join(by_name)}.",
             )
+
     return tuple(by_name[name] for name in dict.fromkeys(wanted))

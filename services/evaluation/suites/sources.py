@@ -56,7 +56,7 @@ class Sources:
             return self._store.adopt(self._ctx.owner, f"{self.suite}-{name}", material.file)
 
     def knowledge(self, name: str) -> Mapping[str, ClassKnowledge]:
-        """What is known of the classes of a data set: what the job brought, else the suite's files."""
+        """Return what is known of the classes of a data set: what the job brought, else the suite's files."""
         if name not in self._known:
             reference = self._parameters.knowledge
             if reference is not None:

@@ -26,14 +26,17 @@ def score_boxes(annotations: Path, detections: Path) -> BoxScores:
         raise ModelError(f"{annotations} holds no images or no categories", f"it must be {ANNOTATIONS}")
     if not isinstance(found, list):
         raise ModelError(f"{detections} holds no list", f"it must be {DETECTIONS}")
+
     for kind, name in (("images", "id"), ("categories", "name")):
         for position, one in enumerate(truth[kind]):
             if not isinstance(one, dict) or "id" not in one or name not in one:
                 raise ModelError(f"{annotations}: {kind}[{position}] lacks its id or name", f"it must be {ANNOTATIONS}")
+
     own = truth.get("annotations")
     boxes = [_box(annotations, n, one, ANNOTATIONS) for n, one in enumerate(own if isinstance(own, list) else [])]
     if not boxes:
         raise ModelError(f"{annotations} has no annotations, so there is nothing to be found", "name the right file")
+
     numbered = [
         {"area": one["bbox"][2] * one["bbox"][3], "iscrowd": 0, **one, "id": number}
         for number, one in enumerate(boxes, 1)
@@ -42,6 +45,7 @@ def score_boxes(annotations: Path, detections: Path) -> BoxScores:
     for position, one in enumerate(results):
         if not _number(one.get("score")):
             raise ModelError(f"{detections}: entry {position} has no number for its score", f"it must be {DETECTIONS}")
+
     try:
         return coco_ap({**truth, "annotations": numbered}, results)
     except MetricError as error:

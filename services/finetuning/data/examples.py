@@ -85,6 +85,7 @@ def divided(train: Examples, validation: Examples | None, recipe: Recipe) -> tup
     """
     if recipe.multilabel and validation is not None and not any(validation.labels):
         validation = None  # nothing to score on, and nothing to learn from but what is absent
+
     everything = train if validation is None else train.joined(validation)
     if len(everything) < 2:
         raise SplitError("one image is not enough to train on; use at least two")
@@ -92,6 +93,7 @@ def divided(train: Examples, validation: Examples | None, recipe: Recipe) -> tup
         raise SplitError("no training image has a label")
     if validation is not None:
         return everything, train, validation
+
     try:
         fit_rows, val_rows = validation_split(train.labels, recipe.classes)
         part = train.rows(fit_rows)
@@ -101,4 +103,5 @@ def divided(train: Examples, validation: Examples | None, recipe: Recipe) -> tup
         if recipe.learning_rate is None or recipe.weight_decay is None:
             raise
         return everything, train, None
+
     return everything, part, train.rows(val_rows)

@@ -38,6 +38,7 @@ class FeatureExtractor:
                 pointer="/parameters/model",
                 remedy="Choose a model whose card names an image preprocessing to a square and an embedding.",
             )
+
         self.card: Card = card
         self._image, self._output = card.square, card.embedding
         self._model = model
@@ -52,6 +53,7 @@ class FeatureExtractor:
         kept = _load(path, len(samples))
         if kept is not None:
             return kept
+
         preprocessor = Preprocessor(self._image)
         batch = self.card.batching.max_batch_size
         rows: list[Array] = []
@@ -61,6 +63,7 @@ class FeatureExtractor:
             pixels = await asyncio.to_thread(self._pixels, package, part, preprocessor)
             answer = await self._model.infer({self._image.input: pixels}, [self._output])
             rows.append(np.array(answer.outputs[self._output], np.float32))
+
         progress(len(samples), len(samples))
         features = np.concatenate(rows)
         self._cache.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,7 @@ class Pictures:
         if places is None:
             rows = [(part, row) for part, array in enumerate(self._pixels) for row in range(len(array))]
             places = np.array(rows, np.int64).reshape(-1, 2)
+
         self._places = places
 
     @classmethod
@@ -59,10 +60,12 @@ class Pictures:
                 done += 1
                 if done % CHUNK == 0:
                     progress(done)
+
         progress(done)
         shape = (done, 3, spec.size, spec.size)
         if not done:
             return cls([np.empty(shape, np.uint8)], spec)
+
         return cls([np.memmap(path, np.uint8, "r", shape=shape)], spec)
 
     def __len__(self) -> int:
@@ -93,7 +96,7 @@ class Pictures:
 
 
 def _bytes(pixels: NDArray[np.float32], spec: ImagePreprocess) -> NDArray[np.uint8]:
-    """What the preprocessor normalised: whole numbers again, since it works on 8-bit pictures."""
+    """Return what the preprocessor normalised: whole numbers again, since it works on 8-bit pictures."""
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
     whole: NDArray[np.uint8] = np.rint((pixels * std + mean) * 255).clip(0, 255).astype(np.uint8)
     return whole

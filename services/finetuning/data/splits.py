@@ -47,6 +47,7 @@ def choose(ctx: JobContext[FinetuneParameters], package: Package, dataset: Datas
             if len(labelled) < len(samples):
                 ctx.log(f"{len(samples) - len(labelled)} {name} images have no label and are left out", "warning")
             chosen[name] = labelled
+
     if not chosen["train"]:
         raise Problem(
             Kind.INVALID,
@@ -56,9 +57,11 @@ def choose(ctx: JobContext[FinetuneParameters], package: Package, dataset: Datas
             pointer="/parameters/dataset",
             remedy='Import it with a "train" split.',
         )
+
     if ctx.parameters.shots is not None:
         chosen["train"] = _few(chosen["train"], dataset, ctx.parameters.shots, ctx.parameters.seed)
         chosen["val"] = []
+
     _tell_of_small_classes(ctx, chosen, dataset)
     return chosen
 
@@ -133,6 +136,7 @@ async def as_features(
                 ctx, package, samples, extractor, sha256, _telling(ctx, done, total, "computing features")
             )
             done += len(samples)
+
     train = found["train"]
     assert train is not None
     return Splits(train, found.get("val"), found.get("test"))
@@ -159,4 +163,5 @@ async def _features(
             f"{ctx.parameters.model!r} gave NaN or infinity for images of the set.",
             pointer="/parameters/model",
         )
+
     return Examples(features, [stored.sample.labels for stored in samples])

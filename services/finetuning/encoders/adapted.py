@@ -31,12 +31,12 @@ def apply(encoder: ImageEncoder, method: str, options: Options, seed: int = 0) -
 
 
 def trainable(encoder: nn.Module) -> dict[str, nn.Parameter]:
-    """What is trained, by name; a parameter that several modules share appears once."""
+    """Return what is trained, by name; a parameter that several modules share appears once."""
     return {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
 
 
 def count(encoder: nn.Module) -> int:
-    """How many numbers are trained."""
+    """Return how many numbers are trained."""
     return sum(parameter.numel() for parameter in trainable(encoder).values())
 
 

@@ -96,11 +96,14 @@ def _adapted(content: dict[str, Any], folder: Path, repository: Path, cache: Pat
         card = read_card(base)
     except RepositoryError:
         card = None
+
     if card is None or card.files.get(MODEL) != content["base"]["sha256"]:
         raise ValueError(f"it was adapted from {base.parent.name} version {base.name}, which is no longer there")
+
     encoder = _find(base, card, repository, cache)
     if encoder is None:
         return None
+
     prepared = apply(encoder, content["method"], content["options"])
     load_adapter(prepared, load_file(folder / content["adapter"]))
     plain, whole = merged(prepared)
@@ -108,6 +111,7 @@ def _adapted(content: dict[str, Any], folder: Path, repository: Path, cache: Pat
         raise ValueError(
             f"the adapters of {content['method']} stay beside its weights; adapt {base.parent.name} again instead"
         )
+
     return plain.requires_grad_(True)
 
 

@@ -76,6 +76,7 @@ def branches(network: nn.Module) -> list[Branch]:
             mlp = module.mlp
             assert isinstance(mlp, Mlp)
             found.append(Branch(module, "mlp", mlp.fc2.out_features, False))
+
     return found
 
 

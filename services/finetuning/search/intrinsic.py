@@ -124,6 +124,7 @@ def measure(
             if scores[-1][1] >= wanted(probe, whole):
                 break  # larger ones can only repeat it
         found.append(Intrinsic(part, size, probe, whole, tuple(scores)))
+
     return sorted(found, key=lambda one: (one.dimension, -one.score))
 
 
@@ -193,6 +194,7 @@ class _Measuring:
             validation=placed(validation.inputs, where),
             between=self._between,
         )
+
         try:
             return max(float(epoch.metric) for epoch in epochs)
         except FloatingPointError:

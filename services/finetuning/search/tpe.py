@@ -26,6 +26,7 @@ def tpe_search(seed: int, trials: int = TRIALS, first: tuple[float, float] | Non
     study = optuna.create_study(direction="maximize", sampler=sampler)
     if first is not None:
         study.enqueue_trial({"learning_rate": first[0], "weight_decay": first[1]})
+
     best = Best(0.0, 0.0, 0.0, 0)
     for number in range(trials):
         asked = study.ask()
@@ -35,4 +36,5 @@ def tpe_search(seed: int, trials: int = TRIALS, first: tuple[float, float] | Non
         study.tell(asked, score)
         if score > best.score:
             best = Best(learning_rate, weight_decay, score, number + 1)
+
     return Best(best.learning_rate, best.weight_decay, best.score, trials)

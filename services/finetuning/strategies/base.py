@@ -84,6 +84,7 @@ def checked(method: str, chosen: Strategy, given: Options) -> dict[str, Any]:
                 pointer="/parameters/options",
                 remedy=f"Its options: {takes}.",
             )
+
     return {**chosen.options, **given}
 
 
@@ -101,11 +102,13 @@ def parts_of(
             pointer="/parameters/options/parts",
             remedy=f"Name some of {', '.join(get_args(Part))}, with a space between.",
         )
+
     every = projections(encoder.network)
     chosen = [site for site in every if site.part in wanted] or [site for site in every if site.part in otherwise]
     if not chosen:
         there = ", ".join(sorted({site.part for site in every})) or "none that this method knows"
         raise unsuitable(method, encoder, f"it has no {' or '.join(wanted)} projection (its projections: {there})")
+
     return chosen
 
 
@@ -169,6 +172,7 @@ def merged(encoder: ImageEncoder) -> tuple[ImageEncoder, bool]:
     """
     with torch.device("meta"):
         plain = ImageEncoder(encoder.config)
+
     weights: dict[str, Tensor] = {}
     try:
         for name in plain.state_dict():
@@ -176,5 +180,6 @@ def merged(encoder: ImageEncoder) -> tuple[ImageEncoder, bool]:
             weights[name] = getattr(encoder.get_submodule(path), leaf).detach().cpu().clone().contiguous()
     except AttributeError:  # something stands between two modules of the plain network
         return copy.deepcopy(encoder).cpu().eval().requires_grad_(False), False
+
     plain.load_state_dict(weights, strict=True, assign=True)
     return plain.eval().requires_grad_(False), True

@@ -46,10 +46,12 @@ def _apply_corrected(encoder: ImageEncoder, options: Options) -> None:
     if n < FEWEST:
         why = f"the widths of its projections have no common divisor of {FEWEST} or more"
         raise unsuitable("kadaptation", encoder, why, "Choose lora, which fits any width.")
+
     slow: dict[str, SlowFactors] = {}
     for part in dict.fromkeys(site.part for site in sites):
         slow[part] = SlowFactors(n)
         encoder.add_module(f"slow_{part}", slow[part])
+
     scale = float(options["scale"])
     add_updates(sites, lambda site: KroneckerDelta(*site.shape, slow[site.part], scale))
     for shifted in _with_bias(sites):

@@ -19,7 +19,7 @@ _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "cannot
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an accelerator or the machine had no more memory to give."""
+    """Return whether an accelerator or the machine had no more memory to give."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
@@ -45,10 +45,12 @@ def halving(work: Callable[[], T], batch_size: int, smaller: Callable[[int], Non
                     pointer="/parameters/method",
                     remedy="Choose linear_probe, a smaller encoder, or a machine with more memory.",
                 ) from error
+
         # Out of the except block, so that the traceback no longer holds the tensors of the failed batch.
         batch_size = max(SMALLEST, batch_size // 2)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
         log(f"memory ran out: going on with a batch of {batch_size}")
         smaller(batch_size)

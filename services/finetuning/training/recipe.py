@@ -116,7 +116,7 @@ def device() -> torch.device:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model lives."""
+    """Return where a model lives."""
     return next(model.parameters()).device
 
 

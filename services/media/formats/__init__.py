@@ -48,6 +48,7 @@ def read_container(data: bytes, limits: Limits) -> Container:
         return gif.read(data, limits)
     if data.startswith(b"BM") and bmp.accepts(data):
         return bmp.read(data, limits)
+
     raise Problem(
         Kind.INVALID,
         "image-unrecognised",

@@ -22,9 +22,11 @@ def read(data: bytes, limits: Limits) -> Container:
     end = len(data)
     if end < 26:
         raise truncated_at("BMP", end, 54, about=True)
+
     offset, header = struct.unpack_from("<II", data, 10)
     if end < 14 + header:
         raise truncated("BMP", f"BMP ends after {end:,} bytes, inside its header.")
+
     compression = 0
     if header == _CORE:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -33,14 +35,18 @@ def read(data: bytes, limits: Limits) -> Container:
         height = abs(height)  # negative: rows from the top
         if header >= _INFO:
             (compression,) = struct.unpack_from("<I", data, 30)
+
     limits.check_size("BMP", width, height)
     if compression not in _UNCOMPRESSED:
         # Pillow expands run lengths in Python, so that a few megabytes would hold a core for seconds.
         raise unsupported("BMP", "it is compressed.")
+
     if bits not in (1, 4, 8, 16, 24, 32):
         raise corrupt("BMP", f"it has {bits} bits a pixel.")
+
     row = (width * bits + 7) // 8
     stride = (row + 3) // 4 * 4
     if (needs := offset + stride * (height - 1) + row) > end:
         raise truncated_at("BMP", end, needs)
+
     return Container("BMP", width, height, end, data)

@@ -14,6 +14,7 @@ def read(data: bytes, limits: Limits) -> Container:
     end = len(data)
     if end < 13:
         raise truncated("GIF", f"GIF ends after {end:,} bytes, inside its header.")
+
     width, height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
     limits.check_size("GIF", width, height)
     screen = 13 + _palette_bytes(data[10])
@@ -51,8 +52,10 @@ def read(data: bytes, limits: Limits) -> Container:
             break  # rubbish after the frame that matters
         else:
             raise corrupt("GIF", f"unknown block {kind:02X} at byte {at:,}.")
+
     if not frames:
         raise truncated("GIF", f"GIF ends after {end:,} bytes, before its first frame.")
+
     return Container("GIF", width, height, end, data[:screen] + control + first + b"\x3b")
 
 

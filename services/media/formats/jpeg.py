@@ -63,13 +63,16 @@ def read(data: bytes, limits: Limits) -> Container:
         at += length
     else:
         raise corrupt("JPEG", f"it has more than {_MAX_SEGMENTS:,} segments before its pixel data.")
+
     if not width:
         raise corrupt("JPEG", "its pixel data comes before its size.")
     if progressive and data.count(b"\xff\xda", at) >= _MAX_SCANS:
         raise unsupported("JPEG", f"it has more than {_MAX_SCANS} scans.")
+
     if kept:
         kept.append(data[kept_from:])
         data = b"".join(kept)
+
     return Container("JPEG", width, height, end, data, exif)
 
 

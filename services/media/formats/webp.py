@@ -16,9 +16,11 @@ def read(data: bytes, limits: Limits) -> Container:
     whole = int.from_bytes(data[4:8], "little") + 8
     if whole > end:
         raise truncated_at("WebP", end, whole)
+
     end = whole
     if end < 30:
         raise corrupt("WebP", "it is too short to hold an image.")
+
     width, height = _size(data)
     limits.check_size("WebP", width, height)
     exif = b""
@@ -37,6 +39,7 @@ def read(data: bytes, limits: Limits) -> Container:
             at += 8 + length + (length & 1)
         else:
             raise corrupt("WebP", "it consists of absurdly many chunks.")
+
     return Container("WebP", width, height, len(data), data[:end], exif)
 
 

@@ -127,7 +127,7 @@ class Bucket(Generic[T, R]):
         return priority, self._lanes[priority][0].sequence
 
     def full(self, max_rows: int, max_cost: int | None) -> bool:
-        """Whether waiting longer cannot make the next batch larger."""
+        """Return whether waiting longer cannot make the next batch larger."""
         return self._rows >= max_rows or (max_cost is not None and self._cost >= max_cost)
 
     def due(self, delay: float, seconds: Callable[[int], float]) -> float:
@@ -156,6 +156,7 @@ class Bucket(Generic[T, R]):
                 batch.append(entry)
                 rows += entry.rows
                 cost += entry.cost
+
         return batch
 
     def _left(self, entry: Entry[T, R], lane: deque[Entry[T, R]]) -> None:

@@ -40,12 +40,12 @@ class ServiceTime:
             self._undisturbed, self._factor = (fixed, each), 1.0
 
     def seconds(self, cost: int) -> float:
-        """What a batch of ``cost`` will take; 0 before anything was measured."""
+        """Return what a batch of ``cost`` will take; 0 before anything was measured."""
         fixed, each = self._line()
         return fixed + each * cost
 
     def undisturbed(self, cost: int) -> float:
-        """What it takes when nothing else wants the processor; infinite before :meth:`calibrate`.
+        """Return what it takes when nothing else wants the processor; infinite before :meth:`calibrate`.
 
         On a busy machine a run of 0.2 ms is often seen to take 2, which says nothing about the model.
         """

@@ -67,6 +67,7 @@ def check_onnxruntime_install(path: Iterable[str] | None = None) -> str:
     else:
         names = {(one.name or "").lower().replace("_", "-") for one in metadata.distributions(path=list(path))}
         found = [name for name in DISTRIBUTIONS if name in names]
+
     if not found:
         raise Problem(
             Kind.CONFLICT,
@@ -74,6 +75,7 @@ def check_onnxruntime_install(path: Iterable[str] | None = None) -> str:
             "ONNX Runtime is not installed",
             remedy="pip install 'sightline[cpu]', or 'sightline[gpu]' on a machine with an NVIDIA GPU.",
         )
+
     if len(found) > 1:
         raise Problem(
             Kind.CONFLICT,
@@ -83,6 +85,7 @@ def check_onnxruntime_install(path: Iterable[str] | None = None) -> str:
             remedy=f"pip uninstall -y {' '.join(found)}; then install one: pip install 'sightline[cpu]' "
             "or 'sightline[gpu]'.",
         )
+
     return found[0]
 
 

@@ -55,6 +55,7 @@ class OpenVinoSession:
             raise model_invalid(
                 f"{name}: OpenVINO refuses it: {_message(error, file)}", "Set engine.name to onnxruntime in its card."
             ) from error
+
         precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         self.engine = f"openvino {openvino.get_version().split('-')[0]}"
         self.providers: tuple[str, ...] = (f"OpenVINO-CPU-{precision}",)

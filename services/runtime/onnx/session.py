@@ -86,6 +86,7 @@ def _compare(card: Card, kind: str, promised: Sequence[TensorSpec], found: Seque
         if not same_rank or any(have not in (-1, want) for have, want in zip(real.shape, spec.shape, strict=True)):
             shown = f"{spec.name!r} is {list(spec.shape)}, in the file {list(real.shape)}"
             raise model_invalid(f"{where}: {shown}.", remedy)
+
     missing = [name for name in actual if name not in {spec.name for spec in promised}]
     if kind == "inputs" and missing:
         raise model_invalid(f"{where}: {missing[0]!r} of {MODEL_FILE} is not there.", remedy)

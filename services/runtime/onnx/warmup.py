@@ -57,6 +57,7 @@ def batch_rows(card: Card, run: Run, alone: float, observe: Callable[[int, int, 
     most = card.batching.max_batch_size if Signature(card).batched else 1
     if math.isinf(alone):
         return most
+
     each = elements(shapes_of(example(card, 1)))
     observe(each, 1, alone)
     per_row = {1: alone + BATCH_OVERHEAD}
@@ -67,6 +68,7 @@ def batch_rows(card: Card, run: Run, alone: float, observe: Callable[[int, int, 
         seconds = min(run(inputs) for _ in range(3 if time.perf_counter() - began < BUDGET_SECONDS / 2 else 1))
         observe(rows * each, rows, seconds)
         per_row[rows] = (seconds + BATCH_OVERHEAD) / rows
+
     # Whoever waits for batches wants them.
     chosen = most if card.batching.max_delay_us else choose(per_row, most)
     _log.info("%s/%s: %.2f ms a row alone, batches of up to %d", card.name, card.version, alone * 1e3, chosen)

@@ -56,6 +56,7 @@ class Connection:
         """Raises :class:`Lost`, :class:`FrameError`, ``OSError``, and the :class:`Problem` of a worker that refuses."""
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await endpoint.connect()
+
         try:
             hello = (await frames.read(reader, max_arrays=0)).header
             writer.write(frames.encode({"version": VERSION, "proof": proof(endpoint.token, str(hello.get("nonce")))}))
@@ -104,11 +105,13 @@ class Connection:
         """
         if self.lost:
             raise Lost(self._reason)
+
         frame = frames.encode({**header, "id": number}, tensors)
         answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self._calls[number] = answer
         if on_part is not None:
             self._parts[number] = on_part
+
         try:
             self._writer.write(frame)
             with suppress(ConnectionError):  # the listener notices, too, and fails the call
@@ -144,16 +147,20 @@ class Connection:
         if "status" in header:
             self.status = header["status"]
             return
+
         number = header["id"]
         if header.get("part"):
             if (on_part := self._parts.get(number)) is not None:
                 on_part(frame.tensors)
             return
+
         if header.get("steps"):
             self._on_steps(str(header["model"]), int(header["steps"]))
+
         answer = self._calls.get(number)
         if answer is None or answer.done():  # whoever asked has left
             return
+
         if "problem" in header:
             answer.set_exception(problem_of(header["problem"]))
         else:

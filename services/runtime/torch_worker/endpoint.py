@@ -38,7 +38,7 @@ class Endpoint:
 
     @staticmethod
     def of(settings: Settings) -> Endpoint:
-        """Where gateways of these settings look for it."""
+        """Return where gateways of these settings look for it."""
         if settings.torch_url is None:
             return Endpoint(path=settings.run_dir / SOCKET)
         host, _, port = settings.torch_url.rpartition(":")
@@ -72,7 +72,7 @@ def listen(path: Path) -> socket.socket:
 
 
 def proof(token: str, nonce: str) -> str:
-    """What a gateway answers to the worker's nonce."""
+    """Return what a gateway answers to the worker's nonce."""
     return hmac.new(token.encode(), nonce.encode(), hashlib.sha256).hexdigest()
 
 

@@ -58,8 +58,10 @@ def encode(header: Mapping[str, object], tensors: Mapping[str, Tensor] | None = 
         padding = -data.nbytes % ALIGNMENT
         pieces += [data, bytes(padding)]
         total += data.nbytes + padding
+
     if total > MAX_ARRAYS:
         raise FrameError(f"{total:,} bytes of arrays in one message, where {MAX_ARRAYS:,} are the most")
+
     text = json.dumps({**header, "tensors": described}).encode()
     return b"".join([_SIZES.pack(len(text), total), text, *pieces])
 
@@ -70,11 +72,13 @@ async def read(reader: asyncio.StreamReader, *, max_header: int = MAX_HEADER, ma
     if header_size > max_header or arrays_size > max_arrays:
         told, most = f"{header_size:,} and {arrays_size:,}", f"{max_header:,} and {max_arrays:,}"
         raise FrameError(f"a message of {told} bytes (header and arrays), where {most} are the most")
+
     try:
         header = json.loads(await reader.readexactly(header_size))
         described = header.pop("tensors")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FrameError("a message without a readable header") from error
+
     # A bytearray, since PyTorch and services write into what they are given.
     arrays = memoryview(bytearray(await reader.readexactly(arrays_size)))
     try:
@@ -110,6 +114,7 @@ def _texts(data: memoryview, count: int) -> Tensor:
     """``BYTES``: each text after its length."""
     if count * _LENGTH.size > len(data):
         raise ValueError("fewer texts than the shape says")
+
     found = np.empty(count, object)
     begin = 0
     for index in range(count):
@@ -119,6 +124,8 @@ def _texts(data: memoryview, count: int) -> Tensor:
             raise ValueError("a text ends beyond the message")
         found[index] = bytes(data[end : end + length])
         begin = end + length
+
     if begin != len(data):
         raise ValueError("bytes are left over after the texts")
+
     return found

@@ -66,6 +66,7 @@ class TorchServed(Served):
             raise worker_away(self.card.name, self.trouble)
         if options.deadline is None:
             return await super().infer(inputs, outputs, options)
+
         try:
             async with asyncio.timeout(options.deadline - time.perf_counter() + SLACK):
                 return await super().infer(inputs, outputs, options)
@@ -83,6 +84,7 @@ class TorchServed(Served):
         )
         answering = asyncio.create_task(self.infer(inputs, outputs, treated))
         answering.add_done_callback(lambda _: stream.end())
+
         try:
             while (part := await stream.parts.get()) is not None:
                 yield Inference(part, self.card.version, final=False)

@@ -58,9 +58,11 @@ class TorchWorker:
         """What it said last; ``None`` while no version needs it."""
         if not self._held:
             return None
+
         connection = self._connection
         if connection is None:
             return WorkerStatus(up=False)
+
         facts, status = connection.facts, connection.status
         return WorkerStatus(
             up=True,
@@ -77,13 +79,13 @@ class TorchWorker:
         return str(self._connection.facts["device"]) if self._connection is not None else ""
 
     def trouble(self, key: Key) -> str:
-        """Why it cannot run a version; empty when it can, or soon will."""
+        """Return why it cannot run a version; empty when it can, or soon will."""
         if key in self._failures:
             return self._failures[key].detail
         return self._reason if self._connection is None else ""
 
     def joins(self, key: Key) -> bool:
-        """Whether rows of different requests may run together."""
+        """Return whether rows of different requests may run together."""
         return self._held.get(key, False)
 
     async def hold(self, key: Key) -> None:
@@ -96,6 +98,7 @@ class TorchWorker:
         if connection is None:
             _log.warning("%s/%s waits for the torch worker: %s", *key[:2], self._reason)
             return
+
         try:
             await self._open(connection, key)
         except Lost as lost:
@@ -131,12 +134,15 @@ class TorchWorker:
             raise worker_away(key[0], self._reason)
         if key in self._failures:
             raise self._failures[key]
+
         seconds = None if deadline is None else deadline - time.perf_counter()
         if seconds is not None and seconds <= 0:
             raise deadline_exceeded()
+
         number = connection.next_number()
         if stream is not None:
             stream.begin(connection, number)
+
         header = {
             "op": "run",
             "key": key,
@@ -153,6 +159,7 @@ class TorchWorker:
             raise tensor_problem(
                 "tensor-shape", "A tensor has the wrong shape", f"{error}.", "Send fewer rows in one request."
             ) from error
+
         return answer.tensors
 
     async def close(self) -> None:
@@ -183,6 +190,7 @@ class TorchWorker:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
+
             self._connection, self._reason, pause = connection, "", _FIRST_PAUSE
             self._tried.set()
             why = await connection.ended()
@@ -202,6 +210,7 @@ class TorchWorker:
         """A connection on which everything that is held is open, but for what cannot be opened."""
         async with asyncio.timeout(START_SECONDS):
             connection = await Connection.open(self._endpoint, self._on_steps)
+
         try:
             for key in list(self._held):
                 try:
@@ -212,6 +221,7 @@ class TorchWorker:
         except BaseException:
             connection.close()
             raise
+
         return connection
 
     async def _open(self, connection: Connection, key: Key) -> None:
@@ -251,5 +261,5 @@ class Stream:
 
 
 def key_of(folder: Path, card: Card) -> Key:
-    """What both sides call a version. Raises ``OSError``."""
+    """Return what both sides call a version. Raises ``OSError``."""
     return card.name, card.version, hashlib.sha256((folder / CARD_FILE).read_bytes()).hexdigest()

@@ -46,7 +46,7 @@ class TritonBackend(RepositoryBackend):
         await self._fleet.close()
 
     def takes_work(self) -> bool:
-        """Whether a server answers and has been given what is wanted."""
+        """Return whether a server answers and has been given what is wanted."""
         return self._fleet.serving
 
     async def counted(self, model: str | None = None) -> None:

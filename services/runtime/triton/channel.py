@@ -72,6 +72,7 @@ class Channel:
         metadata = (("traceparent", traceparent),) if traceparent else None
         call = self._stub.ModelInfer(request, timeout=seconds, metadata=metadata)
         self._calls[call] = request.model_name
+
         try:
             return await call
         except grpc.aio.AioRpcError as error:

@@ -85,7 +85,7 @@ class Fleet:
         return any(replica.up and replica.settled for replica in self.replicas)
 
     def trouble(self, key: Key) -> str:
-        """Why no server serves a version; empty when one does."""
+        """Return why no server serves a version; empty when one does."""
         for replica in self.replicas:
             if replica.serves(key):
                 return ""
@@ -93,12 +93,12 @@ class Fleet:
         return "; ".join(reasons) or "SIGHTLINE_TRITON_URLS names no Triton server for it"
 
     def holds_another(self, key: Key, wire: Wire) -> bool:
-        """Whether a version of the same number was brought since the one that ``wire`` was made for."""
+        """Return whether a version of the same number was brought since the one that ``wire`` was made for."""
         wanted = self.wanted.get(key)
         return wanted is not None and wanted.wire is not wire
 
     def servers_for(self, model: str) -> int:
-        """How many servers are to have a model; at least 1."""
+        """Return how many servers are to have a model; at least 1."""
         return max(1, sum(replica.takes(model) for replica in self.replicas))
 
     def serving_at(self, key: Key) -> tuple[str, ...]:
@@ -127,6 +127,7 @@ class Fleet:
                     raise _problem(key, failure) from failure
                 _log.warning("%s/%s on %s: %s", *key, replica.address, failure.detail)
                 tried.append(replica)
+
         raise model_unreachable(key[0], self.trouble(key) or "the servers that have it failed one after the other")
 
     async def bring(self, card: Card, wire: Wire, *, anew: bool) -> None:
@@ -203,7 +204,7 @@ class Fleet:
 
 
 def _form(card: Card) -> tuple[object, ...]:
-    """What Triton's configuration says of a version."""
+    """Return what Triton's configuration says of a version."""
     return card.inputs, card.outputs, card.batching.max_batch_size
 
 

@@ -76,16 +76,19 @@ class Mender:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(replica.alarm.wait(), PERIOD)
+
             replica.alarm.clear()
             if not replica.up:
                 self._pauses.clear()
                 continue
+
             results = await asyncio.gather(
                 *(self._look_after(key) for key in list(self._wanted) if replica.takes(key[0])), return_exceptions=True
             )
             for one in results:
                 if isinstance(one, Exception):
                     _log.error("Looking after the models on %s failed", replica.address, exc_info=one)
+
             replica.settled = replica.up
             await asyncio.sleep(PERIOD / 5)
 
@@ -95,6 +98,7 @@ class Mender:
         wanted = self._wanted.get(key)
         if wanted is None:
             return False
+
         seconds = max(PROBE_SECONDS, 5 * place.seconds)
         names = [spec.name for spec in wanted.card.outputs]
         try:
@@ -109,8 +113,10 @@ class Mender:
             # A model whose free dimensions cannot be guessed refuses the values: it was asked, and it answers.
             if failure.fault != "refused":
                 return False
+
         if not place.ready:
             _log.info("%s/%s works on %s", *key, replica.address)
+
         place.close()
         return True
 
@@ -121,9 +127,11 @@ class Mender:
         if await self.prove(key) or not self._replica.up:
             self._pauses.pop(key, None)
             return
+
         waits = place.dead_since is not None and time.monotonic() - place.dead_since < REPAIR_SECONDS
         if place.ready or waits or not self._may_load(key):
             return
+
         model = key[0]
         versions = {version for name, version in self._wanted if name == model}
         try:
@@ -134,6 +142,7 @@ class Mender:
         except Failure as failure:
             place.open(f"{self._replica.address}: {failure.detail}", dead=place.dead_since is not None)
             return
+
         self._pauses.pop(key, None)
         await self.prove(key)
 

@@ -54,9 +54,11 @@ class Loader:
             ready = await self._ready(model)
             if version in ready and not anew:
                 return
+
             if not ready or anew:
                 await self._channel.load(model)
                 ready = await self._ready(model)
+
             if version not in ready:
                 await self._serve(model, {version, *keep, *(ready if keep else ())})
 
@@ -146,7 +148,7 @@ class Loader:
 
 
 def configuration(card: Card, versions: Sequence[int]) -> str:
-    """What ``config.pbtxt`` says of a model, as JSON and with these versions to be served."""
+    """Return what ``config.pbtxt`` says of a model, as JSON and with these versions to be served."""
     config = Parse(config_pbtxt(card), model_config_pb2.ModelConfig())
     config.ClearField("version_policy")
     config.version_policy.specific.versions.extend(versions)

@@ -48,6 +48,7 @@ class Region:
             raise
         finally:
             os.close(descriptor)
+
         self.memory = memoryview(self._map)
 
     def remove(self) -> None:
@@ -113,6 +114,7 @@ class SharedMemory:
         room = os.statvfs(FOLDER)
         if room.f_bavail * room.f_frsize < SPARE * size:
             return None
+
         self._made += 1
         name = f"{PREFIX}{os.getpid()}-{id(self):x}-{self._made}"
         self._used += 1
@@ -121,6 +123,7 @@ class SharedMemory:
         except OSError as error:
             self._refuse(f"{FOLDER}: {error.strerror}")
             return None
+
         try:
             await self._channel.share(name, f"/{name}", size)
         except asyncio.CancelledError:
@@ -134,6 +137,7 @@ class SharedMemory:
                 return None
             self._refuse(failure.detail)
             return None
+
         return region
 
     def _refuse(self, why: str) -> None:
@@ -156,7 +160,7 @@ class SharedMemory:
 
 
 def is_local(address: str) -> bool:
-    """Whether a server is on this machine by its address."""
+    """Return whether a server is on this machine by its address."""
     host = address.removeprefix("grpc://").removeprefix("grpcs://").rpartition(":")[0].strip("[]")
     return host in ("localhost", "::1") or host.startswith("127.")
 

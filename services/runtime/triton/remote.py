@@ -73,6 +73,7 @@ class Remote(Served):
             raise model_unreachable(self.card.name, trouble)
         if options.deadline is None:
             return await super().infer(inputs, outputs, options)
+
         try:
             async with asyncio.timeout(options.deadline - time.perf_counter() + SLACK):
                 return await super().infer(inputs, outputs, options)

@@ -113,7 +113,7 @@ class Replica:
         return self.up and found is not None and found.ready
 
     def why_not(self, key: Key) -> str:
-        """Why it does not serve a version; empty when it does."""
+        """Return why it does not serve a version; empty when it does."""
         return self.place(key).reason if self.up else self.reason
 
     async def infer(
@@ -136,10 +136,12 @@ class Replica:
             size = wire.sizes(parts) if self._memory is not None else 0
             if self._memory is not None and size >= SHARED_BYTES:
                 region = await self._memory.take(size + 64 * len(parts[0]))
+
             if region is None:
                 wire.put(request, parts)
             else:
                 wire.share(request, parts, region.name, region.memory)
+
             try:
                 answer = await self.channel.infer(request, seconds, traceparent)
             except Failure as failure:
@@ -151,6 +153,7 @@ class Replica:
                 request = wire.request(outputs)
                 wire.put(request, parts)
                 answer = await self.channel.infer(request, seconds, traceparent)
+
             certain = True
             place.worked(time.monotonic() - began)
             return wire.outputs(answer, outputs)

@@ -38,6 +38,7 @@ def _add(total: Statistics, told: Any) -> None:
     total.input_ns += stats.compute_input.ns
     total.output_ns += stats.compute_output.ns
     total.last_inference_ms = max(total.last_inference_ms, told.last_inference)
+
     for batch in told.batch_stats:
         size = batch.batch_size
         total.batch_counts[size] = total.batch_counts.get(size, 0) + batch.compute_infer.count

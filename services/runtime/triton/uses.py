@@ -30,7 +30,7 @@ class Uses:
             file.close()
 
     def any(self, model: str, version: str) -> bool:
-        """Whether a process, this one or another, uses a version."""
+        """Return whether a process, this one or another, uses a version."""
         try:
             with self._path(model, version).open("a") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -78,9 +78,11 @@ class Wire:
                 array = np.frombuffer(bytearray(raw), DTYPES[spec.datatype])
             shape = tuple(described.shape)
             found[described.name] = array.reshape(shape[:1] if self._flat(spec) else shape)
+
         missing = [name for name in names if name not in found]
         if missing:
             raise engine_failed(f"{self._card.name}: Triton's answer lacks {missing[0]!r}.")
+
         return {name: found[name] for name in names}
 
     def _flat(self, spec: TensorSpec) -> bool:

@@ -33,6 +33,7 @@ def benchmark(stage: Stage) -> None:
     check(not job["result"]["errors"], f"every unit has a result, the job says {job['result']['errors']}")
     with Client(stage.url) as client:
         standings = client.leaderboard(SUITE).standings
+
     stage.say("right answers on 30 test photos, with standard errors; shots are training photos of each class")
     _show(stage, standings)
     [plot] = [made for made in job["artifacts"] if made["name"] == PLOT]
@@ -59,6 +60,7 @@ def _show(stage: Stage, standings: tuple[Standing, ...]) -> None:
         for line in standings
     ]
     widths = [max(map(len, column)) for column in zip(*told, strict=True)]
+
     for line in told:
         stage.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 

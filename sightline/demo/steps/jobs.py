@@ -54,6 +54,7 @@ def batch(stage: Stage) -> None:
     for row in shown:
         best = row["response"]["body"]["results"][0]["predictions"][0]
         stage.say(f"{row['custom_id']}: {best['label']} ({best['score']:.0%})")
+
     stage.say(f"and {len(rows) - len(shown)} more, in the order of the lines")
 
 
@@ -100,8 +101,10 @@ def run_job(stage: Stage, kind: str, parameters: dict[str, Any]) -> dict[str, An
             if progress["total"]:
                 bar.update(task, completed=progress["step"] or 0, total=progress["total"])
             bar.update(task, description=progress["message"] or job["state"])
+
     if job["state"] != "succeeded":
         raise Wrong(f"the {kind} job {job['state']}: {job['error']}")
+
     seconds = job["finished_at"] - job["created_at"]
     stage.say(Text(f"{kind} job {job['id']} succeeded in {seconds:.1f} s", "dim"))
     return job

@@ -104,6 +104,7 @@ def reference(data: Data, recipe: Recipe, hooks: Hooks, *, merge: bool = True) -
         last = epoch.metric
         if epoch.metric > reached:
             reached, epochs, probs = epoch.metric, epoch.number, _probabilities(model, data.test, recipe)
+
     trainable = adapted.count(model.encoder) if isinstance(model, Adapted) else 0
     head = model.head if isinstance(model, Adapted) else model
     trainable += sum(parameter.numel() for parameter in head.parameters())
@@ -122,6 +123,7 @@ def _search(data: Data, part: Examples, held_out: Examples, recipe: Recipe, hook
         known = hooks.stored(trial)
         if known is not None:
             return known
+
         model = new_model(part, recipe, data.text, data.encoder)
         settings = trial.learning_rate, trial.weight_decay
         try:
@@ -134,6 +136,7 @@ def _search(data: Data, part: Examples, held_out: Examples, recipe: Recipe, hook
                 raise
             hooks.log(f"trial {trial.number + 1} failed and counts as 0: {error}")
             reached = 0.0  # the toolkit skips a trial that raises
+
         hooks.on_trial(trial, reached)
         return reached
 
@@ -154,6 +157,7 @@ def _epochs(
     where = device_of(model)
     inputs, labels = tensors(examples, recipe)
     probe = Probe(learning_rate, weight_decay, epochs, recipe.batch_size, SEED, recipe.optimizer)
+
     return train_probe(
         model,
         placed(inputs, where),

@@ -42,6 +42,7 @@ class Draws:
         self.test = limited(self._split(package, "test"), test_limit)
         self.labels = [stored.sample.labels for stored in self.train]
         self._drawn: dict[str, Draw] = {}
+
         if not self.test:
             raise Problem(
                 Kind.INVALID,
@@ -80,6 +81,7 @@ class Draws:
                 places.update(self.of(unit).train)
             except Problem:
                 continue  # told when its own turn comes
+
         return {
             "train": sorted(places),
             "val": list(range(len(self.validation))) if validates else [],
@@ -94,6 +96,7 @@ class Draws:
             raise too_few(f"{self._spec.name!r} has no training images.")
         if unit.shots is None:
             return Draw(list(range(len(self.train))), warnings=() if self.validates(unit) else self._alone())
+
         shots = 2 if self._reference and unit.shots == 1 else unit.shots
         warnings: tuple[str, ...] = ()
         short = shortages(self.labels, len(self._spec.classes), shots)
@@ -104,6 +107,7 @@ class Draws:
             if not self._reference:
                 raise too_few(f"{detail}.")
             warnings = (detail,)  # the toolkit takes what there is
+
         chosen = few_shot(self.labels, len(self._spec.classes), shots, unit.seed)
         return Draw(chosen, merge=unit.shots != 1, warnings=warnings)
 

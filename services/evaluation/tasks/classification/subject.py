@@ -84,6 +84,7 @@ class Subject:
                 f"No open-vocabulary model is built on {self.names.encoder!r}, so class names say nothing to it.",
                 remedy="Take protocols with random initialisation, or an open-vocabulary model.",
             )
+
         if self._language is None:
             kind = open_zero_shot(self._stack.enter_context(await self._backend.resolve(self.names.language)))
             if kind.image.card != self.encoder:
@@ -96,6 +97,7 @@ class Subject:
                     remedy=f"Name {self.names.language!r} instead, or make one on this version.",
                 )
             self._language = kind
+
         return self._language
 
     async def rows(
@@ -113,16 +115,19 @@ class Subject:
         kind = await self.language()
         if not isinstance(kind, FeatureRows):
             raise Problem(Kind.INVALID, "no-language-model", "The model gives no rows for class names")
+
         spec, classes = material.spec, readable(material.spec.classes)
         options = Options.within(SECONDS)
         if protocol.knowledge is None:
             return await kind.feature_rows(classes, spec.templates, options, Stages())
+
         known = knowledge or {}
         texts = []
         for raw, name in zip(spec.classes, classes, strict=True):
             take = pieces_of_toolkit if reference and raw in known else pieces
             said = take(known.get(raw, ClassKnowledge()), protocol.knowledge, protocol.gpt3_items)
             texts.append(prompts(name, spec.templates, said))
+
         flat = [text for own in texts for text in own]
         found = [
             await kind.feature_rows(flat[start : start + TEXTS_AT_ONCE], ("{}",), options, Stages())
@@ -152,6 +157,7 @@ class Subject:
         if reference or protocol.knowledge is not None:
             rows = await self.rows(material, protocol, knowledge, reference=reference)
             return zero_shot_probabilities(await self.features(material, package, samples, watch), rows)
+
         kind = await self.language()
         classes = readable(material.spec.classes)
         own = await kind.rows(classes, material.spec.templates, Options.within(SECONDS), Stages())
@@ -167,6 +173,7 @@ class Subject:
             sides = np.array([min(one.width, one.height) for one in part], np.float32)
             scored = await asyncio.to_thread(kind.score, answer.outputs, own, sides)
             found.append(softmax(scored.logits))
+
         return np.concatenate(found)
 
     def _pixels(self, package: Package, part: Sequence[Stored], prepare: Preprocessor) -> Array:

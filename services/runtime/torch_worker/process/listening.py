@@ -25,6 +25,7 @@ def bound(host: str, port: int, token: str | None) -> socket.socket:
             f"{host} can be reached by other machines, and SIGHTLINE_TORCH_TOKEN is not set.",
             remedy="Set SIGHTLINE_TORCH_TOKEN, the same for gateways and the worker, or bind 127.0.0.1.",
         )
+
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)

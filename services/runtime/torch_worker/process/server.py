@@ -69,9 +69,11 @@ class _Server:
         server.close()
         for session in self._sessions:
             session.draining = True
+
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_seconds):
                 await self._runs.drain()
+
         self._runs.close()
         self._versions.close()
 
@@ -92,11 +94,13 @@ class _Server:
         writer.write(frames.encode({"version": VERSION, "nonce": nonce}))
         async with asyncio.timeout(HELLO_SECONDS):
             header = (await frames.read(reader, max_header=1024, max_arrays=0)).header
+
         refusal = None
         if header.get("version") != VERSION:
             refusal = _refusal("the gateway is of another release than the torch worker")
         elif not hmac.compare_digest(str(header.get("proof")).encode(), proof(self._token, nonce).encode()):
             refusal = _refusal("the gateway has another SIGHTLINE_TORCH_TOKEN than the torch worker")
+
         if refusal is not None:
             _log.warning("A connection to the torch worker is refused: %s", refusal.detail)
             writer.write(frames.encode({"problem": document(refusal)}))
@@ -104,6 +108,7 @@ class _Server:
             writer.close()
             await writer.wait_closed()
             return False
+
         return True
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -58,6 +58,7 @@ class Session:
     def _do(self, frame: Frame) -> None:
         header = frame.header
         number = int(header["id"])
+
         match header["op"]:
             case "open":
                 task = self._loop.create_task(self._open(number, _key(header)))
@@ -104,6 +105,7 @@ class Session:
         if self.draining:
             self.tell({"id": number, "problem": document(model_closing())})
             return
+
         run = Run(
             opened,
             frame.tensors,
@@ -150,7 +152,7 @@ class Session:
 
 
 def document(problem: Problem) -> dict[str, Any]:
-    """What the gateway makes the same problem of."""
+    """Return what the gateway makes the same problem of."""
     fields = ("code", "title", "detail", "remedy", "retry_after")
     return {"kind": problem.kind.value, **{name: getattr(problem, name) for name in fields}}
 

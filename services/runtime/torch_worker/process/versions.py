@@ -113,10 +113,12 @@ class Versions:
         card = self._repository.card(name, version)
         if hashlib.sha256((folder / CARD_FILE).read_bytes()).hexdigest() != digest:
             raise model_damaged(f"{where} is another one in the torch worker's repository.")
+
         self._repository.verify(name, version)
         unsafe = [file for file in card.files if PurePosixPath(file).suffix.lower() in CODE_CARRIERS]
         if unsafe:
             raise model_invalid(f"{where}: files: {unsafe[0]!r} may hold code.", "Store weights as safetensors.")
+
         opened = Opened(card, self._opening(card)(folder, card, self._required_device()))
         self._warm_up(opened)
         _log.info("opened %s/%s on %s in %.1f s", name, version, self._device, time.monotonic() - began)
