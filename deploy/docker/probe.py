@@ -1,11 +1,13 @@
-"""``probe.py http URL`` or ``probe.py process TEXT``: whether a container is healthy, by exit code.
+"""``probe.py http URL``, ``tcp HOST:PORT`` or ``process TEXT``: whether a container is healthy, by exit code.
 
+Over TCP it has to say something: a socket takes connections while the process behind it hangs.
 A process is looked for by a text in its command line; the probe itself and zombies do not count.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
@@ -25,6 +27,15 @@ def answers(url: str) -> bool:
         connection.close()
 
 
+def speaks(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=3) as connection:
+            return connection.recv(1) != b""
+    except OSError:
+        return False
+
+
 def runs(text: str) -> bool:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it may end while we look
@@ -39,6 +50,8 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["http", url]:
             return 0 if answers(url) else 1
+        case ["tcp", address]:
+            return 0 if speaks(address) else 1
         case ["process", text]:
             return 0 if runs(text) else 1
     print(__doc__, file=sys.stderr)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -110,7 +112,7 @@ def test_only_what_people_use_is_reachable_from_outside(services: dict[str, dict
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
     assert published.keys() == {"gateway", "grafana", "prometheus", "alertmanager"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
-    for name in ("postgres", "redis", "worker-batch", "worker-finetune"):
+    for name in ("postgres", "redis", "worker-batch", "worker-finetune", "torch-worker"):
         assert list(services[name]["networks"]) == ["inside"]
 
 
@@ -135,6 +137,19 @@ def test_every_queue_has_a_worker_and_time_to_hand_its_jobs_back(services: dict[
     for service in workers.values():
         assert int(service["stop_grace_period"].removesuffix("s")) >= drain + 15
     assert int(services["gateway"]["stop_grace_period"].removesuffix("s")) >= 2 * drain + 15  # maintenance stops first
+
+
+def test_the_torch_worker_is_found_with_the_token_and_has_the_memory_that_it_may_take(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    worker = services["torch-worker"]
+    (port,) = worker["expose"]
+    assert services["gateway"]["environment"]["SIGHTLINE_TORCH_URL"] == f"torch-worker:{port}"
+    for service in (worker, services["gateway"]):
+        assert "sightline_torch_token" in {secret["source"] for secret in service["secrets"]}
+    limit = worker["deploy"]["resources"]["limits"]["memory"]
+    assert int(limit.removesuffix("g")) * 2**30 > Settings().torch_memory_bytes
+    assert int(worker["stop_grace_period"].removesuffix("s")) >= Settings().drain_seconds + 15
 
 
 def test_images_of_the_gateway_hold_no_training_library() -> None:
@@ -179,7 +194,7 @@ def test_hadolint_finds_no_fault(path: Path) -> None:
 
 def test_services_that_do_not_run_in_tests_are_few_and_named(services: dict[str, dict[str, Any]]) -> None:
     assert set(NOT_HERE) <= set(services)
-    assert len(services) - len(NOT_HERE) == 12
+    assert len(services) - len(NOT_HERE) == 13
 
 
 def test_grafana_finds_its_dashboards_and_sources(services: dict[str, dict[str, Any]]) -> None:
@@ -232,6 +247,26 @@ def test_the_probe_tells_an_answer_from_a_refusal_and_from_nobody() -> None:
         thread.join()
         server.server_close()
     assert probe("http", f"{url}/readyz") == 1
+
+
+def test_the_probe_over_tcp_wants_to_hear_something() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert probe("tcp", address) == 1  # connected, and nobody says anything
+
+        def speak() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"hello")
+                connection.recv(1)
+
+        server.accept()[0].close()  # the first probe's
+        thread = Thread(target=speak, daemon=True)
+        thread.start()
+        assert probe("tcp", address) == 0
+        thread.join(10)
+        assert not thread.is_alive()
+    assert probe("tcp", address) == 1
 
 
 def test_the_probe_finds_a_process_and_not_itself() -> None:

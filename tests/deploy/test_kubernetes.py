@@ -143,7 +143,7 @@ def test_pods_get_more_time_to_stop_than_they_take(manifests: list[Manifest]) ->
         grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
         if name == "gateway":
             assert grace > settings.drain_seconds + drain + margin  # maintenance beside it stops first
-        elif name.startswith("worker-"):
+        elif name.startswith(("worker-", "torch-worker")):
             assert grace > settings.drain_seconds + margin
         elif name.startswith("triton-"):
             (container,) = spec["template"]["spec"]["containers"]
@@ -211,7 +211,7 @@ def test_what_scales_is_there_and_is_scaled_once(manifests: list[Manifest]) -> N
     workload = workloads(manifests)
     for name in scaled:
         assert "replicas" not in workload[name], f"{name}: two would set its replicas"
-    assert {name for name in workload if name not in scaled} == {"redis", "celery-exporter"}
+    assert {name for name in workload if name not in scaled} == {"redis", "celery-exporter", "torch-worker"}
 
 
 def test_scalers_ask_for_metrics_that_are_exported(manifests: list[Manifest], tmp_path: Path) -> None:
@@ -256,13 +256,14 @@ def test_servers_of_triton_differ_in_their_model_alone(manifests: list[Manifest]
 
 
 def test_a_gpu_is_asked_for_where_one_is_used() -> None:
-    for overlay, count in (("cpu", 0), ("gpu", 4)):
+    for overlay, count in (("cpu", 0), ("gpu", 5)):
         found = workloads(render(OVERLAYS[overlay]))
         with_gpu = [
             name for name, spec in found.items() if "nvidia.com/gpu" in containers_of(spec)[0]["resources"]["limits"]
         ]
         assert len(with_gpu) == count
-        assert all(name.startswith("triton-") or name in ("worker-finetune", "worker-benchmark") for name in with_gpu)
+        trainers = ("worker-finetune", "worker-benchmark", "torch-worker")
+        assert all(name.startswith("triton-") or name in trainers for name in with_gpu)
 
 
 # Who may speak to whom
@@ -300,10 +301,10 @@ def _peer(peer: dict[str, Any], labels: dict[str, str]) -> bool:
 
 def test_policies_let_through_what_is_needed_and_nothing_else(manifests: list[Manifest]) -> None:
     pods = pod_labels(manifests)
-    ports = {"gateway": (8000,), "redis": (6379, 9121), "celery-exporter": (9808,)}
+    ports = {"gateway": (8000,), "redis": (6379, 9121), "celery-exporter": (9808,), "torch-worker": (8020,)}
     ports |= {name: (8000, 8001, 8002) for name in pods if name.startswith("triton-")}
     needed = {("gateway", "gateway", 8000), ("gateway", "redis", 6379), ("celery-exporter", "redis", 6379)}
-    needed |= {("redis", "redis", 6379)}
+    needed |= {("redis", "redis", 6379), ("gateway", "torch-worker", 8020)}
     for name in pods:
         if name.startswith("worker-"):
             needed |= {(name, "gateway", 8000), (name, "redis", 6379)}

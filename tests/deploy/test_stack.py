@@ -35,7 +35,7 @@ WITHOUT_DATA = exported.GPU | {"sightline_torch_worker_up", "sightline_torch_ste
 """What no service of this test exports: it has no GPU, and no model of it needs PyTorch. A panel of anything else must
 show data."""
 
-OWN = ("gateway", "worker-")
+OWN = ("gateway", "worker-", "torch-worker")
 TRAFFIC_SECONDS = 15.0
 
 
