@@ -145,7 +145,7 @@ def test_exit_codes_of_commands_are_the_same_with_json(run: Run, monkeypatch: py
 
     assert run("models", "list", "--json")[0] == 0
     assert run("models", "list", "--json", "--help")[0] == 0
-    monkeypatch.setattr("sightline.cli.models.print_json", interrupted)
+    monkeypatch.setattr("sightline.cli.listing.print_json", interrupted)
     assert run("models", "list", "--json")[0] == 130
 
 
