@@ -27,13 +27,13 @@ _FOLDERS = frozenset(
 
 
 def fit(listing: Listing) -> Fit | None:
-    masks = [name for name in listing.pictures if _FOLDERS & set(folded(name).split("/")[:-1])]
+    masks = {name for name in listing.pictures if _FOLDERS & set(folded(name).split("/")[:-1])}
     stems = {_stem(name) for name in masks}
-    others = [name for name in listing.pictures if name not in set(masks)]
+    others = [name for name in listing.pictures if name not in masks]
     paired = sum(_stem(name) in stems for name in others)
     if not masks or share(paired, len(others)) < 0.5:
         return None
-    return Fit(0.85, f"{paired:,} images have a picture of the same name in a folder of masks, as {masks[0]}")
+    return Fit(0.85, f"{paired:,} images have a picture of the same name in a folder of masks, as {min(masks)}")
 
 
 def read(listing: Listing) -> Parsed:

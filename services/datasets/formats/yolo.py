@@ -20,6 +20,9 @@ from services.datasets.samples import Box, Classes, Flaw, Parsed, Sample, folder
 NAME = "yolo"
 _NAME_LISTS = ("obj.names", "classes.txt", "labels.txt", "class_names.txt")
 _TRIED = 50
+_YAML_CHARS = 1 << 20
+"""Of a yaml: names of 10,000 classes take a fifth of it, and parsing it takes seconds."""
+
 MAX_CLASSES = 100_000
 
 
@@ -142,14 +145,19 @@ def _names_in(listing: Listing, name: str) -> list[str]:
     if not name.lower().endswith((".yaml", ".yml")):
         return text.rstrip().splitlines()
 
+    if len(text) > _YAML_CHARS:
+        return []
     try:
         document: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, RecursionError, ValueError):  # ValueError: a day that no calendar has
         return []
     names = document.get("names") if isinstance(document, dict) else None
     if isinstance(names, dict) and names and all(isinstance(key, int) and 0 <= key < MAX_CLASSES for key in names):
-        return [str(names.get(number, "")) for number in range(max(names) + 1)]
-    return [str(one) for one in names] if isinstance(names, list) else []
+        names = [names.get(number, "") for number in range(max(names) + 1)]
+    # Only plain values are written out: references in a yaml can stand for more text than any memory holds.
+    if not isinstance(names, list) or not all(isinstance(one, str | int | float) for one in names):
+        return []
+    return [str(one) for one in names]
 
 
 def _class_names(listing: Listing, boxes: dict[str, list[tuple[int, Box]]], parsed: Parsed) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 import unicodedata
 import zipfile
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.datasets.archive import ArchiveLimits
+from services.datasets.formats import masks
 from services.datasets.importing import Imported, import_archive
+from services.datasets.listing import Listing
 from services.datasets.package import Package
 from services.errors import Problem
 from services.media.image import read_picture
@@ -490,9 +493,25 @@ def test_entry_names_of_zips_without_the_utf8_flag(tmp_path: Path, encoding: str
 
 def test_many_files_of_one_name_cost_no_square(tmp_path: Path) -> None:
     """Each of 3,000 folders has an ``x.jpg``; a table names them by paths of another machine."""
-    from services.datasets.listing import Listing
 
     names = [f"set/{n:05d}/x.jpg" for n in range(3000)]
     listing = Listing(tmp_path, names)
     assert all(listing.find(f"/home/me/set/{n:05d}/x.jpg") == name for n, name in enumerate(names))
     assert listing.find("x.jpg") is None
+
+
+def test_names_of_a_hostile_yaml_cost_nothing(tmp_path: Path) -> None:
+    """References to references: eleven short lines would be ten thousand million words if they were written out."""
+    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 11))]
+    entries: Entries = {"images/0.jpg": picture(0), "labels/0.txt": "0 0.5 0.5 0.2 0.2\n"}
+    entries["data.yaml"] = "\n".join([*lines, "names: [*a10]"])
+    entries["when.yml"] = "day: 2001-99-99\n"
+    imported, _ = take(tmp_path, entries, allow_losses=True)
+    assert imported.classes == ["class 0"]
+
+
+def test_many_masks_cost_no_square(tmp_path: Path) -> None:
+    names = [f"{folder}/{number}.png" for folder in ("images", "masks") for number in range(20_000)]
+    begin = time.process_time()
+    assert masks.fit(Listing(tmp_path, names)) is not None
+    assert time.process_time() - begin < 5
