@@ -85,7 +85,8 @@ def refuse_losses(account: Account, problems: list[dict[str, Any]]) -> None:
         "Too much of the data set would be lost",
         f"What cannot be read: {'; '.join(wrong[:10])}.{because}",
         pointer="/allow_losses",
-        remedy="Correct what `account` and `problems` list, or send allow_losses=true (`--allow-losses`) to keep what is sound.",
+        remedy="Correct what `account` and `problems` list, or send allow_losses=true (`--allow-losses`) to keep what "
+        "is sound.",
         extra={"account": account.document(), "problems": problems},
     )
 
