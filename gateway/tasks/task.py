@@ -96,7 +96,7 @@ class Task(Generic[B, S, R]):
     be together; ``cost``, how many ordinary requests it counts as, before an image is decoded; ``run``, which answers
     within ``deadline`` seconds of the first byte; and ``document``, the answer as JSON (NumPy arrays are written as
     arrays of numbers). A task that can also answer in parts has ``stream``, a generator of events for requests whose
-    field ``stream`` is true; see :mod:`gateway.stream`.
+    field ``stream`` is true, all of which come within ``deadline``; see :mod:`gateway.stream`.
     """
 
     name: str
@@ -169,7 +169,9 @@ class Endpoint(Generic[B, S, R]):
             held.enter_context(self._context.streams.one_of(key_id))
             moved = held.push(place.moved())
             events = self._events(request_context, sent, moved)
-            return await EventStream(events, request.scope, end=DONE, held=held.pop_all()).begin()
+            deadline = request_context.deadline
+            answer = EventStream(events, request.scope, end=DONE, held=held.pop_all(), deadline=deadline)
+            return await answer.begin()
 
     async def _events(self, request_context: RequestContext, sent: Sent[B], place: Place) -> Events:
         assert self.task.stream is not None
