@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from models.catalog.detection import Detection
 from models.catalog.geometry import ImageGeometry, ImagePreprocess, VideoClip
 from models.catalog.old_cards import upgrade_output_kind, upgrade_outputs, upgrade_pipeline
 from models.catalog.roles import Role
@@ -48,8 +49,20 @@ DataType = Literal[
 ]
 """Element types as the Open Inference Protocol spells them."""
 
-Task = Literal["classify", "zero-shot-classify", "embed-text", "embed-image", "embed", "tensor"]
-"""What a model is for. ``tensor`` models are reachable through ``/v2`` only."""
+Task = Literal[
+    "classify",
+    "zero-shot-classify",
+    "detect",
+    "zero-shot-detect",
+    "embed-text",
+    "embed-image",
+    "embed",
+    "tensor",
+]
+"""What a model is for. ``tensor`` models are reachable through ``/v2`` only.
+
+``detect`` finds the classes of its label set, ``zero-shot-detect`` what a request names.
+"""
 
 
 OutputKind = Literal["logits", "softmax", "sigmoid"]
@@ -241,6 +254,7 @@ class Card(_Data):
         description="What a classifier gives of itself; its role logits is the logarithm of a softmax, or the logit of "
         "a sigmoid, so that the model's own scores come back from it",
     )
+    detection: Detection | None = Field(default=None, description="How a detector's outputs are read and answered")
     files: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
