@@ -30,6 +30,7 @@ FAMILIES: dict[str, Row] = {
     "focalnet": Row("models.focalnet.family"),
     "kadaptation": Row("models.kadaptation.family", ("torch",)),
     "minilm": Row("models.minilm.family"),
+    "nanodet": Row("models.nanodet.family"),
     "unicl": Row("models.unicl.family"),
     "weight-prediction": Row("models.zero_shot.family", ("onnx", "onnxruntime")),
 }
