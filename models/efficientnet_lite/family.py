@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from models.efficientnet_lite import regions
 from models.efficientnet_lite.export import build, encoder
 from models.family import Builder, Family
 
-FAMILY = Family(
-    builders={
-        "efficientnet-lite": Builder(build, encoder),
-        "efficientnet-lite-map": Builder(regions.build),
-    }
-)
+FAMILY = Family(builders={"efficientnet-lite": Builder(build, encoder)})

@@ -76,6 +76,7 @@ class ShuffleNetV2(nn.Module):
         super().__init__()
         self.conv1 = nn.Sequential(conv(3, config.stem, 3, 2))
         self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.stages = len(config.widths)
         inner = config.stem
         for number, (width, repeats) in enumerate(zip(config.widths, config.repeats, strict=True), 2):
             blocks = [ShuffleV2Block(inner, width, 2)]
@@ -86,8 +87,8 @@ class ShuffleNetV2(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.maxpool(F.leaky_relu(self.conv1(x), SLOPE))
         maps = []
-        for stage in (self.stage2, self.stage3, self.stage4):
-            x = stage(x)
+        for number in range(2, 2 + self.stages):
+            x = self.get_submodule(f"stage{number}")(x)
             maps.append(x)
         return maps
 
@@ -193,7 +194,7 @@ class NanoDetPlusHead(nn.Module):
         super().__init__()
         width = config.neck
         self.cls_convs = nn.ModuleList(
-            nn.ModuleList(DepthwiseConvModule(width, width, config.kernel) for _ in range(2)) for _ in config.strides
+            nn.Sequential(*(DepthwiseConvModule(width, width, config.kernel) for _ in range(2))) for _ in config.strides
         )
         outputs = config.num_classes + 4 * config.bins
         self.gfl_cls = nn.ModuleList(conv(width, outputs, 1) for _ in config.strides)
@@ -201,8 +202,7 @@ class NanoDetPlusHead(nn.Module):
     def forward(self, maps: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         found = []
         for x, convs, last in zip(maps, self.cls_convs, self.gfl_cls, strict=True):
-            for module in convs:
-                x = module(x)
+            x = convs(x)
             found.append((x, last(x)))
         return found
 
@@ -229,8 +229,8 @@ class NanoDet(nn.Module):
         features = torch.cat([seen.flatten(2) for seen, _ in levels], dim=2).transpose(1, 2)
         outputs = torch.cat([out.flatten(2) for _, out in levels], dim=2).transpose(1, 2)
         cells = torch.cat([grid(seen, stride) for (seen, _), stride in zip(levels, self.config.strides, strict=True)])
-        logits, bins = outputs.split((self.config.num_classes, 4 * self.config.bins), dim=2)
-        return features, logits, bins.unflatten(2, (4, self.config.bins)), cells
+        logits, bins = outputs.tensor_split((self.config.num_classes,), dim=2)
+        return features, logits, bins.reshape(*bins.shape[:2], 4, self.config.bins), cells
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes ``(B, N, 4)`` in pixels, not clipped; class probabilities ``(B, N, num_classes)``; features."""
