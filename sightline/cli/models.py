@@ -212,21 +212,28 @@ def remove(
     name: NameArgument,
     version: Annotated[str | None, typer.Option(help="Only this version.", show_default=False)] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also what an installed pipeline is made of.")] = False,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove a model from this machine. A running server stops to serve it."""
+    """Remove a model from this machine. A running server stops to serve it.
+
+    What an installed pipeline is made of stays, since the pipeline could answer no more.
+    """
     from models.repository.reading import latest
-    from models.repository.writer import remove as remove_model
+    from models.repository.writer import removing
 
     settings = settings_with(data_dir=data_dir)
     root = settings.models_dir
     what = name if version is None else f"version {version} of {name}"
     if not (yes or json) and latest(root, name) is not None:
         typer.confirm(f"Remove {what} from {root}?", abort=True)
-    if version is None and latest(root, name) is not None:
-        running.goes(settings, name)
-    remove_model(root, name, version)
+
+    with removing(root, name, version, force=force) as held:
+        for one in sorted(held.names) if version is None else ():
+            running.goes(settings, one)
+        held.remove(name, version)
+
     running.gone(settings)
     if version is not None:
         follow = running.goes if latest(root, name) is None else running.changed
