@@ -62,3 +62,8 @@ class SharedSpace:
         seen = unit(embeddings - self._meanings.side_weights(sides) @ self._shifts)
         voting = rows[:, -1].astype(np.int64)
         return self._meanings.vote(seen @ rows[:, :-1].T, seen @ self._classes.T, voting, self._class_share)
+
+    def nearest(self, places: Array) -> Array:
+        """The highest cosine ``(B,)`` of unit ``places (B, D)`` with any known class."""
+        highest: Array = (places @ self._classes.T).max(axis=1)
+        return highest
