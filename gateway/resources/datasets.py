@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from gateway import openapi
 from gateway.context import context_of
 from gateway.middleware.keys import allow
+from gateway.request.disconnect import while_connected
 from gateway.request.fields import Flag, wrong
 from gateway.request.uploads import FORM_BYTES, declared_length, receive
 from gateway.resources.job_documents import list_document
@@ -162,9 +163,9 @@ async def upload(
         await asyncio.to_thread(draft.finish)
         options = with_fields(options, upload.fields)
         limits = ArchiveLimits(max_entry_bytes=limit, max_total_bytes=4 * limit)
-        made = await asyncio.get_running_loop().run_in_executor(
-            context.imports,
-            lambda: _store(request).import_(
+        importing = context.imports.run(
+            caller.key_id,
+            lambda watch: _store(request).import_(
                 caller.key_id,
                 options.name or "",
                 draft.path,
@@ -172,8 +173,10 @@ async def upload(
                 layout=options.layout,
                 allow_losses=options.allow_losses,
                 limits=limits,
+                watch=watch,
             ),
         )
+        made = await while_connected(request.receive, importing)
     finally:
         await asyncio.to_thread(draft.discard)
 
