@@ -127,7 +127,7 @@ class Native(_Uncropped):
 
 
 ImageGeometry = Annotated[
-    Annotated[ImagePreprocess | Stretched | LongerSide | ShorterSide | Native, Field(discriminator="mode")],
+    Annotated[ImagePreprocess | LongerSide | ShorterSide | Native | Stretched, Field(discriminator="mode")],
     BeforeValidator(upgrade_image),
 ]
 """Told apart by ``mode``."""

@@ -1,7 +1,7 @@
 """Which of the usual forms the outputs of an imported detector have: told by their shapes and by what a run gave.
 
 Every form is a row of ``FORMS``; its owner may name it where the outputs leave a doubt. Sources: the exporters of YOLOX
-(``tools/export_onnx.py``), YOLOv5 (``export.py``), Ultralytics (YOLOv8 to 11), YOLOv7 (``--end2end``), DETR and
+(``tools/export_onnx.py``), YOLOv5 (``export.py``), Ultralytics (YOLOv8 to 11), YOLOv7 (its end-to-end export), DETR and
 RT-DETR (``tools/export_onnx.py``), torchvision, and TensorFlow's object detection.
 """
 
