@@ -19,7 +19,7 @@ from gateway.resources.job_documents import artifact_document, list_document
 from gateway.resources.schemas.artifacts import Artifact, ArtifactList
 from gateway.resources.schemas.jobs import Deleted
 from services.errors import Kind, Problem
-from services.storage.artifacts import over_quota, too_large
+from services.storage.problems import over_quota, too_large
 
 router = APIRouter(prefix="/v1/artifacts", tags=["Artifacts"])
 

@@ -28,7 +28,7 @@ from services.datasets.opening import dataset_store
 from services.datasets.package import Stored
 from services.datasets.samples import Box
 from services.errors import Kind, Problem
-from services.storage.artifacts import over_quota, too_large
+from services.storage.problems import over_quota, too_large
 
 router = APIRouter(prefix="/v1/datasets", tags=["Data sets"])
 
