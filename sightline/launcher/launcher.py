@@ -20,8 +20,9 @@ from services.settings import Settings, child_environment
 from sightline.launcher import companions
 from sightline.launcher.aside import aside
 from sightline.launcher.listening import Listeners, is_loopback
-from sightline.launcher.processes import Process, Supervisor
+from sightline.launcher.process import Process
 from sightline.launcher.rundir import RunDir, ServerInfo, held
+from sightline.launcher.supervisor import Supervisor
 
 GATEWAY_STAGE = 10
 """What the gateway needs comes in lower stages, what needs the gateway in higher ones."""

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from services.errors import Problem
-from sightline.launcher.processes import Process, Supervisor
+from sightline.launcher.process import Process
+from sightline.launcher.supervisor import Supervisor
 
 
 def main() -> int:

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from sightline.launcher.processes import Process, Supervisor, _Child
+from sightline.launcher.process import Process
+from sightline.launcher.supervisor import Supervisor, _Child
 from tests.support.serving import alive, eventually
 
 ROOT = Path(__file__).parents[3]
