@@ -60,7 +60,7 @@ class Library:
             served.abort()
         for held in self.models.values():
             self.models.swap(held, {})
-        await asyncio.gather(*chain.from_iterable(held.leaving for held in self.models.values()))
+        await asyncio.gather(*chain.from_iterable(held.unloading for held in self.models.values()))
 
     async def load(self, name: str, policy: VersionPolicy | None = None) -> None:
         """Load, or reload, the versions of ``policy`` (as before, when absent) here and in every other process.
@@ -109,8 +109,8 @@ class Library:
         held = self.models.of(name)
         async with held.lock:
             self._take_out(name, await self._write_down(name, loaded=False))
-        if held.leaving:
-            await asyncio.wait(list(held.leaving))
+        if held.unloading:
+            await asyncio.wait(list(held.unloading))
         _log.info("unloaded %s", name)
 
     async def _write_down(self, name: str, *, loaded: bool, policy: VersionPolicy = LATEST) -> DesiredState:

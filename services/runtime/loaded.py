@@ -86,7 +86,7 @@ Versions = Mapping[str, Version]
 
 @dataclass(slots=True, eq=False)
 class LoadedModel:
-    """``versions`` are served, ``leaving`` finish what they began.
+    """``versions`` are served, ``unloading`` finish what they began.
 
     ``generation`` is that of the newest state that was carried out or failed; ``loading`` follows a newer one, and
     ``opening`` says that this process itself was told to load. ``lock`` is held while versions are opened or taken
@@ -95,7 +95,7 @@ class LoadedModel:
 
     versions: Versions = field(default_factory=dict)
     latest: Version | None = None
-    leaving: dict[asyncio.Task[None], str] = field(default_factory=dict)
+    unloading: dict[asyncio.Task[None], str] = field(default_factory=dict)
     generation: int = 0
     reason: str = ""
     loading: asyncio.Task[None] | None = None
@@ -172,10 +172,10 @@ class LoadedModels(dict[str, LoadedModel]):
         if served.retired:
             return
         served.retired = True
-        leaving = self.of(served.card.name).leaving
+        unloading = self.of(served.card.name).unloading
         task = asyncio.get_running_loop().create_task(served.retire())
-        leaving[task] = served.card.version
-        task.add_done_callback(leaving.pop)
+        unloading[task] = served.card.version
+        task.add_done_callback(unloading.pop)
 
 
 def components_of(card: Card) -> tuple[str, ...]:

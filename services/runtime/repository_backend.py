@@ -223,7 +223,7 @@ class RepositoryBackend(ABC):
             card, trouble = self._repository.card(name, version), ""
         except Problem as problem:
             card, trouble = None, problem.detail
-        if version in held.leaving.values():
+        if version in held.unloading.values():
             return ModelStatus(name, version, "UNLOADING", card=card)
         if held.busy:
             return ModelStatus(name, version, "LOADING", card=card)

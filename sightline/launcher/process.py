@@ -32,7 +32,7 @@ class Process:
     Processes of one ``stage`` start together, once every process of the lower stages is ``ready``; they stop in the
     opposite order. ``grace`` seconds pass between ``stop_signal`` and SIGKILL. ``descriptors`` are inherited under
     their own numbers. ``died`` is called with the exit code after an unwanted death, before the restart.
-    ``leaving_signal`` is sent when the whole is told to stop, which may be long before this process's turn comes.
+    ``lame_duck_signal`` is sent when the whole is told to stop, which may be long before this process's turn comes.
     ``on_demand`` is a listening socket among ``descriptors``: the process is started when somebody connects to it, and
     after a death when somebody connects again; nobody waits for it at the start.
     """
@@ -44,7 +44,7 @@ class Process:
     ready: Callable[[], bool] | None = None
     start_timeout: float = 120.0
     stop_signal: signal.Signals = signal.SIGTERM
-    leaving_signal: signal.Signals | None = None
+    lame_duck_signal: signal.Signals | None = None
     grace: float = 10.0
     descriptors: tuple[int, ...] = ()
     died: Callable[[int], None] | None = None

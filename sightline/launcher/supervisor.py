@@ -180,8 +180,8 @@ class Supervisor:
     def _stop(self) -> None:
         for child in self._children.values():
             child.due = None
-            if child.process.leaving_signal is not None and child.popen is not None and child.ready:
-                child.popen.send_signal(child.process.leaving_signal)
+            if child.process.lame_duck_signal is not None and child.popen is not None and child.ready:
+                child.popen.send_signal(child.process.lame_duck_signal)
 
         for stage in sorted({child.process.stage for child in self._children.values()}, reverse=True):
             members = [child for child in self._children.values() if child.process.stage == stage]

@@ -20,7 +20,7 @@ def main() -> int:
     processes = []
     for spec in json.loads(sys.argv[1]):
         ready = spec.pop("ready_file", None)
-        for name in ("stop_signal", "leaving_signal"):
+        for name in ("stop_signal", "lame_duck_signal"):
             if name in spec:
                 spec[name] = signal.Signals[spec[name]]
         processes.append(

@@ -40,7 +40,7 @@ class TritonBackend(RepositoryBackend):
 
     async def close(self) -> None:
         """Refuse what waits and finish what runs; the servers keep what they have, since others use them, too."""
-        self._fleet.leave()
+        self._fleet.detach()
         await self._library.close()
         await self._torch.close()
         await self._fleet.close()
