@@ -31,6 +31,8 @@ FAMILIES: dict[str, Row] = {
     "glip": Row("models.glip.family"),
     "kadaptation": Row("models.kadaptation.family", ("torch",)),
     "minilm": Row("models.minilm.family"),
+    "nanodet": Row("models.nanodet.family"),
+    "regionclip": Row("models.regionclip.family"),
     "unicl": Row("models.unicl.family"),
     "weight-prediction": Row("models.zero_shot.family", ("onnx", "onnxruntime")),
 }

@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from gateway import openapi
 from gateway.context import context_of
 from gateway.middleware.keys import allow
+from gateway.request.disconnect import while_connected
 from gateway.resources.import_options import NAME, Options, no_name, with_fields
 from gateway.resources.job_documents import list_document
 from gateway.resources.receiving import received
@@ -94,9 +95,9 @@ async def upload(
     limits = ArchiveLimits(max_entry_bytes=limit, max_total_bytes=4 * limit)
     async with received(request, caller.key_id) as (draft, sent):
         options = with_fields(options, sent.fields)
-        made = await asyncio.get_running_loop().run_in_executor(
-            context.imports,
-            lambda: _store(request).import_(
+        importing = context.imports.run(
+            caller.key_id,
+            lambda watch: _store(request).import_(
                 caller.key_id,
                 options.name or "",
                 draft.path,
@@ -104,8 +105,10 @@ async def upload(
                 layout=options.layout,
                 allow_losses=options.allow_losses,
                 limits=limits,
+                watch=watch,
             ),
         )
+        made = await while_connected(request.receive, importing)
 
     return _json(_document(made), 201, {"Location": f"/v1/datasets/{made.id}"})
 

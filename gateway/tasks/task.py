@@ -89,7 +89,8 @@ class Task(Generic[B, S, R]):
 
     ``name`` is also the ``task`` label of metrics. ``body`` says the fields, from which the form is derived; a body
     with ``image`` or ``images`` is also read as a form with files and as an image with query parameters (all fields
-    that have such a form but ``not_in_query``). ``service`` is built once a process.
+    that have such a form but ``not_in_query``). ``service`` is built once a process; tasks
+    that name the same share one.
 
     A request then passes: ``default_model``, the model where the request names none; ``check``, what its fields must
     be together; ``cost``, how many ordinary requests it counts as, before an image is decoded; ``run``, which answers
@@ -120,11 +121,11 @@ class Task(Generic[B, S, R]):
 class Endpoint(Generic[B, S, R]):
     """A task in one process."""
 
-    def __init__(self, task: Task[B, S, R], context: Context) -> None:
+    def __init__(self, task: Task[B, S, R], context: Context, service: S) -> None:
         self.task = task
         self._context = context
         self._form = form_of(task.body, context.settings)
-        self._service = task.service(context.backend, context.settings)
+        self._service = service
         self._has_version = "version" in self._form.fields
         self._deadline = task.deadline(context.settings)
 

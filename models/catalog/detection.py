@@ -34,8 +34,8 @@ class Decode(_Data):
       ``labels`` ``(B, N)`` says the class. ``count`` ``(B,)``, where there is one, says how many of them are filled.
     - ``joined``: one output ``detections`` ``(B, N, 4 + C)``, box before classes, with ``objectness`` between them
       ``(B, N, 5 + C)``, by which they are multiplied; ``transposed`` where N is its last axis.
-    - ``rows``: one output ``detections`` ``(B, N, 6)`` of detections that are finished: box, score, class;
-      ``(M, 7)`` with the number of the picture before them.
+    - ``rows``: one output ``detections`` ``(B, N, 6)`` of detections that are finished: box, score, class; or
+      ``(N, 7)`` of one picture: its number, box, class, score.
 
     ``box`` is how a box is written: ``xyxy`` edges, ``yxyx`` edges as TensorFlow orders them, ``cxcywh`` centre and
     size, ``grid`` cells of ``strides`` (YOLOX: the centre less the cell's corner, and the logarithm of the size, both

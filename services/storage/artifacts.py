@@ -69,6 +69,16 @@ class ArtifactStore:
         with reading(self._engine) as connection:
             return max(0, self._quota - _used(connection, owner))
 
+    def affordable(self, owner: str) -> Callable[[int], None]:
+        """A check of what ``owner`` is about to store: given its bytes, it raises ``artifact-quota`` for too many."""
+        room = self.room(owner)
+
+        def check(size: int) -> None:
+            if room is not None and size > room:
+                raise over_quota(self._quota)
+
+        return check
+
     def add(self, draft: Draft, owner: str, name: str, media_type: str) -> Artifact:
         """Publish an upload. Raises ``artifact-quota`` and ``storage-full``; then nothing is kept."""
         return self.publish([draft], lambda connection: self.record(connection, draft, owner, name, media_type))
