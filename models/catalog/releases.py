@@ -45,7 +45,7 @@ class Copy(_Data):
 
     address: Annotated[str, Field(pattern=r"^https://")]
     status: Literal["live", "dead", "unchecked"]
-    naming: Literal["release", "timm", "huggingface", "A", "B", "C"]
+    naming: Literal["release", "timm", "huggingface", "mmdet", "A", "B", "C"]
     file: PlainName | None = None
     sha256: Sha256 | None = None
     size: Size | None = None
@@ -79,10 +79,14 @@ class Figure(_Data):
 
 
 class Picture(_Data):
-    """The side of the picture, and the shorter side before the crop, in pixels."""
+    """The side of the picture, and the shorter side before the crop, in pixels.
+
+    A detector's pictures are not cropped: its ``size`` is the shorter side, the longer is at most ``longest``.
+    """
 
     size: int
-    resize: int
+    resize: int | None = None
+    longest: int | None = None
 
 
 class Release(_Data):
