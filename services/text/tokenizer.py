@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,22 @@ class Tokenizer:
                 return [self._tokenizer.encode(text).ids for text in prepared]
             return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(prepared)]
         except (UnicodeEncodeError, TypeError):  # which of them depends on the library's version
+            raise not_unicode() from None
+
+    @cached_property
+    def _uncut(self) -> tokenizers.Tokenizer:
+        copy = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        copy.no_truncation()
+        return copy
+
+    def encoding(self, text: str) -> tokenizers.Encoding:
+        """The whole of ``text``, however long, with the place of every token in it. Raises ``text-not-unicode``.
+
+        Characters are those of the text as it is given, where the card asks for no other cleaning than lower case.
+        """
+        try:
+            return self._uncut.encode(self._prepare(text))
+        except (UnicodeEncodeError, TypeError):
             raise not_unicode() from None
 
     def pack(self, rows: Sequence[Sequence[int]]) -> dict[str, Ids]:
