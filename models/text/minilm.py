@@ -103,11 +103,22 @@ class MiniLM(nn.Module):
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer(config) for _ in range(config.layers))})
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.pooled(self.hidden(input_ids, attention_mask)[-1], attention_mask)
+
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+        """Return what each layer gives, ``(B, L, width) float32``."""
         mask = attention_mask.to(self.embeddings.word_embeddings.weight.dtype)  # (B, L)
         # Finite, so that a row without any token gives a number and not NaN.
         bias = ((1.0 - mask) * torch.finfo(mask.dtype).min)[:, None, None, :]
+        layers = []
         x = self.embeddings(input_ids)
         for layer in self.encoder.get_submodule("layer").children():
             x = layer(x, bias)
+            layers.append(x)
+        return layers
+
+    def pooled(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the mean of the last layer over the tokens that count, at unit length, ``(B, width)``."""
+        mask = attention_mask.to(x.dtype)
         weights = mask / mask.sum(1, keepdim=True).clamp(min=1.0)
         return F.normalize((x * weights[..., None]).sum(1), dim=-1)

@@ -18,7 +18,7 @@ from services.dialog.database.table import Table
 from services.dialog.schema import SPEAKING, Edge, Schema
 from services.dialog.sentences import placeholders
 
-_ACT = re.compile(r"^([a-z_]+)(?:\(([a-z0-9_]+)\))?$")
+_ACT = re.compile(r"^([a-z_]+)(?:\(([a-z0-9_]+)(?:=[^)]{1,100})?\))?$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ USER: Mapping[str, tuple[str, ...]] = {
         "where the {slot} is {value}",
         "{value} {slot}",
     ),
+    "inform(*=yes)": ("with {slot}", "it should have {slot}", "that has {slot}", "including {slot}", "i need {slot}"),
+    "inform(*=no)": ("without {slot}", "no {slot}", "i do not need {slot}", "that has no {slot}"),
     "answer(*)": (
         "{value}",
         "{value} please",
@@ -64,6 +66,12 @@ USER: Mapping[str, tuple[str, ...]] = {
         "anything is fine",
         "no preference",
         "any",
+        "no",
+        "not really",
+        "no , i do not care",
+        "i don't have a preference",
+        "i have no preference",
+        "it is not important",
         "surprise me",
         "whatever you recommend",
         "i do not mind",
@@ -240,9 +248,17 @@ class Sentences:
             if "+" in key
         }
 
-    def user(self, act: str, slot: str = "") -> tuple[str, ...]:
-        """Sentences for a user's act; what the schema says goes before what we would say for any slot."""
-        return self._of(self.schema.templates.user, USER, act, slot)
+    def user(self, act: str, slot: str = "", value: str = "") -> tuple[str, ...]:
+        """Sentences for a user's act; what the schema says goes before what we would say for any slot.
+
+        A value may have sentences of its own, as those of yes-or-no slots do: ``inform(parking=yes)``.
+        """
+        own = self.schema.templates.user
+        if value and f"{act}({slot}={value})" in own:
+            return tuple(own[f"{act}({slot}={value})"])
+        if value and f"{act}({slot})" not in own and f"{act}(*={value})" in USER:
+            return USER[f"{act}(*={value})"]
+        return self._of(own, USER, act, slot)
 
     def system(self, act: str, slot: str = "") -> tuple[str, ...]:
         """Sentences for an act of the bot."""

@@ -55,6 +55,17 @@ class Tokenizer:
         except (UnicodeEncodeError, TypeError):  # which of them depends on the library's version
             raise not_unicode() from None
 
+    def aligned(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """The ids of each text as :meth:`ids` gives them, and which characters of it each stands for (special ones for
+        none: ``(0, 0)``). Raises ``text-not-unicode``; ``ValueError`` for a card whose ``clean`` moves characters."""
+        if self.spec.clean != "none" or self.spec.lowercase:
+            raise ValueError(f"clean {self.spec.clean!r} or lowercase change a text before it is split")
+        try:
+            encodings = self._tokenizer.encode_batch(list(texts))
+        except (UnicodeEncodeError, TypeError):
+            raise not_unicode() from None
+        return [(encoding.ids, encoding.offsets) for encoding in encodings]
+
     def pack(self, rows: Sequence[Sequence[int]]) -> dict[str, Ids]:
         """Ids to the model's inputs by name, ``(B, L) int64`` each: padded ids and, if the card has one, the mask.
 

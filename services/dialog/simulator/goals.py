@@ -14,6 +14,8 @@ _NAMED = 0.15
 _UNSATISFIABLE = 0.15
 _INDIFFERENT = 0.15
 _BOOKS = 0.6
+_STRANGE = 0.3
+"""Of impossible wishes: what no row has at all, so that what is not known is heard too."""
 
 
 class Goals:
@@ -55,7 +57,8 @@ class Goals:
         """Something that a user could say for ``slot``; for a free one sometimes what no row has."""
         known = self._values[slot.name]
         if slot.type == "categorical" and known:
-            return random.choice(known)
+            strange = slot.values is None and random.random() < _STRANGE
+            return invented(random) if strange else random.choice(known)
         if slot.type == "bool":
             return random.choice(("yes", "no"))
         if slot.type == "number":

@@ -53,14 +53,16 @@ class Texts:
             return fill(random.choice(whole), values)
 
         if len(acts) == 1 and acts[0].slot in asked and random.random() < 0.7:
-            return self._filled(random.choice(self.sentences.user("answer", acts[0].slot)), acts[0], random)
+            return self._filled(
+                random.choice(self.sentences.user("answer", acts[0].slot, acts[0].value)), acts[0], random
+            )
 
         phrases = []
         order = list(acts)
         if random.random() < self._noise.reorder:
             random.shuffle(order)
         for act in order:
-            phrases.append(self._filled(random.choice(self.sentences.user("inform", act.slot)), act, random))
+            phrases.append(self._filled(random.choice(self.sentences.user("inform", act.slot, act.value)), act, random))
         constraints = joined(phrases, random.choice((" ", " and ", " , ")))
         carrier = random.choice(
             [one for one in self.sentences.user("inform") if "{constraints}" in one] or ["{constraints}"]
@@ -94,7 +96,8 @@ class Texts:
         noise = self._noise
 
         def synonym(word: str) -> str:
-            return random.choice(noise.synonyms[word]) if word in noise.synonyms and random.random() < 0.5 else word
+            others: list[str] = noise.synonyms.get(word, [])
+            return random.choice(others) if others and random.random() < 0.5 else word
 
         def dropped(word: str) -> str:
             return "" if random.random() < 0.15 else word
@@ -120,7 +123,7 @@ def _replaced(said: Said, change: Callable[[str], str]) -> Said:
     end = 0
     for span in [*sorted(said.spans, key=lambda span: span.start), None]:
         between = said.text[end : span.start if span else len(said.text)]
-        parts.append(Said(_WORD.sub(lambda found: change(found[0]), between)))
+        parts.append(Said(_WORD.sub(lambda found: change(found.group()), between)))
         if span is not None:
             words = said.text[span.start : span.end]
             parts.append(Said(words, (Span(span.slot, 0, len(words), span.value),)))
