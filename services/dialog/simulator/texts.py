@@ -80,7 +80,7 @@ class Texts:
     def _words(self, act: Act, random: Random) -> str:
         """One of the ways to say a value."""
         slot = self._slots[act.slot]
-        ways = [act.value, act.value, *slot.synonyms.get(act.value, ())]
+        ways: list[str] = [act.value, act.value, *slot.synonyms.get(act.value, ())]
         if slot.type == "number" and act.value.isdigit() and int(act.value) < len(_NUMBERS):
             ways.append(_NUMBERS[int(act.value)])
         if slot.type == "time" and time_of(act.value):
