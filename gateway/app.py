@@ -24,6 +24,9 @@ from gateway.request.request_context import HEAD_KEY
 from gateway.request.uploads import FORM_BYTES
 from gateway.resources import (
     artifacts,
+    bot_sessions,
+    bots,
+    chat,
     datasets,
     docs,
     health,
@@ -48,6 +51,9 @@ ROUTERS = (
     jobs.router,
     leaderboard.router,
     promotion.router,
+    bots.router,
+    bot_sessions.router,
+    chat.router,
     artifacts.router,
     datasets.router,
     health.router,

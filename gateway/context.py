@@ -26,6 +26,10 @@ from gateway.request.request_context import Caller, RequestContext
 from gateway.stream import OpenStreams
 from gateway.telemetry import Telemetry
 from services import tracing
+from services.dialog.kind import bot_store
+from services.dialog.sessions import SessionStore
+from services.dialog.talking import Talking
+from services.dialog.teaching import TeachingStore
 from services.errors import Kind, Problem
 from services.job_kinds import registry
 from services.jobs.kind import JobKind
@@ -69,6 +73,7 @@ class Context:
     """For data sets, which take minutes: in the common pool they would keep out all other requests."""
     resolver: SystemResolver
     tracing: Tracing | None
+    bots: Talking
 
     async def look_up(
         self, caller: Caller | None, name: str, version: str | None = None, *, deadline: float | None = None
@@ -173,6 +178,9 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         imports=ThreadPoolExecutor(2, thread_name_prefix="import"),
         resolver=SystemResolver(threads=2),
         tracing=tracing.start(settings, "sightline-gateway"),
+        bots=Talking(
+            bot_store(jobs), SessionStore(database, expire_seconds=settings.session_seconds), TeachingStore(database)
+        ),
     )
 
 

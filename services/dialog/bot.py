@@ -97,6 +97,18 @@ class Bot:
         """A dialog in which nothing was said."""
         return Standing(policy=_policy_document(self._policy.start()))
 
+    def remember(self, taught: Sequence[Taught]) -> None:
+        """Corrections as they are now."""
+        self._taught = list(taught)
+
+    def nearby(
+        self, text: str, sentence: Floats, standing: Standing, taught: str, vector: Floats, taught_at: Standing
+    ) -> bool:
+        """Whether a correction of ``taught`` would also be one of ``text``."""
+        if context_key(standing.system) != context_key(taught_at.system):
+            return False
+        return _same(text, taught) or float(vector @ sentence) >= NEAR
+
     def understand(
         self, text: str, tokens: Floats, offsets: Offsets, sentence: Floats, standing: Standing
     ) -> Understood:
@@ -153,13 +165,17 @@ class Bot:
         context = context_key(standing.system)
         usable = [taught for taught in self._taught if taught.context == context]
         for taught in usable:
-            if taught.text.casefold().split() == text.casefold().split():
+            if _same(taught.text, text):
                 return taught.acts
         if not usable:
             return None
         likeness = np.stack([taught.vector for taught in usable]) @ sentence
         best = int(likeness.argmax())
         return usable[best].acts if likeness[best] >= NEAR else None
+
+
+def _same(one: str, other: str) -> bool:
+    return one.casefold().split() == other.casefold().split()
 
 
 NEAR = 0.97

@@ -91,7 +91,7 @@ class SessionStore:
         said = (
             "It was closed."
             if session.closed
-            else f"It was last used {time.time() - session.used_at:,.0f} s ago; sessions end after {self._expire:,.0f} s."
+            else f"It was last used {time.time() - session.used_at:,.0f} s ago; {self._expire:,.0f} s is the most."
             if time.time() - session.used_at > self._expire
             else f"It has {session.turn} turns, which is the most."
             if session.turn >= MOST_TURNS

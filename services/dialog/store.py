@@ -26,7 +26,7 @@ MOST_BOTS = 200
 
 @dataclass(frozen=True, slots=True)
 class BotRecord:
-    """A bot as its owner sees it. ``schema`` is what its next version is made of; ``serving`` a version, or none yet."""
+    """A bot as its owner sees it. ``schema`` is what its next version is made of; ``serving`` a version, or none."""
 
     id: str
     owner: str
@@ -80,7 +80,7 @@ class BotStore:
     def create(
         self, owner: str, name: str, document: Mapping[str, Any], rows: bytes | None
     ) -> tuple[BotRecord, list[Finding]]:
-        """Make a bot without a version; raises ``bot-schema``, ``bot-exists``, ``too-many-bots`` and what rows raise."""
+        """Make a bot without a version. Raises ``bot-schema``, ``bot-exists``, ``too-many-bots``, and what rows do."""
         _, warnings = checked(document, rows)
         now = time.time()
         record = BotRecord(new_id("bot"), owner, name, document, None, None, None, 0.0, now, now)

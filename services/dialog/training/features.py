@@ -19,10 +19,11 @@ _BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """One text: ``tokens (L, F) float32``, and which characters each stands for."""
+    """One text: ``tokens (L, F) float32``, the characters each stands for, and the ``sentence`` embedding ``(D,)``."""
 
     tokens: NDArray[np.float32]
     offsets: tuple[tuple[int, int], ...]
+    sentence: NDArray[np.float32]
 
 
 class Encoder:
@@ -55,9 +56,10 @@ class Encoder:
         for begin in range(0, len(order), _BATCH):
             batch = order[begin : begin + _BATCH]
             inputs = self._tokenizer.pack([aligned[index][0] for index in batch])
-            (tokens,) = self._session.run(["tokens"], inputs)
-            for index, row in zip(batch, tokens, strict=True):
+            tokens, sentences = self._session.run(["tokens", "embedding"], inputs)
+            for index, row, sentence in zip(batch, tokens, sentences, strict=True):
                 ids, offsets = aligned[index]
-                found[index] = Features(np.ascontiguousarray(row[: len(ids)], np.float32), tuple(offsets))
+                own = np.ascontiguousarray(row[: len(ids)], np.float32)
+                found[index] = Features(own, tuple(offsets), np.array(sentence, np.float32))
             step(begin + len(batch), len(order))
         return [found[index] for index in range(len(texts))]

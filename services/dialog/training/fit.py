@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from services.dialog.training.examples import Example
+from services.dialog.examples import Example
 from services.dialog.training.features import Features
 from services.dialog.understanding.heads import Heads, pooled
 from services.dialog.understanding.space import Space
