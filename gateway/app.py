@@ -37,6 +37,7 @@ from gateway.resources import (
     models,
     promotion,
 )
+from gateway.resources.schemas.bots import BODIES as BOT_BODIES
 from gateway.resources.schemas.jobs import JobBody
 from gateway.resources.schemas.leaderboard import PromoteBody
 from gateway.tasks import TASKS
@@ -91,7 +92,7 @@ def create_app(
         **openapi.METADATA,
     )
     app.state.context = context
-    app.state.bodies = (*(task.body for task in tasks), JobBody, PromoteBody)
+    app.state.bodies = (*(task.body for task in tasks), JobBody, PromoteBody, *BOT_BODIES)
     endpoints = [Endpoint(task, context) for task in tasks]
     answering = APIRouter()
     for endpoint in endpoints:

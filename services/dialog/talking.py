@@ -193,7 +193,7 @@ class Talking:
                 "bot-untrained",
                 "The bot has no version yet",
                 f"Nothing was trained for {bot.name!r}.",
-                remedy=f"Submit a job of kind train-bot with the bot {bot.name!r}, or run `sightline bots train {bot.name}`.",
+                remedy=f"Submit a job of kind train-bot for {bot.name!r}, or run `sightline bots train {bot.name}`.",
             )
         if bot.canary is not None:
             drawn = int.from_bytes(hashlib.sha256(new_id("ses").encode()).digest()[:4], "big") / 2**32

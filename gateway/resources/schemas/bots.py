@@ -284,3 +284,7 @@ class ChatCompletion(Answer):
     choices: list[dict[str, Any]]
     usage: dict[str, int]
     sightline: dict[str, Any]
+
+
+BODIES = (BotBody, ChangeBody, ServeBody, SessionBody, TurnBody, CorrectionBody, ReviewBody, BranchBody, ChatBody)
+"""What the document of the API has to describe beside answers."""

@@ -84,12 +84,7 @@ class Texts:
         if slot.type == "number" and act.value.isdigit() and int(act.value) < len(_NUMBERS):
             ways.append(_NUMBERS[int(act.value)])
         if slot.type == "time" and time_of(act.value):
-            hour, minute = int(act.value[:2]), act.value[3:]
-            half = "am" if hour < 12 else "pm"
-            ways += [
-                f"{(hour - 1) % 12 + 1}:{minute} {half}",
-                f"{(hour - 1) % 12 + 1} {half}" if minute == "00" else act.value,
-            ]
+            ways += _times(act.value)
         return random.choice(ways)
 
     def _stray(self, said: Said, random: Random) -> Said:
@@ -129,6 +124,22 @@ def _replaced(said: Said, change: Callable[[str], str]) -> Said:
             parts.append(Said(words, (Span(span.slot, 0, len(words), span.value),)))
             end = span.end
     return joined(parts, "")
+
+
+def _times(value: str) -> list[str]:
+    """A time of day as people say it."""
+    hour, minute = int(value[:2]), value[3:]
+    short, half = (hour - 1) % 12 + 1, "am" if hour < 12 else "pm"
+    ways = [f"{short}:{minute} {half}", f"{short}.{minute}{half}"]
+    if minute == "00":
+        ways += [f"{short} {half}", f"{short}{half}", f"{_NUMBERS[short]} {half}"]
+    # Said without its half of the day, it is an hour of the morning.
+    if hour == short:
+        ways += [f"half past {_NUMBERS[hour]}", f"half past {hour}"] if minute == "30" else []
+        ways += [f"quarter past {_NUMBERS[hour]}"] if minute == "15" else []
+        if minute == "00":
+            ways += [f"{hour} o'clock", f"{_NUMBERS[hour]} o'clock"]
+    return ways
 
 
 def _typo(word: str, random: Random) -> str:

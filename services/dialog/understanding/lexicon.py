@@ -8,10 +8,15 @@ from dataclasses import dataclass
 
 from services.dialog.database.table import Table
 from services.dialog.schema import Schema
-from services.dialog.values import canonical, closest, plain
+from services.dialog.values import canonical, closest, plain, time_of
 
 _WORD = re.compile(r"\w+(?:['-]\w+)*|[^\w\s]")
 _LONGEST = 8
+_TIMES = re.compile(
+    r"\b(?:half past \w+|(?:a )?quarter (?:past|to) \w+|\d{1,2}[:.]\d{2}(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?|"
+    r"\w+ (?:o'?clock|[ap]m\b)|noon|midday|midnight)"
+)
+"""Times of day, whatever was learnt: their forms are few and known."""
 SNAP = 86.0
 """Likeness from which a span that was found is taken for a known value."""
 
@@ -43,11 +48,18 @@ class Lexicon:
             for words, value in said.items():
                 self._entries.setdefault(tuple(_WORD.findall(words)), {})[slot.name] = value
         self._entries.pop((), None)
+        self._timed = [slot.name for slot in schema.informable if slot.type == "time"]
         self._closed = {slot.name for slot in schema.informable if slot.values is not None}
 
     def find(self, text: str) -> Iterator[Found]:
         """Known values in ``text``, the longest at each place, none over another."""
-        words = [(found.start(), found.end(), found.group()) for found in _WORD.finditer(text.lower())]
+        lower = text.lower()
+        times = [found for found in _TIMES.finditer(lower) if self._timed and time_of(found.group())]
+        for time in times:
+            yield Found(time.start(), time.end(), dict.fromkeys(self._timed, time_of(time.group()) or ""))
+
+        words = [(found.start(), found.end(), found.group()) for found in _WORD.finditer(lower)]
+        words = [word for word in words if all(word[1] <= time.start() or word[0] >= time.end() for time in times)]
         place = 0
         while place < len(words):
             for length in range(min(_LONGEST, len(words) - place), 0, -1):

@@ -17,6 +17,7 @@ from services.dialog.understanding.space import Offsets, Space
 from services.dialog.values import is_of
 
 _LIKELY = 0.5
+_SURE = 0.8
 _SURE_WORDS = 3
 """Known values of fewer letters are believed only where the heads agree."""
 
@@ -111,7 +112,9 @@ class Reader:
                     kept.append((Span(span.slot, known.start, known.end, ""), share))
                 continue
             slot = self._only_slot(known, asked)
-            if slot is None or (touching and max(share for _, share in touching) > 0.8):
+            longest = max((span.end - span.start for span, _ in touching), default=0)
+            sure = max((share for _, share in touching), default=0.0) > _SURE
+            if slot is None or (sure and longest >= known.end - known.start):
                 continue
             if known.end - known.start < _SURE_WORDS and slot not in asked:
                 continue
