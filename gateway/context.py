@@ -179,7 +179,13 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         resolver=SystemResolver(threads=2),
         tracing=tracing.start(settings, "sightline-gateway"),
         bots=Talking(
-            bot_store(jobs), SessionStore(database, expire_seconds=settings.session_seconds), TeachingStore(database)
+            bot_store(jobs),
+            SessionStore(
+                database,
+                expire_seconds=settings.session_seconds,
+                keep_seconds=settings.job_retention_days * 86_400,
+            ),
+            TeachingStore(database),
         ),
     )
 

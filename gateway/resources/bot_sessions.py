@@ -251,7 +251,8 @@ def session_document(session: Session) -> dict[str, Any]:
 def turn_document(session: str, number: int, text: str, answer: Any, *, stale: bool = False) -> dict[str, Any]:
     """As JSON."""
     shown = {name: value for name, value in answer.items() if name != "user_acts_read"}
-    return {"object": "bot.turn", "session": session, "turn": number, "text": text, **shown, "stale": stale}
+    named = {"id": f"{session}.{number}", "object": "bot.turn", "session": session, "turn": number, "text": text}
+    return {**named, **shown, "stale": stale}
 
 
 def _kept(turn: KeptTurn) -> dict[str, Any]:

@@ -218,6 +218,7 @@ def bot_document(bot: BotRecord, findings: list[Finding] | None = None, *, whole
 def version_document(bot: BotRecord, version: VersionRecord) -> dict[str, Any]:
     """As JSON."""
     return {
+        "id": f"{bot.id}@{version.number}",
         "object": "bot.version",
         "bot": bot.id,
         "version": version.number,

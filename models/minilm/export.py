@@ -65,7 +65,7 @@ def read_minilm(folder: Path) -> MiniLM:
 
 
 def build(job: Build) -> Files:
-    """``options``: ``precision`` is ``fp32`` or ``int8``, ``tokens`` asks for the features of every token too; the source
+    """``options``: ``precision`` is ``fp32`` or ``int8``, ``tokens`` asks for features of every token too; the source
     holds the weights and the tokenizer."""
     (folder,) = job.sources.values()
     job.progress("read weights", 0, 3)

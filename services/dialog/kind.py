@@ -34,6 +34,7 @@ class TrainBotParameters(BaseModel):
     turns: int = Field(4_000, ge=100, le=40_000, description="Of their turns, at most so many that differ")
     taught_weight: float = Field(4.0, ge=0, le=100, description="How much a taught turn counts beside a simulated one")
     epochs: int = Field(12, ge=1, le=100)
+    measured: int = Field(100, ge=1, le=2_000, description="Dialogs that the version is measured by, all held out")
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
 

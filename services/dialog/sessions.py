@@ -56,9 +56,11 @@ class KeptTurn:
 class SessionStore:
     """Methods block; from async code, call them in a thread."""
 
-    def __init__(self, engine: Engine, *, expire_seconds: float = 3_600.0) -> None:
+    def __init__(self, engine: Engine, *, expire_seconds: float = 3_600.0, keep_seconds: float = 30 * 86_400.0) -> None:
+        """Sessions take turns until ``expire_seconds`` after the last, and are kept ``keep_seconds`` for teachers."""
         self._engine = engine
         self._expire = expire_seconds
+        self._keep = keep_seconds
 
     def open(self, bot: BotRecord, version: int, standing: Standing) -> Session:
         """A new session with one version of a bot."""
@@ -67,6 +69,9 @@ class SessionStore:
         with writing(self._engine) as connection:
             values = {name: getattr(session, name) for name in session.__slots__}
             connection.execute(insert(bot_sessions).values(values | {"standing": standing.document()}))
+            # Here, and not in a task of its own: a bot that nobody talks to gathers nothing.
+            old = bot_sessions.c.bot_id == bot.id, bot_sessions.c.used_at < now - self._keep
+            connection.execute(delete(bot_sessions).where(*old, bot_sessions.c.status == "unreviewed"))
         return session
 
     def get(self, owner: str, session_id: str, bot: BotRecord | None = None) -> Session:
@@ -212,12 +217,6 @@ class SessionStore:
         with reading(self._engine) as connection:
             rows = connection.execute(query.order_by(bot_sessions.c.id.desc()).limit(limit))
             return [_session(row._asdict()) for row in rows]
-
-    def expire(self, before: float) -> int:
-        """Remove sessions that nobody used since ``before`` and nobody marked; returns how many."""
-        old = bot_sessions.c.used_at < before, bot_sessions.c.status == "unreviewed"
-        with writing(self._engine) as connection:
-            return connection.execute(delete(bot_sessions).where(*old)).rowcount
 
     def _changed(self, session: Session, change: Callable[[Connection], dict[str, Any]]) -> Session:
         with writing(self._engine) as connection:

@@ -160,9 +160,10 @@ def _run(bot: str, kind: str, parameters: dict[str, Any], url: str | None, key: 
         console().print(f"Fetch them: sightline jobs artifacts {done.id}")
         return
     measured = result["measured"]
+    right, success = measured["simulated"]["joint_goal"], measured["success"]["success"]
     console().print(
-        f"version {result['version']}: beliefs right in {measured['simulated']['joint_goal']:.1%} of held-out simulated "
-        f"turns, {measured['success']['success']:.0%} of simulated users got what they wanted"
+        f"version {result['version']}: beliefs right in {right:.1%} of held-out simulated turns, "
+        f"{success:.0%} of simulated users got what they wanted"
     )
 
 

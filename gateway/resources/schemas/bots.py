@@ -177,6 +177,7 @@ class BotList(Answer):
 class BotVersion(Answer):
     """A version, which never changes."""
 
+    id: str
     object: Literal["bot.version"]
     bot: str
     version: int
@@ -232,6 +233,7 @@ class SessionList(Answer):
 class TurnAnswer(Answer):
     """A turn that was answered."""
 
+    id: str
     object: Literal["bot.turn"]
     session: str
     turn: int

@@ -51,7 +51,11 @@ class Dialog:
 
     def document(self) -> dict[str, Any]:
         """As JSON, all of it."""
-        return asdict(self)
+        document = asdict(self)
+        for turn, kept in zip(self.turns, document["turns"], strict=True):
+            kept["user_acts"] = [list(act) for act in turn.user_acts]
+            kept["system_acts"] = [list(act) for act in turn.system_acts]
+        return document
 
     def readable(self) -> str:
         """To read: a line a speaker, with the belief beside the user's."""

@@ -22,8 +22,6 @@ from services.dialog.understanding.heads import Floats
 from services.dialog.understanding.space import Offsets, Space
 from services.jobs.context import JobContext
 
-_HELD_OUT = 100
-_SUCCESS = 50
 _HELD_SEED = 10_000_019
 """Dialogs to measure by are drawn from another seed than those to learn from."""
 
@@ -39,7 +37,7 @@ def run(ctx: JobContext[TrainBotParameters]) -> Mapping[str, Any]:
     learnt = distinct(examples(simulate(schema, table, asked.dialogs, asked.seed)), asked.turns)
     corrections = TeachingStore(ctx.services.engine).all(bot)
     taught = [replace(one.example(), weight=asked.taught_weight) for one in corrections]
-    held = list(simulate(schema, table, _HELD_OUT, asked.seed + _HELD_SEED))
+    held = list(simulate(schema, table, asked.measured, asked.seed + _HELD_SEED))
 
     folder = latest(ctx.settings.models_dir, ENCODER)
     if folder is None:
@@ -60,7 +58,7 @@ def run(ctx: JobContext[TrainBotParameters]) -> Mapping[str, Any]:
     version_bot = Bot(schema, table, heads)
     encode = encoding(encoder)
     tracking = track(version_bot, held, encode)
-    success = succeed(version_bot, _SUCCESS, asked.seed, encode, ctx.step)
+    success = succeed(version_bot, asked.measured // 2 + 1, asked.seed, encode, ctx.step)
     regression = _regression(version_bot, taught, encode)
 
     measured = {

@@ -48,14 +48,14 @@ class Heads:
 
     @staticmethod
     def load(data: bytes) -> Heads:
-        """From such a file; raises ``ValueError`` for another."""
+        """From such a file, of any precision; raises ``ValueError`` for another."""
         try:
             weights = load(data)
         except SafetensorError as error:
             raise ValueError(f"no safetensors file: {error}") from error
         if sorted(weights) != sorted(NAMES):
             raise ValueError(f"it holds {', '.join(sorted(weights)[:8])} instead of {', '.join(NAMES)}")
-        return Heads(weights)
+        return Heads({name: np.asarray(weights[name], np.float32) for name in NAMES})
 
 
 def _gelu(x: Floats) -> Floats:
