@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     providers: tuple[str, ...] = Field((), description="ONNX Runtime providers in order; CUDA then CPU when absent")
     preload: tuple[str, ...] = Field(("*",), description="Models to load at start; * is all, empty is none")
     default_classifier: str = "photo-zero-shot"
+    default_detector: str = "photo-detect"
     default_text_encoder: str = "minilm-l6"
     text_cache_bytes: int = Field(64 * MIB, ge=0, description="Class-text embeddings kept in memory")
     text_disk_cache_bytes: int = Field(512 * MIB, ge=0, description="Class-text embeddings of large label sets on disk")
@@ -139,6 +140,7 @@ class Settings(BaseSettings):
     artifact_quota_bytes: int = Field(20 * 1024 * MIB, ge=0, description="For each key; 0 is unlimited")
     artifact_retention_days: float = Field(30.0, gt=0, description="Uploads older than this are removed")
     max_upload_bytes: int = Field(2 * 1024 * MIB, ge=1024, description="One uploaded artifact or data set")
+    import_seconds: float = Field(900.0, gt=0, description="Seconds for one uploaded data set to be read")
 
     # Benchmarks
     suite_token: str | None = Field(

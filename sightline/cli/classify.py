@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sightline.cli.heat_maps import HeatMaps
-from sightline.cli.input_images import InputImage, batches
+from sightline.cli.input_images import batches
 from sightline.cli.options import KeyOption, ModelOption, UrlOption, connect
+from sightline.cli.outcomes import Outcome, ask_each, error_text, heading, print_error_line
 from sightline.cli.output import JsonOption, console
 
 if TYPE_CHECKING:
-    from sightline.client import APIError, Classification, ClassifiedImage
+    from sightline.client import Classification, ClassifiedImage
 
 
 def classify(
@@ -66,15 +67,15 @@ def classify(
             )
 
         for batch in batches(images):
-            for source, outcome in _classify_batch(ask, batch):
-                if isinstance(outcome, tuple):
-                    maps.keep(source.name, outcome[1])
-                else:
+            for outcome in ask_each(ask, batch):
+                if outcome.result is None:
                     failed = True
-                if json:
-                    _print_line(source, outcome)
                 else:
-                    _print_picture(source, outcome)
+                    maps.keep(outcome.source.name, outcome.result)
+                if json:
+                    _print_line(outcome)
+                else:
+                    _print_picture(outcome)
     if failed:
         raise typer.Exit(1)
 
@@ -89,43 +90,18 @@ def split_labels(given: Sequence[str]) -> list[str]:
     return list(given)
 
 
-def _classify_batch(
-    ask: Callable[[list[str | bytes]], Classification], batch: list[InputImage]
-) -> list[tuple[InputImage, tuple[Classification, ClassifiedImage] | APIError]]:
-    """One outcome an image. A picture that the platform refuses does not take the others with it."""
-    from sightline.client import APIError
-
-    refused: dict[int, APIError] = {}
-    while left := [index for index in range(len(batch)) if index not in refused]:
-        try:
-            answer = ask([batch[index].value for index in left])
-        except APIError as error:
-            parts = (error.pointer or "").split("/")
-            place = int(parts[2]) if len(parts) > 2 and parts[1] == "images" and parts[2].isdigit() else -1
-            if error.status >= 500 or not 0 <= place < len(left) or len(batch) == 1:
-                raise
-            refused[left[place]] = error
-            continue
-        found = dict(zip(left, answer.results, strict=True))
-        return [
-            (source, refused[index] if index in refused else (answer, found[index]))
-            for index, source in enumerate(batch)
-        ]
-    return [(source, refused[index]) for index, source in enumerate(batch)]
-
-
-def _print_line(source: InputImage, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
+def _print_line(outcome: Outcome[ClassifiedImage]) -> None:
     import json
 
-    if not isinstance(outcome, tuple):
-        error = {"code": outcome.code, "detail": outcome.detail, "remedy": outcome.remedy}
-        print(json.dumps({"image": source.name, "error": error}, ensure_ascii=False), flush=True)
+    name, picture = outcome.source.name, outcome.result
+    if outcome.error is not None or picture is None:
+        assert outcome.error is not None
+        print_error_line(name, outcome.error)
         return
-    answer, picture = outcome
     line = {
-        "image": source.name,
-        "model": answer.model,
-        "version": answer.version,
+        "image": name,
+        "model": outcome.model,
+        "version": outcome.version,
         "width": picture.width,
         "height": picture.height,
         "predictions": [{"label": guess.label, "score": guess.score} for guess in picture.predictions],
@@ -134,20 +110,16 @@ def _print_line(source: InputImage, outcome: tuple[Classification, ClassifiedIma
     print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
-def _print_picture(source: InputImage, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
+def _print_picture(outcome: Outcome[ClassifiedImage]) -> None:
     """A heading and a bar a label."""
     from rich.text import Text
 
-    out = console()
-    if not isinstance(outcome, tuple):
-        out.print(Text.assemble((source.name, "bold"), "  ", (outcome.detail, "red")))
+    out, picture = console(), outcome.result
+    if outcome.error is not None or picture is None:
+        assert outcome.error is not None
+        out.print(error_text(outcome.source.name, outcome.error))
         return
-    answer, picture = outcome
-    out.print(
-        Text.assemble(
-            (source.name, "bold"), (f"  {picture.width}×{picture.height}, {answer.model} v{answer.version}", "dim")
-        )
-    )
+    out.print(heading(outcome, picture.width, picture.height))
     rows = [(guess.label, guess.score) for guess in picture.predictions]
     width = max((len(label) for label, _ in rows), default=0)
     for rank, (label, score) in enumerate(rows):

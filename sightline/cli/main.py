@@ -14,6 +14,7 @@ from sightline.cli import (
     bots,
     classify,
     datasets,
+    detect,
     embed,
     jobs,
     keys,
@@ -38,6 +39,8 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "serve": serve.serve,
     "classify": classify.classify,
+    "detect": detect.detect,
+    "ground": detect.ground,
     "embed": embed.embed,
     "worker": worker.worker,
     "torch-worker": torch_worker.torch_worker,
