@@ -216,7 +216,7 @@ def chat(
         for text in said:
             if text.strip() == "/undo":
                 session = client.bots.undo(session.id, bot)
-                console().print(f"[dim]back to turn {session.turn}[/dim]")
+                _aside(f"back to turn {session.turn}")
                 continue
             turn = client.bots.say(session, bot, text)
             if json:
@@ -226,9 +226,7 @@ def chat(
             if turn.done:
                 break
     if not json:
-        console().print(
-            f"[dim]session {session.id}: correct a turn with `sightline bots teach {bot} {session.id} TURN`[/dim]"
-        )
+        _aside(f"session {session.id}: correct a turn with `sightline bots teach {bot} {session.id} TURN`")
 
 
 @app.command()
@@ -282,21 +280,29 @@ def _asked() -> Any:
 
 
 def _print_turn(turn: BotTurn, *, echo: bool) -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
     screen = console()
     if echo:
-        screen.print(f"[bold]you[/bold]  {escape(turn.text)}")
+        screen.print(Text.assemble(("you  ", "bold"), turn.text))
+    screen.print(Text.assemble(("bot  ", "green"), turn.response))
     belief = " ; ".join(f"{slot} = {value}" for slot, value in turn.belief.items()) or "nothing yet"
-    screen.print(f"[green]bot[/green]  {escape(turn.response)}")
     sure = f"{turn.confidence:.0%} sure" + (", asked again" if turn.fallback else "")
-    screen.print(f"[dim]     {escape(belief)} | {turn.count} rows fit | {sure}[/dim]")
+    _aside(f"     {belief} | {turn.count} rows fit | {sure}")
+
+
+def _aside(text: str) -> None:
+    from rich.text import Text
+
+    console().print(Text(text, "dim"))
 
 
 def _print_findings(findings: Any) -> None:
+    from rich.text import Text
+
     for one in findings:
-        style = "red" if one.level == "error" else "yellow"
-        console(errors=True).print(f"[{style}]{one.level}[/{style}] {one.path}: {one.message}. {one.remedy}")
+        level = (one.level, "red" if one.level == "error" else "yellow")
+        console(errors=True).print(Text.assemble(level, f" {one.path}: {one.message}. {one.remedy}"))
 
 
 def _act(text: str) -> dict[str, str]:
