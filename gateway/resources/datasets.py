@@ -28,13 +28,13 @@ from services.datasets.opening import dataset_store
 from services.datasets.package import Stored
 from services.datasets.samples import Box
 from services.errors import Kind, Problem
+from services.media.suffixes import MEDIA_TYPES
 from services.storage.artifacts import over_quota, too_large
 
 router = APIRouter(prefix="/v1/datasets", tags=["Data sets"])
 
 _ONE = openapi.refusals(*openapi.ASKED, 404, 503)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -275,7 +275,7 @@ def _image(request: Request, dataset: stores.Dataset, number: int) -> tuple[byte
             )
         stored = package.samples[number]
         suffix = PurePosixPath(stored.image).suffix
-        return package.read(stored), _MEDIA_TYPES.get(suffix, "image/jpeg")
+        return package.read(stored), MEDIA_TYPES.get(suffix, "image/jpeg")
 
 
 def _sample(dataset: stores.Dataset, number: int, stored: Stored) -> dict[str, Any]:

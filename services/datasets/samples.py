@@ -18,9 +18,6 @@ SPLITS: dict[str, Split] = {
 }  # fmt: skip
 """Folder and file stems that name a split."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"})
-"""Of files that are decoded. ``.jfif`` and ``.jpe`` are JPEG."""
-
 
 @dataclass(frozen=True, slots=True)
 class Box:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.text_files import text_lines
 from sightline.cli.heat_maps import HeatMaps
 from sightline.cli.input_images import InputImage, batches
-from sightline.cli.options import KeyOption, ModelOption, UrlOption, connect
+from sightline.cli.options import KeyOption, ModelOption, TruncateOption, UrlOption, connect
 from sightline.cli.output import JsonOption, console
+from sightline.cli.reading import tell_reading
+from sightline.cli.skipped import Skipped
+from sightline.cli.text_files import read_text_file
 
 if TYPE_CHECKING:
     from sightline.client import APIError, Classification, ClassifiedImage
@@ -38,6 +43,7 @@ def classify(
         Path | None,
         typer.Option(metavar="PNG", help="Write where the model looked, over the picture; a folder for several."),
     ] = None,
+    truncate: TruncateOption = True,
     model: ModelOption = None,
     url: UrlOption = None,
     key: KeyOption = None,
@@ -49,6 +55,8 @@ def classify(
     """
     failed, maps = False, HeatMaps.into(explain, images)
     chosen = None if labels is None else split_labels(labels)
+    skipped = Skipped()
+    told: set[object] = set()
     with connect(url, key) as client:
 
         def ask(batch: list[str | bytes]) -> Classification:
@@ -63,18 +71,24 @@ def classify(
                 threshold=threshold,
                 explain=maps.wanted,
                 model=model,
+                truncate=None if truncate else False,
             )
 
-        for batch in batches(images):
+        for batch in batches(images, skipped):
             for source, outcome in _classify_batch(ask, batch):
                 if isinstance(outcome, tuple):
                     maps.keep(source.name, outcome[1])
+                    answer = outcome[0]
+                    if (said := (answer.truncated, answer.notes)) not in told:  # the same for every batch
+                        told.add(said)
+                        tell_reading("label", chosen or (), *said)
                 else:
                     failed = True
                 if json:
                     _print_line(source, outcome)
                 else:
                     _print_picture(source, outcome)
+    skipped.tell()
     if failed:
         raise typer.Exit(1)
 
@@ -82,7 +96,7 @@ def classify(
 def split_labels(given: Sequence[str]) -> list[str]:
     """Labels from the command line: commas separate when the option stands once, as in a query of the API."""
     if len(given) == 1 and given[0].startswith("@"):
-        lines = Path(given[0][1:]).read_text("utf-8-sig").splitlines()
+        lines = text_lines(read_text_file(Path(given[0][1:])))
         return [line.strip() for line in lines if line.strip()]
     if len(given) == 1:
         return [label.strip() for label in given[0].split(",") if label.strip()]
@@ -122,7 +136,7 @@ def _print_line(source: InputImage, outcome: tuple[Classification, ClassifiedIma
         print(json.dumps({"image": source.name, "error": error}, ensure_ascii=False), flush=True)
         return
     answer, picture = outcome
-    line = {
+    line: dict[str, object] = {
         "image": source.name,
         "model": answer.model,
         "version": answer.version,
@@ -131,6 +145,10 @@ def _print_line(source: InputImage, outcome: tuple[Classification, ClassifiedIma
         "predictions": [{"label": guess.label, "score": guess.score} for guess in picture.predictions],
         "none_of_these": picture.none_of_these,
     }
+    if answer.truncated:
+        line["truncated"] = [asdict(one) for one in answer.truncated]
+    if answer.notes:
+        line["notes"] = [asdict(one) for one in answer.notes]
     print(json.dumps(line, ensure_ascii=False), flush=True)
 
 

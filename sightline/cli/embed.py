@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sightline.cli.input_images import batches
-from sightline.cli.options import KeyOption, ModelOption, UrlOption, connect
+from sightline.cli.options import KeyOption, ModelOption, TruncateOption, UrlOption, connect
 from sightline.cli.output import JsonOption, console, print_json, table
+from sightline.cli.reading import tell_reading
+from sightline.cli.skipped import Skipped
 
 
 def embed(
@@ -19,6 +22,7 @@ def embed(
         Path | None, typer.Option("--output", "-o", help="Write the (N, D) float32 array to this .npy file.")
     ] = None,
     dimensions: Annotated[int | None, typer.Option(help="Cut vectors to this length.", min=1)] = None,
+    truncate: TruncateOption = True,
     model: ModelOption = None,
     url: UrlOption = None,
     key: KeyOption = None,
@@ -30,12 +34,13 @@ def embed(
     import numpy as np
 
     named: list[str] = list(texts or [])
+    skipped = Skipped()
     with connect(url, key) as client:
         if texts:
-            answers = [client.embed(texts, dimensions=dimensions, model=model)]
+            answers = [client.embed(texts, dimensions=dimensions, model=model, truncate=None if truncate else False)]
         else:
             answers = []
-            for batch in batches(image or []):
+            for batch in batches(image or [], skipped):
                 named += [source.name for source in batch]
                 answers.append(
                     client.embed(images=[source.value for source in batch], dimensions=dimensions, model=model)
@@ -46,13 +51,21 @@ def embed(
         with output.open("wb") as out:
             np.save(out, vectors)
 
+    first = answers[0]
+    skipped.tell()
+    tell_reading("text", named, first.truncated, first.notes)
     if json:
-        print_json({"model": answers[0].model, "inputs": named, "embeddings": vectors.tolist()})
+        document = {"model": first.model, "inputs": named, "embeddings": vectors.tolist()}
+        if first.truncated:
+            document["truncated"] = [asdict(one) for one in first.truncated]
+        if first.notes:
+            document["notes"] = [asdict(one) for one in first.notes]
+        print_json(document)
     elif output is not None:
         console().print(f"{vectors.shape[0]} vectors of {vectors.shape[1]} in {output}")
     else:
         rows = []
         for name, vector in zip(named, vectors, strict=True):
-            first = " ".join(f"{value:+.3f}" for value in vector[:6])
-            rows.append((name, str(len(vector)), f"{float(np.linalg.norm(vector)):.3f}", f"{first} …"))
+            begin = " ".join(f"{value:+.3f}" for value in vector[:6])
+            rows.append((name, str(len(vector)), f"{float(np.linalg.norm(vector)):.3f}", f"{begin} …"))
         table(("input", "length", "norm", "vector"), rows, right=("length", "norm"))
