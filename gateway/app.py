@@ -86,7 +86,8 @@ def create_app(
     )
     app.state.context = context
     app.state.bodies = (*(task.body for task in tasks), JobBody, PromoteBody)
-    endpoints = [Endpoint(task, context) for task in tasks]
+    services = {make: make(context.backend, context.settings) for make in dict.fromkeys(task.service for task in tasks)}
+    endpoints = [Endpoint(task, context, services[task.service]) for task in tasks]
     answering = APIRouter()
     for endpoint in endpoints:
         endpoint.describe(answering)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.problems import internal_problem, problem_body
 from gateway.request.request_context import RequestContext
 from services.errors import Kind, Problem
+from services.runtime.problems import deadline_exceeded
 
 AWAKE_SECONDS = 15.0
 """Silence after which a comment is sent: proxies close what is silent for a minute."""
@@ -96,17 +98,25 @@ class OpenStreams:
 class EventStream(StreamingResponse):
     """The answer to the request of ``scope`` with the events of a producer, then ``end``.
 
-    ``held`` is closed when the stream has ended, however that was: what the producer needs for as long as it runs.
+    ``held`` is closed when the producer has ended, however that was: what it needs for as long as it runs. That is
+    until ``deadline`` at most, on the clock of ``time.perf_counter()``, however fast the client reads.
     """
 
     def __init__(
-        self, events: Events, scope: Scope, *, end: bytes = b"", held: contextlib.ExitStack | None = None
+        self,
+        events: Events,
+        scope: Scope,
+        *,
+        end: bytes = b"",
+        held: contextlib.ExitStack | None = None,
+        deadline: float | None = None,
     ) -> None:
         super().__init__((), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._events = events
         self._scope = scope
         self._end = end
         self._held = held or contextlib.ExitStack()
+        self._deadline = deadline
         self._ready: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         self._begun = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
@@ -158,10 +168,8 @@ class EventStream(StreamingResponse):
     async def _read(self) -> None:
         """Read the producer to its end; what it yields waits in ``_ready``, and ``None`` after all."""
         try:
-            async with contextlib.aclosing(self._events) as events:
-                async for event in events:
-                    self._begun.set()
-                    await self._ready.put(event if isinstance(event, bytes) else event.encoded())
+            with self._held:
+                await self._produce()
             self._begun.set()
             if self._end:
                 await self._ready.put(self._end)
@@ -171,6 +179,20 @@ class EventStream(StreamingResponse):
             await self._ready.put(self._failed(error).encoded())
 
         await self._ready.put(None)
+
+    async def _produce(self) -> None:
+        """Hand on what the producer yields. Raises what it raises, and ``deadline-exceeded``."""
+        seconds = None if self._deadline is None else self._deadline - time.perf_counter()
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit, contextlib.aclosing(self._events) as events:
+                async for event in events:
+                    self._begun.set()
+                    await self._ready.put(event if isinstance(event, bytes) else event.encoded())
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise deadline_exceeded("The answer still had parts to come.") from None
 
     def _failed(self, error: Exception) -> Event:
         problem = error if isinstance(error, Problem) else internal_problem(error, self._scope)

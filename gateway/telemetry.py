@@ -115,6 +115,12 @@ class Telemetry:
             buckets=STAGE_SECONDS,
             registry=registry,
         )
+        self._worked = Counter(
+            "sightline_task_items",
+            "What tasks worked on besides images: labels, tokens of prompts, chunks, proposals, boxes",
+            ["model", "item"],
+            registry=registry,
+        )
         self._rejected = Counter("sightline_rejected", "Requests refused", ["reason"], registry=registry)
         self._blocked = Counter(
             "sightline_fetch_blocked", "Remote images that were not fetched", ["reason"], registry=registry
@@ -209,6 +215,8 @@ class Telemetry:
             queue(stages.queue)
             infer(stages.infer)
             encode(stages.encode)
+            for item, amount in stages.counts.items():
+                self._worked.labels(model, item).inc(amount)
 
     def on_batch(self, model: str, version: str, size: int, queue_seconds: float, infer_seconds: float) -> None:
         """One batch that the runtime ran; see ``services.runtime.served.Observer``."""

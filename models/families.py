@@ -28,8 +28,11 @@ class Row:
 FAMILIES: dict[str, Row] = {
     "efficientnet-lite": Row("models.efficientnet_lite.family"),
     "focalnet": Row("models.focalnet.family"),
+    "glip": Row("models.glip.family"),
     "kadaptation": Row("models.kadaptation.family", ("torch",)),
     "minilm": Row("models.minilm.family"),
+    "nanodet": Row("models.nanodet.family"),
+    "regionclip": Row("models.regionclip.family"),
     "unicl": Row("models.unicl.family"),
     "weight-prediction": Row("models.zero_shot.family", ("onnx", "onnxruntime")),
 }

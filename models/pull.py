@@ -71,8 +71,15 @@ def verify(repository: Path, name: str) -> Card:
     """
     folder = latest(repository, name)
     if folder is None:
-        raise RepositoryError(f"no model {name!r} in {repository}", f"`sightline models pull {name}`")
+        raise not_installed(name, repository)
     return verify_version(folder)
+
+
+def not_installed(name: str, repository: Path) -> RepositoryError:
+    """The refusal of a name that is not in the repository: only what the catalog knows can be pulled."""
+    known = name in Catalog.read().names
+    remedy = f"`sightline models pull {name}`" if known else "`sightline models list` shows what there is"
+    return RepositoryError(f"no model {name!r} in {repository}", remedy)
 
 
 def _pull_published(

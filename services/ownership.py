@@ -16,9 +16,8 @@ from sqlalchemy import Engine
 from models.catalog.card import MODEL_NAME
 from models.repository.locking import Busy
 from models.repository.ownership import Ownership, ownership_of
-from models.repository.reading import RepositoryError, installed, installed_versions, latest
+from models.repository.reading import RepositoryError, installed_versions, latest, pipelines_on
 from services.errors import Kind, Problem
-from services.runtime.loaded import components_of
 from services.runtime.problems import model_not_found
 from services.storage.keys import KeyStore
 
@@ -117,18 +116,17 @@ def check_names(root: Path, key: str, names: Iterable[str], *, family: str) -> N
 
 def refuse_needed(root: Path, names: Collection[str]) -> None:
     """Refuse to remove models that a pipeline outside of ``names`` is made of. Raises ``model-needed``."""
-    for one in installed(root):
-        parts = () if one.card is None or one.name in names else components_of(one.card)
-        needed = next((part for part in parts if part in names), None)
-        if needed is not None:
-            raise Problem(
-                Kind.CONFLICT,
-                "model-needed",
-                "The model is part of another",
-                f"A pipeline is made of {needed!r}.",  # not whose, or which: it may be there for others only
-                pointer="/name",
-                remedy="Remove the model that it was made with, or leave it.",
-            )
+    needed = next(pipelines_on(root, names), None)
+    if needed is not None:
+        _, part = needed
+        raise Problem(
+            Kind.CONFLICT,
+            "model-needed",
+            "The model is part of another",
+            f"A pipeline is made of {part.name!r}.",  # not whose, or which: it may be there for others only
+            pointer="/name",
+            remedy="Remove the model that it was made with, or leave it.",
+        )
 
 
 @contextmanager

@@ -125,6 +125,7 @@ class Settings(BaseSettings):
     providers: tuple[str, ...] = Field((), description="ONNX Runtime providers in order; CUDA then CPU when absent")
     preload: tuple[str, ...] = Field(("*",), description="Models to load at start; * is all, empty is none")
     default_classifier: str = "photo-zero-shot"
+    default_detector: str = "photo-detect"
     default_text_encoder: str = "minilm-l6"
     text_cache_bytes: int = Field(64 * MIB, ge=0, description="Class-text embeddings kept in memory")
     text_disk_cache_bytes: int = Field(512 * MIB, ge=0, description="Class-text embeddings of large label sets on disk")

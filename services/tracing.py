@@ -101,8 +101,11 @@ class TimedStages(Stages):
         object.__setattr__(self, "noted", [])
         super().__init__()
 
-    def __setattr__(self, stage: str, total: float) -> None:
+    def __setattr__(self, stage: str, total: float | dict[str, int]) -> None:
         """Stages are told as growing sums, when a part of one has just ended."""
+        if isinstance(total, dict):  # what was counted is no stage
+            object.__setattr__(self, stage, total)
+            return
         added = total - getattr(self, stage, 0.0)
         object.__setattr__(self, stage, total)
         if added > 0:

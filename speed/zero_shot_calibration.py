@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.zero_shot.nouns import Hierarchy, Nouns
-from services.classification.meanings import Evidence
+from services.encoding.meanings import Evidence
 from speed.zero_shot_data import Pictures
 from speed.zero_shot_methods import Indices, Served
 from speed.zero_shot_tasks import EVERY, KindTask, splits

@@ -18,8 +18,8 @@ from models.unicl.lite2.space import Space
 from models.unicl.lite2.train import Recipe, fit
 from models.zero_shot.fit import Array, Classifier
 from models.zero_shot.nouns import Hierarchy, Nouns
-from services.classification.meanings import Evidence
-from services.classification.shared_space import SharedSpace
+from services.encoding.meanings import Evidence
+from services.encoding.shared_space import SharedSpace
 from speed.zero_shot_data import Pictures
 from speed.zero_shot_methods import UNCALIBRATED, Indices, Texts
 from speed.zero_shot_tasks import EVERY

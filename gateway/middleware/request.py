@@ -28,10 +28,12 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 
 def server_timing(stages: Stages) -> bytes:
-    """The ``Server-Timing`` value, in milliseconds."""
+    """The ``Server-Timing`` value, in milliseconds; ``chunks`` says that a vocabulary was split, and into how many."""
+    chunks = stages.counts.get("chunks", 1)
+    split = f', chunks;desc="{chunks}"' if chunks > 1 else ""
     return (
         f"decode;dur={stages.decode * 1e3:.2f}, queue;dur={stages.queue * 1e3:.2f}, "
-        f"infer;dur={stages.infer * 1e3:.2f}, encode;dur={stages.encode * 1e3:.2f}"
+        f"infer;dur={stages.infer * 1e3:.2f}, encode;dur={stages.encode * 1e3:.2f}{split}"
     ).encode()
 
 

@@ -69,7 +69,11 @@ class ClassifyBody(TaskBody):
     top_k: Annotated[int, Field(ge=1), MAX_TOP] | None = Field(
         None, description="How many labels to answer, best first; 5 when absent", examples=[5]
     )
-    multi_label: bool | None = Field(None, description="Score each label by itself: scores need not add up to 1")
+    multi_label: bool | None = Field(
+        None,
+        description="Score each label by itself: scores need not add up to 1. An imported model that ends in a softmax "
+        "or a sigmoid gives its own scores",
+    )
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Leave out labels that score lower", examples=[0.1]
     )

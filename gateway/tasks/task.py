@@ -89,13 +89,14 @@ class Task(Generic[B, S, R]):
 
     ``name`` is also the ``task`` label of metrics. ``body`` says the fields, from which the form is derived; a body
     with ``image`` or ``images`` is also read as a form with files and as an image with query parameters (all fields
-    that have such a form but ``not_in_query``). ``service`` is built once a process.
+    that have such a form but ``not_in_query``). ``service`` is built once a process; tasks
+    that name the same share one.
 
     A request then passes: ``default_model``, the model where the request names none; ``check``, what its fields must
     be together; ``cost``, how many ordinary requests it counts as, before an image is decoded; ``run``, which answers
     within ``deadline`` seconds of the first byte; and ``document``, the answer as JSON (NumPy arrays are written as
     arrays of numbers). A task that can also answer in parts has ``stream``, a generator of events for requests whose
-    field ``stream`` is true; see :mod:`gateway.stream`.
+    field ``stream`` is true, all of which come within ``deadline``; see :mod:`gateway.stream`.
     """
 
     name: str
@@ -120,11 +121,11 @@ class Task(Generic[B, S, R]):
 class Endpoint(Generic[B, S, R]):
     """A task in one process."""
 
-    def __init__(self, task: Task[B, S, R], context: Context) -> None:
+    def __init__(self, task: Task[B, S, R], context: Context, service: S) -> None:
         self.task = task
         self._context = context
         self._form = form_of(task.body, context.settings)
-        self._service = task.service(context.backend, context.settings)
+        self._service = service
         self._has_version = "version" in self._form.fields
         self._deadline = task.deadline(context.settings)
 
@@ -168,7 +169,9 @@ class Endpoint(Generic[B, S, R]):
             held.enter_context(self._context.streams.one_of(key_id))
             moved = held.push(place.moved())
             events = self._events(request_context, sent, moved)
-            return await EventStream(events, request.scope, end=DONE, held=held.pop_all()).begin()
+            deadline = request_context.deadline
+            answer = EventStream(events, request.scope, end=DONE, held=held.pop_all(), deadline=deadline)
+            return await answer.begin()
 
     async def _events(self, request_context: RequestContext, sent: Sent[B], place: Place) -> Events:
         assert self.task.stream is not None

@@ -21,8 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from models.catalog.detection import Detection
 from models.catalog.geometry import ImageGeometry, ImagePreprocess, VideoClip
-from models.catalog.old_cards import upgrade_outputs, upgrade_pipeline
+from models.catalog.old_cards import upgrade_output_kind, upgrade_outputs, upgrade_pipeline
 from models.catalog.roles import Role
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -48,9 +49,24 @@ DataType = Literal[
 ]
 """Element types as the Open Inference Protocol spells them."""
 
-Task = Literal["classify", "zero-shot-classify", "embed-text", "embed-image", "embed", "tensor"]
-"""What a model is for. ``tensor`` models are reachable through ``/v2`` only."""
+Task = Literal[
+    "classify",
+    "zero-shot-classify",
+    "detect",
+    "zero-shot-detect",
+    "embed-text",
+    "embed-image",
+    "embed",
+    "tensor",
+]
+"""What a model is for. ``tensor`` models are reachable through ``/v2`` only.
 
+``detect`` finds the classes of its label set, ``zero-shot-detect`` what a request names.
+"""
+
+
+OutputKind = Literal["logits", "softmax", "sigmoid"]
+"""What a classifier itself gives: any numbers, shares of one, or a probability a class."""
 
 _IDS = re.compile(r"made by job \S+ for \S+|job job_\w+")
 """What cards of earlier releases said of keys and jobs. A card is for everybody: it is read without."""
@@ -233,12 +249,18 @@ class Card(_Data):
     measured: tuple[Measurement, ...] = ()
     limits: tuple[str, ...] = ()
     not_for: tuple[str, ...] = ()
+    output_kind: OutputKind = Field(
+        default="logits",
+        description="What a classifier gives of itself; its role logits is the logarithm of a softmax, or the logit of "
+        "a sigmoid, so that the model's own scores come back from it",
+    )
+    detection: Detection | None = Field(default=None, description="How a detector's outputs are read and answered")
     files: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _read_old_form(cls, value: object) -> object:
-        return upgrade_outputs(value)
+        return upgrade_output_kind(upgrade_outputs(value))
 
     @model_validator(mode="after")
     def _roles_name_outputs(self) -> Card:

@@ -12,6 +12,11 @@ Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 Triple = tuple[float, float, float]
 Fill = tuple[int, int, int] | Literal["mean"]
 """What lies beside the picture: a colour of 0 to 255, or what is 0 once it is normalised."""
+Channels = Annotated[Literal["rgb", "bgr"], Field(exclude_if=lambda order: order == "rgb")]
+"""In which order the tensor has them; ``mean``, ``std`` and ``fill`` are those of red, green and blue all the same.
+
+The usual order is not written, so that earlier releases read a card as they always did.
+"""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TYPICAL = 224
@@ -36,6 +41,7 @@ class ImagePreprocess(_Geometry):
     interpolation: Interpolation = "bicubic"
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
+    channels: Channels = "rgb"
 
     @property
     def side(self) -> int:
@@ -50,18 +56,21 @@ class _Uncropped(_Geometry):
     interpolation: Interpolation = "bilinear"
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
+    channels: Channels = "rgb"
     fill: Fill = "mean"
 
 
 class LongerSide(_Uncropped):
     """The longer side becomes ``size``, as SAM and YOLO take pictures; halves of a pixel are rounded up.
 
-    Padded to a square of ``size``, or each side to the next ``multiple`` where one is named.
+    Padded to a square of ``size``, or each side to the next ``multiple`` where one is named; on both sides alike where
+    the picture is ``centred`` (YOLOv5's letterbox, the odd pixel to the right and below).
     """
 
     mode: Literal["longer-side"] = "longer-side"
     size: int = Field(ge=8, le=4096)
     multiple: int | None = Field(default=None, ge=1, le=256)
+    centred: bool = False
 
     @property
     def side(self) -> int:

@@ -14,6 +14,10 @@ MAP = "modulation"
 """The output that was found by its name alone, which is its role now."""
 
 
+SOFTMAX_NOTE = "is the logarithm of the model's softmax"
+"""What imports wrote of a softmax whose logarithm they had appended."""
+
+
 def upgrade_outputs(document: object) -> object:
     """``logits`` and ``embedding`` of a card as ``roles``, as is the output ``modulation`` of a card that has none.
 
@@ -31,6 +35,18 @@ def upgrade_outputs(document: object) -> object:
 
 def _name(spec: object) -> object:
     return spec.get("name") if isinstance(spec, Mapping) else getattr(spec, "name", None)
+
+
+def upgrade_output_kind(document: object) -> object:
+    """``output_kind`` of a card that says none: imports of earlier releases noted where they had met a softmax.
+
+    >>> upgrade_output_kind({"provenance": [{"note": "logits is the logarithm of the model's softmax"}]})["output_kind"]
+    'softmax'
+    """
+    if not isinstance(document, Mapping) or "output_kind" in document:
+        return document
+    notes = [str(one["note"]) for one in document.get("provenance") or () if isinstance(one, Mapping) and "note" in one]
+    return {**document, "output_kind": "softmax"} if any(SOFTMAX_NOTE in note for note in notes) else document
 
 
 def upgrade_image(document: object) -> object:

@@ -36,6 +36,8 @@ DEEPEST = 4
 DERIVED = ("relative_position_index", "attn_mask", "num_batches_tracked")
 """Last parts of buffer names that a network computes itself, so that a file may leave them out."""
 
+TENSORS_ALONE = "Take a file that holds tensors alone, or have its publisher save one as safetensors."
+
 FETCH_AGAIN = "Fetch it again and compare its size and hash with the publisher's."
 
 LISTED = 8
@@ -120,7 +122,10 @@ def load(network: nn.Module, state: Mapping[str, Tensor], fits: Callable[[Shapes
         if name.endswith("num_batches_tracked"):  # counts training steps; absent in old files
             own[name] = torch.zeros_like(buffer, device="cpu") if theirs is None else theirs
         elif theirs is not None and theirs.shape == buffer.shape and not torch.equal(theirs.to(buffer.dtype), buffer):
-            raise CheckpointError(f"{name} differs from what the architecture gives: the window layout is another one")
+            raise CheckpointError(
+                f"{name} differs from what the architecture gives: the window layout is another one",
+                "It is no published variant: build the network from its own configuration.",
+            )
 
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -161,7 +166,7 @@ def _unpickle(path: Path) -> object:
             wanted = str(error).partition("GLOBAL ")[2].split(" ")[0]
             raise UnreadableCheckpoint(
                 f"{path.name} asks for {wanted}, which only running the file's code could give, so it is refused",
-                "Take a file that holds tensors alone, or have its publisher save one as safetensors.",
+                TENSORS_ALONE,
             ) from error
 
 
@@ -170,10 +175,12 @@ def _unwrap(content: object, file: str) -> State:
         if isinstance(content, Mapping):
             content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content:
-        raise UnreadableCheckpoint(f"{file} holds no weights under any of: {', '.join(WRAPPERS)}")
+        raise UnreadableCheckpoint(f"{file} holds no weights under any of: {', '.join(WRAPPERS)}", TENSORS_ALONE)
     strangers = [str(name) for name, value in content.items() if not _is_plain(value)]
     if strangers:
-        raise UnreadableCheckpoint(f"{file} holds things that are no plain tensors: {_listed(strangers)}")
+        raise UnreadableCheckpoint(
+            f"{file} holds things that are no plain tensors: {_listed(strangers)}", TENSORS_ALONE
+        )
     state = {str(name): tensor for name, tensor in content.items()}
     while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), ""):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}

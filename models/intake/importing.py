@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.catalog.card import MODEL_NAME, Batching, Card, Licence, Provenance, Task
+from models.catalog.card import MODEL_NAME, Batching, Card, Licence, OutputKind, Provenance, Task
 from models.catalog.catalog import Catalog
 from models.catalog.geometry import ImageGeometry
 from models.catalog.labels import read_labels
@@ -31,15 +31,22 @@ TASKS: tuple[Task, ...] = ("classify", "embed-image", "tensor")
 
 @dataclass(frozen=True)
 class About:
-    """What its owner says of the model, for the card. ``sizes`` gives free axes by name a size to be tried with."""
+    """What its owner says of the model, for the card.
+
+    ``output`` names the output that counts, ``kind`` what it holds. ``sizes`` gives free axes by name a size to be
+    tried with. The trial run may take ``trial_seconds`` and ``trial_gib`` of memory; absent, 8 and four times the file.
+    """
 
     title: str = ""
     description: str = ""
     licence: str = "LicenseRef-not-stated"
     attribution: str = ""
     output: str | None = None
+    kind: OutputKind | None = None
     max_batch_size: int = 16
     sizes: Mapping[str, int] = field(default_factory=dict)
+    trial_seconds: float = 120.0
+    trial_gib: float | None = None
 
 
 def import_onnx(
@@ -61,11 +68,12 @@ def import_onnx(
     to export it; then the repository is as it was.
     """
     about = about or About()
-    _check_request(name, task, labels, preprocess)
+    _check_request(name, task, labels, preprocess, about.kind)
     image = preset(preprocess) if isinstance(preprocess, str) else preprocess
     names = read_labels(labels) if labels else ()
     # Here and not above: pulling and listing must work where the package `onnx` is not installed.
     from models.intake.onnx_file import read_onnx
+    from models.intake.onnx_run import TrialLimits
     from models.intake.trial import try_out
 
     progress("check", 0, 3)
@@ -77,7 +85,17 @@ def import_onnx(
     with writing(repository, name) as held:
         check_name(repository, name, key=None, imported=True)
         progress("run", 1, 3)
-        trial = try_out(file, task, held.work, image=image, classes=len(names), output=about.output, sizes=about.sizes)
+        trial = try_out(
+            file,
+            task,
+            held.work,
+            image=image,
+            classes=len(names),
+            output=about.output,
+            sizes=about.sizes,
+            kind=about.kind,
+            limits=TrialLimits(about.trial_seconds, about.trial_gib),
+        )
         card = _card(name, next_version(repository, name), task, image, trial, source, about)
         files: dict[str, Path | bytes] = {location: held.work / location for location in file.external}
         files[MODEL] = trial.path
@@ -90,7 +108,9 @@ def import_onnx(
     return Card.read(folder)
 
 
-def _check_request(name: str, task: Task, labels: Path | None, preprocess: str | ImageGeometry | None) -> None:
+def _check_request(
+    name: str, task: Task, labels: Path | None, preprocess: str | ImageGeometry | None, kind: OutputKind | None
+) -> None:
     if importlib.util.find_spec("onnx") is None:
         raise ModelError(
             "importing a model needs the package onnx", "run `make setup`, or `pip install 'sightline[train]'`"
@@ -109,6 +129,8 @@ def _check_request(name: str, task: Task, labels: Path | None, preprocess: str |
 
     if task != "classify" and labels is not None:
         raise ModelError(f"labels mean nothing for {task!r}", "leave them out, or import with task classify")
+    if task != "classify" and kind is not None:
+        raise ModelError(f"an output of {kind} means nothing for {task!r}", "leave --output-kind out")
     if task == "tensor" and preprocess is not None:
         raise ModelError("a tensor model takes tensors, not pictures", "leave the preprocessing out")
     if task != "tensor" and preprocess is None:
@@ -162,6 +184,7 @@ def _card(
         image=image,
         label_set=LABELS if task == "classify" else None,
         roles=_roles(task, trial),
+        output_kind=trial.kind,
         batching=Batching(max_batch_size=about.max_batch_size if batched else 1),
         licence=Licence(spdx=about.licence, attribution=about.attribution),
         provenance=(Provenance(source=f"{IMPORT}{source.name}", sha256=sha256(source), note=trial.note),),

@@ -1,7 +1,8 @@
-"""The two changes that an imported graph may need before it can be served."""
+"""The changes that an imported graph may need before it can be served."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,35 @@ def free_batch(model: Any) -> None:
 
 def append_log(model: Any, name: str) -> str:
     """Add an output ``log(name + 1e-12)`` and give its name: its softmax is ``name`` again, as for any logits."""
+    return _append(model, name, ("logits", f"{name}_log", f"{name}_log_of_softmax"), odds=False)
+
+
+def append_logit(model: Any, name: str) -> str:
+    """Add an output ``log(name / (1 - name))`` and give its name: its sigmoid is ``name`` again, as for any logits."""
+    return _append(model, name, ("logits", f"{name}_logit", f"{name}_logit_of_sigmoid"), odds=True)
+
+
+def _append(model: Any, name: str, names: Sequence[str], *, odds: bool) -> str:
     taken = {value for node in model.graph.node for value in (*node.input, *node.output)}
-    fresh = next(each for each in ("logits", f"{name}_log", f"{name}_log_of_softmax") if each not in taken)
-    tiny, shifted = f"{fresh}_tiny", f"{fresh}_shifted"
-    model.graph.initializer.append(numpy_helper.from_array(np.array([1e-12], np.float32), tiny))
-    model.graph.node.append(helper.make_node("Add", [name, tiny], [shifted]))
-    model.graph.node.append(helper.make_node("Log", [shifted], [fresh]))
+    fresh = next(each for each in names if each not in taken)
+    log = _log(model, name, f"{fresh}_shifted", f"{fresh}_yes" if odds else fresh, f"{fresh}_tiny")
+    if odds:
+        one = f"{fresh}_one"
+        model.graph.initializer.append(numpy_helper.from_array(np.array([1.0], np.float32), one))
+        model.graph.node.append(helper.make_node("Sub", [one, name], [f"{fresh}_rest"]))
+        rest = _log(model, f"{fresh}_rest", f"{fresh}_rest_shifted", f"{fresh}_no", f"{fresh}_rest_tiny")
+        model.graph.node.append(helper.make_node("Sub", [log, rest], [fresh]))
+
     (declared,) = (value for value in model.graph.output if value.name == name)
     added = model.graph.output.add()
     added.CopyFrom(declared)
     added.name = fresh
     return fresh
+
+
+def _log(model: Any, name: str, shifted: str, log: str, tiny: str) -> str:
+    """``log(name + 1e-12)``: nothing has a logarithm of minus infinity."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1e-12], np.float32), tiny))
+    model.graph.node.append(helper.make_node("Add", [name, tiny], [shifted]))
+    model.graph.node.append(helper.make_node("Log", [shifted], [log]))
+    return log

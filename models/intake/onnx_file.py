@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,11 +28,15 @@ class ImportRefused(ModelError):
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """``model`` without the content of its external data, which lies in ``external`` by its path beside the file."""
+    """``model`` without the content of its external data, which lies in ``external`` by its path beside the file.
+
+    ``bytes`` counts both.
+    """
 
     path: Path
     model: Any
     external: dict[str, Path]
+    bytes: int = 0
 
 
 def read_onnx(path: Path, max_bytes: int) -> OnnxFile:
@@ -59,7 +64,7 @@ def read_onnx(path: Path, max_bytes: int) -> OnnxFile:
     if total > max_bytes:
         raise _too_large(path, total, max_bytes)
 
-    return OnnxFile(path, model, external)
+    return OnnxFile(path, model, external, total)
 
 
 def inputs_of(model: Any) -> list[Any]:
@@ -80,9 +85,14 @@ def shape_of(value: Any) -> list[int | str | None] | None:
 
 
 def _too_large(path: Path, size: int, limit: int) -> ImportRefused:
+    if limit >= size > MAX_PROTO_BYTES:
+        return ImportRefused(
+            f"{path.name} is {size / 2**30:.2f} GiB, and an ONNX file can be read up to 2 GiB",
+            "put its weights into a file beside it: onnx.save(model, path, save_as_external_data=True)",
+        )
     return ImportRefused(
         f"{path.name} is {size / 2**30:.2f} GiB with its external data, the limit is {limit / 2**30:.2f} GiB",
-        "import a smaller model, or raise max_bytes",
+        f"import a smaller model, or allow it with --max-gib {math.ceil(size / 2**30)}",
     )
 
 

@@ -37,16 +37,19 @@ PRESETS: dict[str, tuple[str, Callable[[int], ImageGeometry]]] = {
 }
 """What each preset does, and the function from N to the specification."""
 
+LEAST_SIDE, MOST_SIDE = 8, 2048
+
 _FORM = re.compile(r"([a-z]+)-([1-9][0-9]{0,3})")
 
 
 def preset(text: str) -> ImageGeometry:
     """``imagenet-224`` and its like; raises :class:`ModelError` that lists the presets."""
     match = _FORM.fullmatch(text)
-    if match is None or match[1] not in PRESETS or not 8 <= int(match[2]) <= 2048:
+    if match is None or match[1] not in PRESETS or not LEAST_SIDE <= int(match[2]) <= MOST_SIDE:
         known = "; ".join(f"{name}-N: {about}" for name, (about, _) in PRESETS.items())
         raise ModelError(
-            f"no preprocessing {text!r}", f"take one of these, N being the side in pixels (8 to 2048). {known}"
+            f"no preprocessing {text!r}",
+            f"take one of these, N being the side in pixels ({LEAST_SIDE} to {MOST_SIDE}). {known}",
         )
     return PRESETS[match[1]][1](int(match[2]))
 

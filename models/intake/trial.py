@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from models.catalog.card import DataType, Task, TensorSpec
+from models.catalog.card import DataType, OutputKind, Task, TensorSpec
 from models.catalog.geometry import ImageGeometry, fixed_side
-from models.intake.onnx_edit import append_log, free_batch
+from models.intake.onnx_edit import append_log, append_logit, free_batch
 from models.intake.onnx_file import ImportRefused, OnnxFile, inputs_of, shape_of
-from models.intake.onnx_run import BATCH_REMEDY, ROWS, row_tolerance, run_rows
+from models.intake.onnx_run import BATCH_REMEDY, ROWS, NotRun, TrialLimits, TrialProcess, row_tolerance, run_rows
+from models.intake.output_kind import output_kind
+from models.intake.presets import LEAST_SIDE, MOST_SIDE
 from models.repository.reading import MODEL
 
 Array = NDArray[Any]
@@ -42,13 +44,17 @@ ELEMENTS: dict[int, tuple[DataType, type[np.generic]]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A tried model: the file to serve, its signature, the output that the task reads, and what was changed."""
+    """A tried model: the file to serve, its signature, the output that the task reads, and what was changed.
+
+    ``kind`` is what the output held of itself: ``output`` holds logits whatever it was.
+    """
 
     path: Path
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     output: str | None
     note: str
+    kind: OutputKind = "logits"
 
 
 @dataclass(frozen=True)
@@ -71,15 +77,16 @@ def try_out(
     classes: int,
     output: str | None,
     sizes: Mapping[str, int],
+    kind: OutputKind | None = None,
+    limits: TrialLimits | None = None,
 ) -> Trial:
     """Bring the model to ``scratch`` and run it there with three rows and with one; raises :class:`ImportRefused`.
 
     A batch axis of fixed size 1 is set free where every row then gives what it gives alone, and a classifier that ends
-    in a softmax gets an output of logits: both are said in ``note``.
+    in a softmax or a sigmoid gets an output of logits: both are said in ``note``. ``kind`` says what its output holds.
     """
     model = file.model
     notes: list[str] = []
-    tolerance = row_tolerance(model)
     inputs = [_input(value) for value in inputs_of(model)]
     if not inputs:
         raise ImportRefused("the model takes no input", "export it with the picture or the tensors as inputs")
@@ -94,24 +101,48 @@ def try_out(
 
     batched = not any(isinstance(each.shape[:1] and each.shape[0], int) for each in inputs)
     feeds = _feeds(inputs, image, sizes)
+    path, tolerance = _save(model, scratch), row_tolerance(model)
 
-    path = _save(model, scratch)
-    full, one = run_rows(path, feeds, batched=batched, tolerance=tolerance, freed=bool(notes))
+    with TrialProcess(scratch, limits or TrialLimits(), file.bytes) as process:
+        try:
+            full, one = run_rows(process, path, feeds, batched=batched, tolerance=tolerance, freed=bool(notes))
+        except NotRun as error:
+            if error.while_running and image is None and (axes := _free_axes(inputs)):
+                error.remedy = _size_remedy(axes, sizes)
+            raise
 
-    chosen = _choose(task, full, classes, output)
-    if chosen is not None and not np.isfinite(full[chosen]).all():
-        raise ImportRefused(
-            f"output {chosen!r} is not finite for an ordinary input", "check the model before it is exported"
-        )
+        chosen, found = _choose(task, full, classes, output), None
+        if chosen is not None and not np.isfinite(full[chosen]).all():
+            raise ImportRefused(
+                f"output {chosen!r} is not finite for an ordinary input", "check the model before it is exported"
+            )
 
-    if task == "classify" and chosen is not None and _is_softmax(full[chosen]):
-        chosen = append_log(model, chosen)
-        notes.append(f"{chosen} is the logarithm of the model's softmax")
-        full, one = run_rows(_save(model, scratch), feeds, batched=batched, tolerance=tolerance, freed=False)
+        if task == "classify" and chosen is not None:
+            found = output_kind(model, chosen, full[chosen], kind)
+            if found.kind != "logits" and not found.log:
+                append = append_log if found.kind == "softmax" else append_logit
+                what = "logarithm" if found.kind == "softmax" else "logit"
+                chosen = append(model, chosen)
+                notes.append(f"{chosen} is the {what} of the model's {found.kind}, {found.how}")
+                path = _save(model, scratch)
+                full, one = run_rows(process, path, feeds, batched=batched, tolerance=tolerance, freed=False)
 
     signature = tuple(each.spec() for each in inputs)
     outputs = tuple(_output(value, full, one, batched) for value in model.graph.output)
-    return Trial(path, signature, outputs, chosen, "; ".join(notes))
+    return Trial(path, signature, outputs, chosen, "; ".join(notes), found.kind if found else "logits")
+
+
+def _free_axes(inputs: Sequence[_Input]) -> list[str]:
+    """Names of the axes that were tried with a size of our choosing."""
+    return list(dict.fromkeys(axis or "?" for each in inputs for axis in each.shape[1:] if not isinstance(axis, int)))
+
+
+def _size_remedy(axes: Sequence[str], sizes: Mapping[str, int]) -> str:
+    unsaid = [axis for axis in axes if axis not in sizes]
+    if "?" in unsaid:
+        return "give its free axes names when it is exported, then say sizes that fit together: --size NAME=N"
+    said = " ".join(f"--size {axis}={sizes.get(axis, 'N')}" for axis in axes)
+    return f"free axes were tried with {FREE_SIZE} where nothing was said: say sizes that fit together, {said}"
 
 
 def _input(value: Any) -> _Input:
@@ -149,12 +180,18 @@ def _check_picture(inputs: Sequence[_Input], image: ImageGeometry) -> None:
 
     side = fixed_side(image)
     gives = "pictures of many sizes" if side is None else f"{side} x {side}"
-    for axis in only.shape[2:]:
-        if isinstance(axis, int) and axis != side:
-            raise ImportRefused(
-                f"input {only.name!r} is {shown}, the preprocessing gives {gives}",
-                f"take a preprocessing of {axis}, as imagenet-{axis}",
-            )
+    fixed = [axis for axis in only.shape[2:] if isinstance(axis, int)]
+    if any(axis != side for axis in fixed):
+        raise ImportRefused(f"input {only.name!r} is {shown}, the preprocessing gives {gives}", _side_remedy(fixed))
+
+
+def _side_remedy(fixed: Sequence[int]) -> str:
+    """A preprocessing that fits the sides, where there is one."""
+    if len(set(fixed)) > 1:
+        return "every preset gives a square: export the model with free height and width, or import it as tensor"
+    if not LEAST_SIDE <= fixed[0] <= MOST_SIDE:
+        return f"presets give {LEAST_SIDE} to {MOST_SIDE} pixels: export it for such pictures, or import it as tensor"
+    return f"take a preprocessing of {fixed[0]}, as imagenet-{fixed[0]}"
 
 
 def _free_batch(model: Any, only: _Input, notes: list[str]) -> _Input:
@@ -225,12 +262,10 @@ def _choose(task: Task, answers: Mapping[str, Array], classes: int, output: str 
 
     preferred = "logits" if task == "classify" else "embedding"
     if len(fitting) > 1 and preferred not in fitting:
-        raise ImportRefused(f"several outputs would do: {', '.join(fitting)}", "say which one is meant")
+        raise ImportRefused(
+            f"several outputs would do: {', '.join(fitting)}", f"say which one is meant: --output {fitting[0]}"
+        )
     return preferred if preferred in fitting else fitting[0]
-
-
-def _is_softmax(values: Array) -> bool:
-    return values.shape[1] > 1 and bool((values >= 0).all()) and bool(np.allclose(values.sum(1), 1.0, atol=1e-3))
 
 
 def _size(axis: int | str | None) -> int:

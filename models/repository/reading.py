@@ -6,12 +6,13 @@ are the writers' own (locks, versions being written, versions being removed).
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from models.catalog.card import MODEL_NAME, Card
+from models.catalog.card import MODEL_NAME, Card, PartName
 from models.errors import ModelError
 
 CARD = "card.json"
@@ -52,6 +53,29 @@ def installed_versions(root: Path, name: str) -> list[Installed]:
         except RepositoryError as error:
             found.append(Installed(name, version, folder, None, str(error)))
     return found
+
+
+def pipelines_on(
+    root: Path, names: Collection[str], version: str | None = None
+) -> Iterator[tuple[Installed, PartName]]:
+    """Every version of a pipeline outside of ``names`` with each of them that it is made of.
+
+    With ``version`` only where this one would be missed: by a pipeline that names it, or that takes the newest while
+    there is no other.
+    """
+    for one in installed(root):
+        pipeline = None if one.card is None or one.name in names else one.card.pipeline
+        for part in () if pipeline is None else pipeline.parts.values():
+            if part.name in names and _misses(root, part, version):
+                yield one, part
+
+
+def _misses(root: Path, part: PartName, version: str | None) -> bool:
+    if version is None:
+        return True
+    if part.version is None:
+        return versions_of(root, part.name) == [version]
+    return part.version == version
 
 
 def read_card(folder: Path) -> Card:

@@ -26,7 +26,7 @@ from models.repository.ownership import (
     parts_of,
     written,
 )
-from models.repository.reading import CARD, RepositoryError, card_or_none, model_folder, versions_of
+from models.repository.reading import CARD, RepositoryError, card_or_none, model_folder, pipelines_on, versions_of
 
 Files = Mapping[str, Path | bytes]
 """Paths inside a version folder, and where their content is now: it is copied."""
@@ -68,12 +68,30 @@ def write_version(
         return held.write(card, files, made_by=made_by, replace=replace)
 
 
-def remove(root: Path, name: str, version: str | None = None) -> None:
-    """Remove one version, or the whole model with its parts; see :meth:`Writing.remove`."""
+@contextmanager
+def removing(root: Path, name: str, version: str | None = None, *, force: bool = False) -> Iterator[Writing]:
+    """Be alone with a model that goes, or a version of it, and its parts; the block calls :meth:`Writing.remove`.
+
+    Raises :class:`RepositoryError` for a model that is not there, and unless ``force`` for one that a pipeline needs.
+    """
     model = model_folder(root, name)
     if model.is_symlink() or not model.is_dir():
         raise RepositoryError(f"no model {name!r} in {root}", "`sightline models list` shows what there is")
+
     with writing_whole(root, name) as held:
+        needed = None if force else next(pipelines_on(root, held.names, version), None)
+        if needed is not None:
+            pipeline, part = needed
+            raise RepositoryError(
+                f"{pipeline.name!r} version {pipeline.version} is made of {str(part)!r}",
+                f"`sightline models remove {pipeline.name}` first, or add --force: {pipeline.name} will not answer",
+            )
+        yield held
+
+
+def remove(root: Path, name: str, version: str | None = None, *, force: bool = False) -> None:
+    """Remove one version, or the whole model with its parts; see :func:`removing` and :meth:`Writing.remove`."""
+    with removing(root, name, version, force=force) as held:
         held.remove(name, version)
 
 

@@ -27,7 +27,7 @@ class ClipTextConfig:
     """One text tower. ``causal`` false: every token sees all but the pads, whose id is 0.
 
     ``pool_first``: a text's feature is the state of its first token, as the reference has it for every tokenizer but
-    CLIP's, not that of its end. It changes no name or shape.
+    CLIP's, not that of its end. It changes no name or shape, nor does ``eps`` of the norms.
     """
 
     vocab_size: int = 49408
@@ -38,6 +38,7 @@ class ClipTextConfig:
     causal: bool = True
     pool_first: bool = False
     drop_path: float = 0.0
+    eps: float = LAYER_NORM_EPS
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -47,8 +48,8 @@ class ClipTextConfig:
 class LayerNorm(nn.LayerNorm):
     """Layer norm in float32 whatever the input, as in training."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=LAYER_NORM_EPS)
+    def __init__(self, width: int, eps: float = LAYER_NORM_EPS) -> None:
+        super().__init__(width, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float()).to(x.dtype)
@@ -83,11 +84,11 @@ class ResidualAttentionBlock(nn.Module):
         super().__init__()
         width = config.width
         self.attn = Attention(width, config.heads)
-        self.ln_1 = LayerNorm(width)
+        self.ln_1 = LayerNorm(width, config.eps)
         self.mlp = nn.Sequential(
             OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=QuickGELU(), c_proj=nn.Linear(4 * width, width))
         )
-        self.ln_2 = LayerNorm(width)
+        self.ln_2 = LayerNorm(width, config.eps)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ class ClipTextTransformer(nn.Module):
         self.positional_embedding = nn.Parameter(torch.empty(config.context_length, config.width))
         rates = linear_rates(config.drop_path, (config.layers,))[0]
         self.resblocks = nn.ModuleList(ResidualAttentionBlock(config, rate) for rate in rates)
-        self.ln_final = LayerNorm(config.width)
+        self.ln_final = LayerNorm(config.width, config.eps)
         nn.init.trunc_normal_(self.positional_embedding, std=0.02)
         self.apply(_initialise)
 

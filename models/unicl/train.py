@@ -40,7 +40,11 @@ class TrainingError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to train. ``batch_size`` counts all processes; rates are for that batch, not scaled."""
+    """How to train. ``batch_size`` counts all processes; rates are for that batch, not scaled.
+
+    ``workers`` processes read and crop the pictures, 0 for the one that trains; the data must then be picklable, as
+    :class:`~models.unicl.data.ImageTextLabel` is.
+    """
 
     steps: int = 10_000
     batch_size: int = 256
@@ -106,6 +110,8 @@ def train(
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=recipe.workers,
+        # New processes and not forks: torch has threads by now, and a fork would copy the locks that they hold.
+        multiprocessing_context="spawn" if recipe.workers else None,
     )
     autocast = torch.autocast(device.type, torch.bfloat16) if recipe.bfloat16 else nullcontext()
     started = time.perf_counter()

@@ -92,7 +92,7 @@ def fit(
 def meaning_arrays(
     classifier: Classifier, nouns: Nouns, hierarchy: Hierarchy, sides: Array, shifts: Array
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of ``services.classification.meanings.Meanings``: the lexicon, and which classes are below what.
+    """The arrays of ``services.encoding.meanings.Meanings``: the lexicon, and which classes are below what.
 
     ``shifts (K, F)`` may be in any space that pictures are compared in.
     """

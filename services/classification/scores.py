@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.catalog.card import OutputKind
 from services.classification.answers import Prediction
 
 Array = NDArray[np.float32]
@@ -23,6 +24,20 @@ def sigmoid(logits: Array) -> Array:
     """Element by element, without overflow."""
     scores: Array = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * logits))
     return scores
+
+
+def scores_of(logits: Array, kind: OutputKind, *, multi_label: bool) -> Array:
+    """Scores ``(..., C)`` of a model that itself gives ``kind``: what it gives is answered, never squashed again.
+
+    A sigmoid's labels are scored each by itself, asked for or not. A softmax has no such scores, for its logits are
+    known up to one number a picture only: with ``multi_label`` its own shares of all its labels stand, whichever labels
+    were asked for.
+    """
+    if kind == "sigmoid":
+        return sigmoid(logits)
+    if multi_label:
+        return np.exp(np.minimum(logits, 0)) if kind == "softmax" else sigmoid(logits)
+    return softmax(logits)
 
 
 def best(scores: Array, labels: Sequence[str], top_k: int, threshold: float | None) -> list[Prediction]:

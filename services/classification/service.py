@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.catalog.card import Card
+from models.catalog.card import Card, OutputKind
 from services.classification import explain
 from services.classification.answers import ClassifiedImage, ClassifyAnswer, ClassifyRequest
-from services.classification.scores import Array, best, sigmoid, softmax
+from services.classification.scores import Array, best, scores_of
 from services.classification.zero_shot import Scored, ZeroShot, does_not_classify, open_zero_shot
 from services.encoding.class_rows import ClassRows, source_of
 from services.encoding.images import run_images
@@ -141,9 +141,9 @@ class Classification:
                 Kind.INTERNAL, "model-not-finite", "The model's answer is not a number", f"{card.name} gave NaN."
             )
         if scored.logits.size <= INLINE_SCORES:
-            results = _results(request, scored, labels)
+            results = _results(request, card.output_kind, scored, labels)
         else:
-            results = await asyncio.to_thread(_results, request, scored, labels)
+            results = await asyncio.to_thread(_results, request, card.output_kind, scored, labels)
         return ClassifyAnswer(card.name, card.version, results)
 
     @staticmethod
@@ -161,11 +161,11 @@ def _templates(request: ClassifyRequest) -> tuple[str, ...] | None:
     return None if request.templates is None else tuple(request.templates)
 
 
-def _results(request: ClassifyRequest, scored: Scored, labels: Sequence[str]) -> list[ClassifiedImage]:
-    if request.multi_label:
-        scores = sigmoid(scored.logits if scored.independent is None else scored.independent)
-    else:
-        scores = softmax(scored.logits)
+def _results(
+    request: ClassifyRequest, kind: OutputKind, scored: Scored, labels: Sequence[str]
+) -> list[ClassifiedImage]:
+    logits = scored.independent if request.multi_label and scored.independent is not None else scored.logits
+    scores = scores_of(logits, kind, multi_label=request.multi_label)
 
     return [
         ClassifiedImage(

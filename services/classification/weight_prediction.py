@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog.card import Card
-from services.classification.meanings import Calibration, Evidence, Meanings, read_arrays
+from services.classification.calibration import Calibration
 from services.classification.protocol import Array, Scored
 from services.encoding.cache import ArrayCache
 from services.encoding.class_rows import text_rows
 from services.encoding.images import unit
+from services.encoding.meanings import Evidence, Meanings, read_arrays
 from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
 from services.runtime.protocol import ModelHandle, Options, Tensor

@@ -84,6 +84,7 @@ class Preprocessor:
     def __init__(self, spec: ImageGeometry) -> None:
         self.spec = spec
         self._resample = _RESAMPLING[spec.interpolation]
+        self._order = (0, 1, 2) if spec.channels == "rgb" else (2, 1, 0)
         self._mean = np.asarray(spec.mean, np.float32)
         self._std = np.asarray(spec.std, np.float32)
         # A crop that reaches beyond the picture is black there, as torchvision's is.
@@ -138,10 +139,10 @@ class Preprocessor:
         words = words[max(top, 0) :, max(left, 0) :][: out.shape[1] - y, : out.shape[2] - x]
         high, wide = words.shape
         if words.shape != out.shape[1:]:
-            out[...] = self._ground[:, None, None]
+            out[...] = self._ground[list(self._order), None, None]
 
         channel = np.empty(words.shape, np.int32)
-        for index, plane in enumerate(out[:, y : y + high, x : x + wide]):
+        for index, plane in zip(self._order, out[:, y : y + high, x : x + wide], strict=True):
             np.right_shift(words, 8 * index, out=channel)
             np.bitwise_and(channel, 255, out=channel)
             plane[...] = channel
@@ -164,11 +165,11 @@ def place(geometry: ImageGeometry, width: int, height: int) -> Placement:
             # size / 0.875 rounded down, in integers; int(256 / 224 * size) is the same for every size a card allows
             wide, high = _shorter_to(resize if resize is not None else size * 8 // 7, width, height)
             return Placement(picture, wide, high, _centre(wide, size), _centre(high, size), (size, size))
-        case LongerSide(size=size, multiple=None):
+        case LongerSide(size=size, multiple=multiple, centred=centred):
             wide, high = _longer_to(size, width, height)
-            return Placement(picture, wide, high, 0, 0, (size, size))
-        case LongerSide(size=size, multiple=int(multiple)):
-            wide, high = _longer_to(size, width, height)
+            shape = (size, size) if multiple is None else (next_multiple(high, multiple), next_multiple(wide, multiple))
+            left, top = (-((shape[1] - wide) // 2), -((shape[0] - high) // 2)) if centred else (0, 0)
+            return Placement(picture, wide, high, left, top, shape)
         case ShorterSide(size=size, max_size=most, multiple=multiple):
             wide, high = _shorter_to(size, width, height, most)
         case Native(max_size=most, multiple=multiple):

@@ -45,6 +45,7 @@ def show(card: Card, folder: Path | None) -> None:
         ("inputs", ", ".join(f"{t.name} {t.datatype}{list(t.shape)}" for t in card.inputs)),
         ("outputs", ", ".join(f"{t.name} {t.datatype}{list(t.shape)}" for t in card.outputs)),
         ("labels", card.label_set or ""),
+        ("scores", "" if card.output_kind == "logits" else f"its own {card.output_kind}"),
         ("engine", f"{card.engine.name} {card.engine.precision}"),
         *(
             ("from", f"{origin.source} {origin.member or ''} sha256 {origin.sha256[:16]}…")

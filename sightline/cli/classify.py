@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,15 +10,16 @@ import typer
 
 from models.text_files import text_lines
 from sightline.cli.heat_maps import HeatMaps
-from sightline.cli.input_images import InputImage, batches
+from sightline.cli.input_images import batches
 from sightline.cli.options import KeyOption, ModelOption, TruncateOption, UrlOption, connect
+from sightline.cli.outcomes import Outcome, ask_each, error_text, heading, print_error_line
 from sightline.cli.output import JsonOption, console
-from sightline.cli.reading import tell_reading
+from sightline.cli.reading import Reading
 from sightline.cli.skipped import Skipped
 from sightline.cli.text_files import read_text_file
 
 if TYPE_CHECKING:
-    from sightline.client import APIError, Classification, ClassifiedImage
+    from sightline.client import Classification, ClassifiedImage
 
 
 def classify(
@@ -53,14 +53,13 @@ def classify(
 
     The exit code is 1 when a picture could not be classified; the others are all the same.
     """
-    failed, maps = False, HeatMaps.into(explain, images)
+    failed, maps, skipped = False, HeatMaps.into(explain, images), Skipped()
     chosen = None if labels is None else split_labels(labels)
-    skipped = Skipped()
-    told: set[object] = set()
+    reading = Reading("label", chosen or ())
     with connect(url, key) as client:
 
         def ask(batch: list[str | bytes]) -> Classification:
-            return client.classify(
+            answer = client.classify(
                 batch,
                 chosen,
                 label_set=label_set,
@@ -73,21 +72,19 @@ def classify(
                 model=model,
                 truncate=None if truncate else False,
             )
+            reading.tell(answer)
+            return answer
 
         for batch in batches(images, skipped):
-            for source, outcome in _classify_batch(ask, batch):
-                if isinstance(outcome, tuple):
-                    maps.keep(source.name, outcome[1])
-                    answer = outcome[0]
-                    if (said := (answer.truncated, answer.notes)) not in told:  # the same for every batch
-                        told.add(said)
-                        tell_reading("label", chosen or (), *said)
-                else:
+            for outcome in ask_each(ask, batch):
+                if outcome.result is None:
                     failed = True
-                if json:
-                    _print_line(source, outcome)
                 else:
-                    _print_picture(source, outcome)
+                    maps.keep(outcome.source.name, outcome.result)
+                if json:
+                    _print_line(outcome, reading)
+                else:
+                    _print_picture(outcome)
     skipped.tell()
     if failed:
         raise typer.Exit(1)
@@ -103,69 +100,37 @@ def split_labels(given: Sequence[str]) -> list[str]:
     return list(given)
 
 
-def _classify_batch(
-    ask: Callable[[list[str | bytes]], Classification], batch: list[InputImage]
-) -> list[tuple[InputImage, tuple[Classification, ClassifiedImage] | APIError]]:
-    """One outcome an image. A picture that the platform refuses does not take the others with it."""
-    from sightline.client import APIError
-
-    refused: dict[int, APIError] = {}
-    while left := [index for index in range(len(batch)) if index not in refused]:
-        try:
-            answer = ask([batch[index].value for index in left])
-        except APIError as error:
-            parts = (error.pointer or "").split("/")
-            place = int(parts[2]) if len(parts) > 2 and parts[1] == "images" and parts[2].isdigit() else -1
-            if error.status >= 500 or not 0 <= place < len(left) or len(batch) == 1:
-                raise
-            refused[left[place]] = error
-            continue
-        found = dict(zip(left, answer.results, strict=True))
-        return [
-            (source, refused[index] if index in refused else (answer, found[index]))
-            for index, source in enumerate(batch)
-        ]
-    return [(source, refused[index]) for index, source in enumerate(batch)]
-
-
-def _print_line(source: InputImage, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
+def _print_line(outcome: Outcome[ClassifiedImage], reading: Reading) -> None:
     import json
 
-    if not isinstance(outcome, tuple):
-        error = {"code": outcome.code, "detail": outcome.detail, "remedy": outcome.remedy}
-        print(json.dumps({"image": source.name, "error": error}, ensure_ascii=False), flush=True)
+    name, picture = outcome.source.name, outcome.result
+    if outcome.error is not None or picture is None:
+        assert outcome.error is not None
+        print_error_line(name, outcome.error)
         return
-    answer, picture = outcome
-    line: dict[str, object] = {
-        "image": source.name,
-        "model": answer.model,
-        "version": answer.version,
+    line = {
+        "image": name,
+        "model": outcome.model,
+        "version": outcome.version,
         "width": picture.width,
         "height": picture.height,
         "predictions": [{"label": guess.label, "score": guess.score} for guess in picture.predictions],
         "none_of_these": picture.none_of_these,
+        **reading.document(),
     }
-    if answer.truncated:
-        line["truncated"] = [asdict(one) for one in answer.truncated]
-    if answer.notes:
-        line["notes"] = [asdict(one) for one in answer.notes]
     print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
-def _print_picture(source: InputImage, outcome: tuple[Classification, ClassifiedImage] | APIError) -> None:
+def _print_picture(outcome: Outcome[ClassifiedImage]) -> None:
     """A heading and a bar a label."""
     from rich.text import Text
 
-    out = console()
-    if not isinstance(outcome, tuple):
-        out.print(Text.assemble((source.name, "bold"), "  ", (outcome.detail, "red")))
+    out, picture = console(), outcome.result
+    if outcome.error is not None or picture is None:
+        assert outcome.error is not None
+        out.print(error_text(outcome.source.name, outcome.error))
         return
-    answer, picture = outcome
-    out.print(
-        Text.assemble(
-            (source.name, "bold"), (f"  {picture.width}×{picture.height}, {answer.model} v{answer.version}", "dim")
-        )
-    )
+    out.print(heading(outcome, picture.width, picture.height))
     rows = [(guess.label, guess.score) for guess in picture.predictions]
     width = max((len(label) for label, _ in rows), default=0)
     for rank, (label, score) in enumerate(rows):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from sightline.cli.input_images import batches
 from sightline.cli.options import KeyOption, ModelOption, TruncateOption, UrlOption, connect
 from sightline.cli.output import JsonOption, console, print_json, table
-from sightline.cli.reading import tell_reading
+from sightline.cli.reading import Reading
 from sightline.cli.skipped import Skipped
 
 
@@ -51,16 +50,12 @@ def embed(
         with output.open("wb") as out:
             np.save(out, vectors)
 
-    first = answers[0]
     skipped.tell()
-    tell_reading("text", named, first.truncated, first.notes)
+    reading = Reading("text", named)
+    reading.tell(answers[0])
     if json:
-        document = {"model": first.model, "inputs": named, "embeddings": vectors.tolist()}
-        if first.truncated:
-            document["truncated"] = [asdict(one) for one in first.truncated]
-        if first.notes:
-            document["notes"] = [asdict(one) for one in first.notes]
-        print_json(document)
+        document = {"model": answers[0].model, "inputs": named, "embeddings": vectors.tolist()}
+        print_json({**document, **reading.document()})
     elif output is not None:
         console().print(f"{vectors.shape[0]} vectors of {vectors.shape[1]} in {output}")
     else:

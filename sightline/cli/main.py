@@ -13,6 +13,7 @@ from sightline.cli import (
     benchmark,
     classify,
     datasets,
+    detect,
     embed,
     jobs,
     keys,
@@ -37,6 +38,8 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "serve": serve.serve,
     "classify": classify.classify,
+    "detect": detect.detect,
+    "ground": detect.ground,
     "embed": embed.embed,
     "worker": worker.worker,
     "torch-worker": torch_worker.torch_worker,

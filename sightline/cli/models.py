@@ -22,6 +22,12 @@ from sightline.cli.output import (
 app = typer.Typer(help="List, pull, convert, import, inspect, verify and remove models.", no_args_is_help=True)
 
 
+class OutputKind(StrEnum):
+    logits = "logits"
+    softmax = "softmax"
+    sigmoid = "sigmoid"
+
+
 class ImportTask(StrEnum):
     classify = "classify"
     embed_image = "embed-image"
@@ -115,12 +121,21 @@ def import_model(
         typer.Option(help="imagenet-N, clip-N, half-N, unit-N or whole-N; N is the side in pixels, as in clip-224."),
     ] = None,
     output: Annotated[str | None, typer.Option(help="The output that counts, when there are several.")] = None,
+    output_kind: Annotated[
+        OutputKind | None, typer.Option(help="What a classifier's output holds, where the file does not tell.")
+    ] = None,
     title: Annotated[str, typer.Option(help="For the card.")] = "",
     licence: Annotated[str, typer.Option(help="SPDX identifier, for the card.")] = "LicenseRef-not-stated",
     size: Annotated[
         list[str] | None, typer.Option(help="AXIS=N: a size to try a free axis of the graph with; repeat for several.")
     ] = None,
     max_batch_size: Annotated[int, typer.Option(help="Rows that may run together.", min=1, max=4096)] = 16,
+    max_gib: Annotated[float, typer.Option(help="GiB that the file and its external data may have.", min=0.001)] = 4,
+    trial_seconds: Annotated[float, typer.Option(help="How long the trial run may take.", min=1)] = 120,
+    trial_memory: Annotated[
+        float | None,
+        typer.Option(help="GiB that the trial run may use; 8 and four times the file when absent.", min=0.25),
+    ] = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -130,17 +145,35 @@ def import_model(
     settings = settings_with(data_dir=data_dir)
     root = settings.models_dir
     about = About(
-        title=title, licence=licence, output=output, max_batch_size=max_batch_size, sizes=_axis_sizes(size or [])
+        title=title,
+        licence=licence,
+        output=output,
+        kind=output_kind.value if output_kind else None,
+        max_batch_size=max_batch_size,
+        sizes=_axis_sizes(size or []),
+        trial_seconds=trial_seconds,
+        trial_gib=trial_memory,
     )
     with progress_bars(silent=json) as bar:
         card = import_onnx(
-            file, name, task.value, root, labels=labels, preprocess=preprocess, about=about, progress=bar(name)
+            file,
+            name,
+            task.value,
+            root,
+            labels=labels,
+            preprocess=preprocess,
+            about=about,
+            max_bytes=int(max_gib * 2**30),
+            progress=bar(name),
         )
     running.came(settings, name)
     if json:
         print_json(cards.summary(card, root))
         return
     cards.tell(card, root)
+    if task is ImportTask.classify:
+        note = f" ({card.provenance[0].note})" if card.provenance[0].note else ""
+        console().print(f"       its scores are of {card.output_kind}{note}")
 
 
 @app.command()
@@ -175,13 +208,14 @@ def verify(
         fixtures.verify(fixture, json=json)
         return
     from models.errors import ModelError
+    from models.pull import not_installed
     from models.pull import verify as verify_model
-    from models.repository.reading import RepositoryError, installed, latest
+    from models.repository.reading import installed, latest
 
     root = settings_with(data_dir=data_dir).models_dir
     for name in names or []:
         if latest(root, name) is None:
-            raise RepositoryError(f"{name} is not installed in {root}", f"sightline models pull {name}")
+            raise not_installed(name, root)
     checked = []
     for name in names or sorted({version.name for version in installed(root)}):
         try:
@@ -212,21 +246,28 @@ def remove(
     name: NameArgument,
     version: Annotated[str | None, typer.Option(help="Only this version.", show_default=False)] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also what an installed pipeline is made of.")] = False,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove a model from this machine. A running server stops to serve it."""
+    """Remove a model from this machine. A running server stops to serve it.
+
+    What an installed pipeline is made of stays, since the pipeline could answer no more.
+    """
     from models.repository.reading import latest
-    from models.repository.writer import remove as remove_model
+    from models.repository.writer import removing
 
     settings = settings_with(data_dir=data_dir)
     root = settings.models_dir
     what = name if version is None else f"version {version} of {name}"
     if not (yes or json) and latest(root, name) is not None:
         typer.confirm(f"Remove {what} from {root}?", abort=True)
-    if version is None and latest(root, name) is not None:
-        running.goes(settings, name)
-    remove_model(root, name, version)
+
+    with removing(root, name, version, force=force) as held:
+        for one in sorted(held.names) if version is None else ():
+            running.goes(settings, one)
+        held.remove(name, version)
+
     running.gone(settings)
     if version is not None:
         follow = running.goes if latest(root, name) is None else running.changed

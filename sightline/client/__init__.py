@@ -4,6 +4,15 @@ from sightline.client.benchmarks import Comparison, Leaderboard
 from sightline.client.classify import Classification, ClassifiedImage, Explanation, Prediction
 from sightline.client.client import AsyncClient, Client
 from sightline.client.datasets import Dataset
+from sightline.client.detect import (
+    DetectedImage,
+    Detection,
+    Detections,
+    Example,
+    GroundedImage,
+    Phrase,
+    PhraseBox,
+)
 from sightline.client.embeddings import Embeddings
 from sightline.client.errors import APIError, JobFailed, JobTimeout, SightlineError, Unreachable
 from sightline.client.images import ImageLike
@@ -21,8 +30,13 @@ __all__ = [
     "Client",
     "Comparison",
     "Dataset",
+    "DetectedImage",
+    "Detection",
+    "Detections",
     "Embeddings",
+    "Example",
     "Explanation",
+    "GroundedImage",
     "ImageLike",
     "Job",
     "JobEvent",
@@ -31,6 +45,8 @@ __all__ = [
     "Leaderboard",
     "Model",
     "Note",
+    "Phrase",
+    "PhraseBox",
     "Prediction",
     "Progress",
     "Retries",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sightline.client.benchmarks import Benchmarks
 from sightline.client.classify import Classify
 from sightline.client.datasets import Datasets
+from sightline.client.detect import Detect
 from sightline.client.embeddings import Embed
 from sightline.client.halves import N
 from sightline.client.jobs import Jobs
@@ -14,6 +15,7 @@ from sightline.client.retries import Retries
 
 class Tasks(
     Classify[N],
+    Detect[N],
     Embed[N],
     Models[N],
     Benchmarks[N],

@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from deploy.grafana.boards import BOARDS
-from tests.support import exported, tiny_models
+from tests.support import exported, tiny_detectors, tiny_models
 from tests.support.compose import NOT_HERE, Stack
 from tests.support.pictures import encoded, photo
 from tests.support.promql import metrics_of
@@ -53,7 +53,7 @@ def stack() -> Iterator[Stack]:
         faster.append((found.format(name, port), f'static_configs:\n      - targets: ["{target}"]'))
     made.edits = {"prometheus": faster}
     try:
-        tiny_models.add_all(made.volume("data") / "models")
+        tiny_detectors.add_closed(tiny_models.add_all(made.volume("data") / "models"))
         yield made
     finally:
         made.close()
@@ -195,6 +195,8 @@ def _drive(platform: httpx.Client, hook: str) -> None:
             assert platform.post("/v1/classify", json={"model": "tiny-classifier", "image": "!"}).status_code == 422
             body = {"model": "tiny-text", "input": [f"a photo of {number}"]}
             assert platform.post("/v1/embeddings", json=body).status_code == 200
+            body = {"model": "tiny-closed", "image": IMAGE}
+            assert platform.post("/v1/detect", json=body).status_code == 200
             time.sleep(0.05)
 
     with ThreadPoolExecutor(4) as pool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -47,11 +48,14 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Any) -> AsyncIterator[Place]:
-    settings = Settings(data_dir=tmp_path / "data", auth="required", preload=("*",), log_level="warning", jobs=False)
+def settings(tmp_path: Any) -> Settings:
+    return Settings(data_dir=tmp_path / "data", auth="required", preload=("*",), log_level="warning", jobs=False)
+
+
+@pytest.fixture
+async def place(settings: Settings, repository: Path) -> AsyncIterator[Place]:
     upgrade(settings.database)
     store = KeyStore(connect(settings.database))
-    tiny_models.add_all(settings.models_dir)
     headers, ids = {}, {}
     for who, scopes in (("owner", ("infer", "jobs")), ("other", ("infer", "jobs")), ("admin", ("admin",))):
         key, secret = store.create(who, scopes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,6 +16,7 @@ from gateway import stream
 from gateway.request.request_context import RequestContext
 from gateway.stream import DONE, Event, Events, EventStream, OpenStreams
 from services.errors import Kind, Problem
+from tests.support import virtual_time
 
 MISSING = Problem(Kind.UNAVAILABLE, "model-not-ready", "The model is not ready", "It is loading.", retry_after=1)
 
@@ -112,6 +114,61 @@ async def test_what_fails_half_way_is_told_and_the_stream_ends_without_its_mark(
     assert (document["status"], document["error"]["code"], document["request_id"]) == (status, code, "mine")
     problem = RequestContext.of(asked).problem
     assert problem is not None and problem.code == code
+
+
+async def pausing(after: int, ended: list[str]) -> Events:
+    """Parts that come at once, and then none for a minute."""
+    try:
+        for number in range(after):
+            yield Event(number)
+        await asyncio.sleep(60)
+    finally:
+        ended.append("producer")
+
+
+def holding(ended: list[str]) -> ExitStack:
+    held = ExitStack()
+    held.callback(ended.append, "held")
+    return held
+
+
+def test_a_stream_ends_at_its_deadline_however_many_parts_came_in_time() -> None:
+    async def read() -> None:
+        asked, client, deadline = scope(), Client(), time.perf_counter() + 4
+        answer = EventStream(pausing(2, ended), asked, end=DONE, held=holding(ended), deadline=deadline)
+        *parts, told = await client.read(await answer.begin(), asked)
+        assert parts == [b"data: 0\n\n", b"data: 1\n\n"] and told.startswith(b"event: error\ndata: {")
+        document = orjson.loads(told.split(b"data: ")[1])
+        assert (document["status"], document["error"]["code"]) == (504, "deadline-exceeded")
+        assert ended == ["producer", "held"]
+
+    ended: list[str] = []
+    virtual_time.run(read())
+
+
+def test_a_stream_without_a_part_at_its_deadline_is_an_ordinary_refusal() -> None:
+    async def read() -> None:
+        deadline = time.perf_counter() + 4
+        with pytest.raises(Problem) as caught:
+            await EventStream(pausing(0, ended), scope(), held=holding(ended), deadline=deadline).begin()
+        assert (caught.value.code, ended) == ("deadline-exceeded", ["producer", "held"])
+
+    ended: list[str] = []
+    virtual_time.run(read())
+
+
+def test_a_client_that_reads_nothing_holds_a_place_no_longer_than_the_deadline() -> None:
+    async def read() -> None:
+        asked, client, deadline = scope(), Client(pause=60), time.perf_counter() + 4
+        answer = EventStream(pausing(9, ended), asked, held=holding(ended), deadline=deadline)
+        answering = asyncio.create_task(client.read(await answer.begin(), asked))
+        await asyncio.sleep(4.5)
+        assert ended == ["producer", "held"] and not answering.done()
+        answering.cancel()
+        await asyncio.wait({answering})
+
+    ended: list[str] = []
+    virtual_time.run(read())
 
 
 async def test_a_client_that_leaves_ends_the_work_and_what_it_held() -> None:

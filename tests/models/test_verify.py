@@ -18,7 +18,7 @@ PARITY = Path(__file__).parents[1] / "parity"
 NETWORKS = sorted(
     [folder for line in ("unicl", "focalnet", "resnet") for folder in PARITY.glob(f"{line}_*") if folder.is_dir()]
 )
-MANIFESTS = sorted((PARITY / "manifests").glob("*.json"))
+MANIFESTS = sorted([file for line in ("unicl", "focalnet") for file in (PARITY / "manifests").glob(f"{line}_*.json")])
 
 
 @pytest.mark.parametrize("fixture", NETWORKS, ids=lambda path: path.name)

@@ -48,22 +48,24 @@ class Serving:
         return found
 
 
-def start(data: Path, *arguments: str, environment: dict[str, str] | None = None) -> Serving:
-    """Start it without waiting; without what jobs need, unless ``environment`` says otherwise."""
+def start(data: Path, *arguments: str, environment: dict[str, str] | None = None, root: Path = ROOT) -> Serving:
+    """Start it without waiting, from the code in ``root``; without what jobs need, unless ``environment`` says so."""
     data.mkdir(parents=True, exist_ok=True)
     log = data / "log"
     argv = [sys.executable, "-m", "sightline", "serve", "--data-dir", str(data), "--log-format", "json", *arguments]
     with log.open("ab") as out:
         process = subprocess.Popen(
-            argv, stdout=out, stderr=out, cwd=ROOT, env={**os.environ, "SIGHTLINE_JOBS": "false", **(environment or {})}
+            argv, stdout=out, stderr=out, cwd=root, env={**os.environ, "SIGHTLINE_JOBS": "false", **(environment or {})}
         )
     return Serving(process, data, log)
 
 
 @contextmanager
-def serving(data: Path, *arguments: str, environment: dict[str, str] | None = None) -> Iterator[Serving]:
+def serving(
+    data: Path, *arguments: str, environment: dict[str, str] | None = None, root: Path = ROOT
+) -> Iterator[Serving]:
     """A server that is ready; killed at the end unless it has stopped."""
-    server = start(data, *arguments, environment=environment)
+    server = start(data, *arguments, environment=environment, root=root)
     try:
         eventually(lambda: read_server(data / "run") is not None or server.process.poll() is not None, 60)
         info = read_server(data / "run")

@@ -79,6 +79,21 @@ MODELS = Board(
             ),
         ),
         Row(
+            "Detection",
+            (
+                Panel(
+                    "Worked on",
+                    {
+                        "{{model}} {{item}}": "sum by (model, item)"
+                        f" (rate(sightline_task_items_total{{{CHOSEN}}}[$rate]))"
+                    },
+                    "ops",
+                    about="Labels, tokens of prompts, chunks, proposals and answered boxes of detection and grounding.",
+                    width=16,
+                ),
+            ),
+        ),
+        Row(
             "Torch worker",
             (
                 Panel(

@@ -128,7 +128,7 @@ def build_pair(job: Build) -> Files:
 def arrays(
     model: PhotoUniCL, classifier: Classifier, nouns: Nouns, hierarchy: Hierarchy, sides: Array, shifts: Array
 ) -> dict[str, NDArray[Any]]:
-    """What ``services.classification.shared_space.SharedSpace`` reads; ``shifts (K, F)`` as ``photo-zero-shot`` has."""
+    """What ``services.encoding.shared_space.SharedSpace`` reads; ``shifts (K, F)`` as ``photo-zero-shot`` has."""
     see, head = model.see.detach().numpy(), model.meaning
     rows = classifier.weight - classifier.weight.mean(axis=0)
     scales = torch.stack([head.width, model.share]).exp()

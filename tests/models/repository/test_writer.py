@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.catalog.card import Batching, Card, Licence, TensorSpec
+from models.catalog.card import Batching, Card, Licence, Pipeline, TensorSpec
 from models.repository import writer as module
 from models.repository.hashing import verify_version
 from models.repository.reading import RepositoryError, installed, latest, next_version, read_card
@@ -201,6 +201,32 @@ def test_removed_model_is_gone_with_all_versions(tmp_path: Path) -> None:
     for version in ("1", "2"):
         write_version(tmp_path, _card(version=version), {"model.onnx": b""})
     remove(tmp_path, "tiny")
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "stays", "goes"), [("tiny@1", "1", "2"), ("tiny@2", "2", "1"), ("tiny", None, "1"), ("tiny@1", None, "2")]
+)
+def test_what_a_pipeline_needs_stays_and_the_pipeline_is_named(
+    tmp_path: Path, part: str, stays: str | None, goes: str
+) -> None:
+    for version in ("1", "2"):
+        write_version(tmp_path, _card(version=version), {"model.onnx": b""})
+    whole = _card("whole", "3").model_copy(update={"inputs": (), "outputs": ()})
+    pipeline = Pipeline.model_validate({"kind": "dual-encoder", "parts": {"image": part}})
+    write_version(tmp_path, whole.model_copy(update={"pipeline": pipeline}), {})
+
+    with pytest.raises(RepositoryError, match=f"'whole' version 3 is made of '{part}'") as refused:
+        remove(tmp_path, "tiny", stays)
+    assert "`sightline models remove whole`" in refused.value.remedy and "--force" in refused.value.remedy
+    remove(tmp_path, "tiny", goes)
+    assert [i.name for i in installed(tmp_path)] == ["tiny", "whole"]
+    (left,) = {"1", "2"} - {goes}
+    with pytest.raises(RepositoryError, match="is made of"):
+        remove(tmp_path, "tiny", left)
+
+    remove(tmp_path, "tiny", force=True)
+    remove(tmp_path, "whole")
     assert _names(tmp_path) == []
 
 

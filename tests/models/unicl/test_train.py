@@ -46,6 +46,16 @@ def test_loss_falls_and_a_name_finds_its_picture(inputs: Path, tmp_path: Path) -
     assert (images @ texts.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
 
 
+def test_pictures_that_other_processes_read_give_the_same_bits(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, steps=3)
+    here = run(inputs, tmp_path / "here", recipe)
+    monkeypatch.delattr("os.fork")  # this process has threads by now
+    assert run(inputs, tmp_path / "elsewhere", replace(recipe, workers=1)) == here
+    assert same_weights(tmp_path / "here", tmp_path / "elsewhere")
+
+
 @pytest.mark.parametrize("stop_after", [5, 8, 11])
 def test_stopped_run_continues_to_the_same_bits(inputs: Path, tmp_path: Path, stop_after: int) -> None:
     whole = run(inputs, tmp_path / "whole")

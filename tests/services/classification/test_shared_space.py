@@ -12,10 +12,10 @@ from models.catalog.card import Pipeline
 from models.unicl.lite2.export import arrays
 from models.zero_shot.nouns import Hierarchy
 from services.classification import Classification, ClassifyRequest
-from services.classification.shared_space import SharedSpace
 from services.classification.zero_shot import FeatureRows, open_zero_shot
 from services.embedding import Embedding
 from services.encoding.images import unit
+from services.encoding.shared_space import SharedSpace
 from services.errors import Problem
 from services.media.image import Picture
 from services.runtime.loaded import LoadedPipeline
@@ -93,7 +93,7 @@ def test_a_small_picture_is_corrected_for_its_blur():
 
 
 def test_many_labels_get_the_same_rows(monkeypatch):
-    from services.classification import shared_space
+    from services.encoding import shared_space
 
     labels, own = ["cat", "bat", "qqqq", "animal", "fruit", "car"], texts(6)
     whole = space().rows(labels, own)

@@ -8,10 +8,11 @@ from PIL import Image
 from safetensors.numpy import save
 
 from models.catalog.card import Pipeline
-from services.classification import Classification, ClassifyRequest, meanings
+from services.classification import Classification, ClassifyRequest
 from services.classification import weight_prediction as module
 from services.classification.weight_prediction import Predictor
 from services.classification.zero_shot import FeatureRows, open_zero_shot
+from services.encoding import meanings
 from services.encoding.images import unit
 from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem

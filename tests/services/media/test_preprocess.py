@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
 
-from models.catalog.geometry import ImagePreprocess
+from models.catalog.geometry import ImagePreprocess, LongerSide
 from services.media.image import Picture, read_picture
 from services.media.intake import Limits
-from services.media.preprocess import Preprocessor
+from services.media.preprocess import Preprocessor, place
 from tests.support import pictures as make
 
 PARITY = Path(__file__).resolve().parents[2] / "parity" / "preprocess"
@@ -144,3 +144,20 @@ def test_threads_may_share_one_preprocessor():
         got = list(pool.map(lambda shape: preprocessor.batch([picture(make.photo(*shape))]), shapes))
     for one, other in zip(got, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_blue_comes_first_where_a_card_says_so() -> None:
+    shown = picture(Image.new("RGB", (4, 2), (255, 127, 0)))
+    usual = LongerSide(size=8, mean=(0.1, 0.2, 0.3), std=(1, 2, 4), fill=(10, 20, 30))
+    rgb = Preprocessor(usual).batch([shown])
+    bgr = Preprocessor(usual.model_copy(update={"channels": "bgr"})).batch([shown])
+    assert np.array_equal(bgr, rgb[:, ::-1])
+
+
+def test_a_centred_picture_lies_in_the_middle_and_its_boxes_come_back() -> None:
+    placed = place(LongerSide(size=64, centred=True), 100, 51)
+    assert (placed.width, placed.height, placed.padding) == (64, 33, (0, 15, 0, 16))
+    boxes = np.array([[0, 15, 64, 48]], np.float32)
+    assert placed.boxes_to_picture(boxes) == pytest.approx(np.array([[0, 0, 100, 51]]))
+    across = place(LongerSide(size=64, multiple=32, centred=True), 40, 100)
+    assert (across.shape, across.padding) == ((64, 32), (3, 0, 3, 0))

@@ -341,6 +341,22 @@ def test_an_imported_model_is_served_from_then_on_and_can_be_removed(run: Run, t
     assert run("models", "info", "own")[0] == 1
 
 
+def test_a_model_that_a_pipeline_is_made_of_is_removed_after_it_or_by_force(run: Run, tmp_path: Path) -> None:
+    root = tiny_models.add_all(tmp_path / "data/models")
+    pipeline = {"kind": "dual-encoder", "parts": {"image": "tiny-classifier@1", "text": "tiny-text@1"}}
+    card = tiny_models.card("tiny-open", task="zero-shot-classify").model_dump()
+    tiny_models.write(root, Card.model_validate(card | {"pipeline": pipeline}), {})
+
+    for arguments in (("tiny-classifier",), ("tiny-text", "--version", "1")):
+        code, _, err = run("models", "remove", *arguments, "--yes")
+        said = " ".join(err.split())
+        assert code == 1 and "'tiny-open' version 1 is made of" in said
+        assert "sightline models remove tiny-open" in said and "--force" in said
+    assert run("models", "remove", "tiny-text", "--force", "--yes")[0] == 0
+    assert run("models", "remove", "tiny-open", "--yes")[0] == 0
+    assert run("models", "remove", "tiny-classifier", "--yes")[0] == 0
+
+
 @pytest.mark.parametrize("size", ["height", "=3", "height=x", "height=0"])
 def test_an_axis_size_that_is_none_is_a_usage_error(run: Run, tmp_path: Path, size: str) -> None:
     (tmp_path / "own.onnx").write_bytes(b"")

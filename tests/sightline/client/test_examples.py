@@ -21,7 +21,17 @@ from tests.support.jobs_server import jobs_server
 pytestmark = [pytest.mark.weights]
 
 MODULES = sorted(found.name for found in pkgutil.iter_modules(sightline.client.__path__, "sightline.client."))
-TASKS = ("benchmarks", "classify", "client", "datasets", "embeddings", "halves", "jobs", "models", "artifacts")
+TASKS = (
+    "benchmarks",
+    "classify",
+    "client",
+    "datasets",
+    "embeddings",
+    "halves",
+    "jobs",
+    "models",
+    "artifacts",
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from sightline import AsyncClient, Client, Unreachable
 from sightline.client import Retries
 from sightline.client.halves import AsyncNetwork, BlockingNetwork, Half, N, call, stream
 
-METHODS = ("classify", "compare", "embed", "leaderboard", "model", "models")
+METHODS = ("classify", "compare", "detect", "embed", "ground", "leaderboard", "model", "models")
 JOBS = ("cancel", "delete", "download", "events", "get", "history", "list", "promote", "read", "retry", "submit")
 
 

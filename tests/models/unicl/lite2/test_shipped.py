@@ -22,7 +22,8 @@ from models.zero_shot.build import read_classifier, read_shifts
 from models.zero_shot.fit import Classifier
 from models.zero_shot.nouns import Hierarchy, Nouns
 from models.zero_shot.texts import embed
-from services.classification.shared_space import SharedSpace
+from services.classification.calibration import Calibration
+from services.encoding.shared_space import SharedSpace
 
 PAGE = Path(__file__).parents[4] / "docs" / "models" / "unicl-lite2.md"
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -77,15 +78,17 @@ def test_photos_are_named(default_models: Path, model: PhotoUniCL) -> None:
     classifier = read_classifier(default_models, "efficientnet-lite2", "minilm-l6", silent)
     nouns = Nouns.read()
     data = arrays(model, classifier, nouns, Hierarchy(nouns), *read_shifts())
-    space = SharedSpace(data, CATALOG.entry("unicl-lite2").card.pipeline.parameters)  # type: ignore[union-attr]
+    parameters = CATALOG.entry("unicl-lite2").card.pipeline.parameters  # type: ignore[union-attr]
+    space, calibration = SharedSpace(data, parameters), Calibration.of(parameters)
+    sides = np.full(len(photos), 300, np.float32)
     features = Features(default_models / "efficientnet-lite2" / "1")(photos)
     texts = unit(embed(default_models / "minilm-l6" / "1", labels, silent))
     with torch.no_grad():
         rows = space.rows(labels, model.text(torch.from_numpy(texts)).numpy())
         seen = (torch.from_numpy(features) @ model.see).numpy()
-    scored = space.score(seen, rows, np.full(len(photos), 300, np.float32))
+    scored = calibration.scored(space.evidence(seen, rows, sides))
     assert scored.logits.argmax(axis=1).tolist() == [0, 2, 3]
     assert scored.none is not None and scored.none.max() < 0.5
     others = space.rows(["a pizza", "a violin"], np.zeros((2, space.dimensions), np.float32))
-    missing = space.score(seen, others, np.full(len(photos), 300, np.float32)).none
+    missing = calibration.scored(space.evidence(seen, others, sides)).none
     assert missing is not None and missing.min() > 0.5

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from models.catalog.card import Card
-from services.classification.lexicon import Lexicon
-from services.classification.protocol import Array, Scored
-from services.classification.scores import sigmoid
 from services.encoding.images import unit
+from services.encoding.lexicon import Lexicon
 from services.runtime.problems import model_file_unreadable
+
+Array = NDArray[np.float32]
 
 _GATHERED_AT_ONCE = 2_000_000
 """Elements that the maximum over subsumed classes is taken of at once."""
@@ -44,34 +44,6 @@ class Evidence:
     cosines: Array
     others: Array
     nearest: Array
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """``none`` weighs 1, the best label, the best class that no label covers, and log C; ``alone`` weighs 1, a label,
-    and the best class: logits of a logistic regression. ``scale`` is the inverse temperature of the softmax."""
-
-    scale: float
-    none: tuple[float, float, float, float]
-    alone: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """From the parameters of a card's pipeline."""
-        none, alone = parameters["none"], parameters["alone"]
-        return cls(
-            float(parameters["scale"]),
-            (float(none[0]), float(none[1]), float(none[2]), float(none[3])),
-            (float(alone[0]), float(alone[1]), float(alone[2])),
-        )
-
-    def scored(self, evidence: Evidence) -> Scored:
-        cosines = evidence.cosines
-        doubt = self.none[0] + self.none[1] * cosines.max(axis=1) + self.none[2] * evidence.others
-        doubt += self.none[3] * np.log(cosines.shape[1])
-        alone = self.alone[0] + self.alone[1] * cosines + self.alone[2] * evidence.nearest[:, None]
-        logits = np.asarray(self.scale * cosines, np.float32)
-        return Scored(logits, sigmoid(np.asarray(doubt, np.float32)), np.asarray(alone, np.float32))
 
 
 class Meanings:

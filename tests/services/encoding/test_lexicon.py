@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.classification.lexicon import Lexicon, Meaning, plain
+from services.encoding.lexicon import Lexicon, Meaning, plain
 
 SENSES = {
     "cat": [(0, 0)],

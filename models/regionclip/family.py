@@ -1,0 +1,16 @@
+"""RegionCLIP's row of :mod:`models.families`."""
+
+from __future__ import annotations
+
+from models.family import Family
+from models.parity import FixtureKind
+from models.regionclip import fixtures
+
+FAMILY = Family(
+    fixtures=(
+        FixtureKind("roi-align", fixtures.is_roi_align, fixtures.check_roi_align),
+        FixtureKind("regionclip", fixtures.is_recognition, fixtures.check_recognition),
+        FixtureKind("regionclip-language", fixtures.is_language, fixtures.check_language),
+        FixtureKind("regionclip-manifest", fixtures.is_manifest, fixtures.check_manifest),
+    ),
+)
