@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from sqlalchemy import Engine
 from starlette.requests import Request
 
+from gateway.imports import Imports
 from gateway.job_stream import JobStream
 from gateway.lifecycle import Lifecycle
 from gateway.logs import RequestLog
@@ -65,8 +65,7 @@ class Context:
     job_kinds: Mapping[str, JobKind[Any]]
     job_stream: JobStream
     streams: OpenStreams
-    imports: ThreadPoolExecutor
-    """For data sets, which take minutes: in the common pool they would keep out all other requests."""
+    imports: Imports
     resolver: SystemResolver
     tracing: Tracing | None
 
@@ -127,7 +126,7 @@ class Context:
         await self.remote.aclose()
         self.resolver.close()
         self.images.close()
-        self.imports.shutdown(wait=False, cancel_futures=True)
+        self.imports.close()
         self.limiter.close()
         self.database.dispose()
         if self.tracing is not None:
@@ -170,7 +169,7 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         job_kinds=registry(settings.job_modules),
         job_stream=JobStream(database, lambda: lifecycle.draining),
         streams=OpenStreams(),
-        imports=ThreadPoolExecutor(2, thread_name_prefix="import"),
+        imports=Imports(settings.import_seconds),
         resolver=SystemResolver(threads=2),
         tracing=tracing.start(settings, "sightline-gateway"),
     )

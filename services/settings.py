@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     artifact_quota_bytes: int = Field(20 * 1024 * MIB, ge=0, description="For each key; 0 is unlimited")
     artifact_retention_days: float = Field(30.0, gt=0, description="Uploads older than this are removed")
     max_upload_bytes: int = Field(2 * 1024 * MIB, ge=1024, description="One uploaded artifact or data set")
+    import_seconds: float = Field(900.0, gt=0, description="Seconds for one uploaded data set to be read")
 
     # Benchmarks
     suite_token: str | None = Field(

@@ -56,7 +56,8 @@ def take_account(listing: Listing, skipped: Sequence[str], parsed: Parsed, kept:
     kept_paths = {sample.path for sample in kept}
     for sample in parsed.samples:
         if sample.path not in kept_paths:
-            for _ in range(len(sample.boxes) or len(sample.labels) or len(sample.captions)):
+            own = sample.annotations or len(sample.boxes) or len(sample.labels) or len(sample.captions)
+            for _ in range(own):
                 annotations.leave_out("annotations of images that were left out", sample.path)
     annotations.read = annotations.seen - sum(group.count for group in annotations.left_out.values())
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from PIL import Image
 
 from services.datasets.samples import Box, Sample
-from services.media.exif import turn
 
 Size = tuple[float, float]
 
@@ -15,11 +14,11 @@ _MATCH = 1.0
 """Pixels by which a written size may differ: tools round."""
 
 
-def place_boxes(sample: Sample, stored: Size, shown: Size, exif: bytes | None) -> Sample | str:
+def place_boxes(sample: Sample, stored: Size, shown: Size, turned: Image.Transpose | None) -> Sample | str:
     """``sample`` with boxes in the pixels of the displayed image; a text where they cannot be.
 
     ``stored`` and ``shown`` are the width and height before and after EXIF's orientation. A size that the annotation
-    names must be one of the two: boxes drawn in the stored frame are turned with the image. Half a pixel beyond an
+    names must be one of the two: boxes drawn in the stored frame are ``turned`` as the image is. Half a pixel beyond an
     edge is rounding.
     """
     if sample.relative:
@@ -34,7 +33,6 @@ def place_boxes(sample: Sample, stored: Size, shown: Size, exif: bytes | None) -
                 f"its annotation is for {width:g} x {height:g} pixels, the image has {shown[0]:g} x {shown[1]:g}: "
                 "one of them was resized, or the sides are swapped"
             )
-        turned = turn(exif) if exif else None
         boxes = [replace(box, xyxy=_turned(box.xyxy, stored, turned)) for box in boxes]
 
     for box in boxes:

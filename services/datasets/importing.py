@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from services.datasets import formats, package
 from services.datasets.account import Account, refuse_losses, take_account
-from services.datasets.archive import ArchiveLimits, unpack
+from services.datasets.archive import ArchiveLimits, Budget, Watch, unpack, unpack_nested
 from services.datasets.formats import Choice
 from services.datasets.frames import place_boxes
 from services.datasets.listing import Listing
 from services.datasets.samples import Flaw, Parsed, Task, readable_classes
 from services.errors import Kind, Problem
+from services.media.exif import turn
 from services.media.formats import read_container
 from services.media.image import decode_picture
 from services.media.intake import Limits
@@ -49,25 +52,32 @@ def import_archive(
     strict: bool = False,
     layout: str | None = None,
     allow_losses: bool = False,
+    afford: Callable[[int], None] = lambda size: None,
     progress: Progress = lambda done, total: None,
+    watch: Watch = lambda: None,
 ) -> Imported:
     """Write the package of ``archive`` to ``into``; on any refusal nothing is left behind.
 
     With ``strict`` the first flaw refuses the whole; otherwise what a flaw touches is left out and listed, unless a
     class, a split or more than a tenth is lost and ``allow_losses`` is not set. ``layout`` names how the files are laid
-    out where it is not to be found out. Raises :class:`Problem` ``archive-*``, ``dataset-*``.
+    out where it is not to be found out. ``afford`` is given the bytes of the package before they are written, and
+    ``watch`` is called throughout: both may raise to end the import. Raises :class:`Problem` ``archive-*``,
+    ``dataset-*``.
     """
     with tempfile.TemporaryDirectory(prefix="import-", dir=into.parent) as folder:
         root = Path(folder)
         skipped: list[str] = []
-        names = _unpack_nested(unpack(archive, root, limits, skipped), root, limits, skipped)
-        listing = Listing(root, names)
+        budget = Budget(limits, archive.stat().st_size)
+        names = unpack(archive, root, limits, skipped, budget=budget, watch=watch)
+        names = unpack_nested(names, root, limits, skipped, budget=budget, watch=watch)
+        listing = Listing(root, names, watch)
         choice = formats.choose(listing, layout)
         parsed = formats.read(listing, choice.name)
         parsed.classes = readable_classes(parsed.classes)
 
         checked: list[package.Checked] = []
         for done, item in enumerate(_check(root, parsed, images)):
+            watch()
             progress(done + 1, len(parsed.samples))
             if item is not None:
                 checked.append(item)
@@ -79,7 +89,7 @@ def import_archive(
             refuse_losses(account, _problems(parsed))
 
         staged = root / "package.zip"
-        package.write(staged, name, parsed.task, parsed.classes, parsed.format, checked)
+        package.write(staged, name, parsed.task, parsed.classes, parsed.format, _afforded(checked, afford, watch))
         shutil.move(staged, into)
 
     counts = package.count(kept, parsed.classes)
@@ -87,49 +97,59 @@ def import_archive(
     return Imported(name, parsed.task, parsed.format, parsed.classes, counts, flaws.first, flaws.count, choice, account)
 
 
-def _unpack_nested(names: list[str], root: Path, limits: ArchiveLimits, skipped: list[str]) -> list[str]:
-    """ELEVATER sets carry their images in zips of their own: unpack one level into a folder of the zip's name.
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """An image that was decoded once: its stored and its displayed size, and how EXIF turns it."""
 
-    The limits hold for all of it together.
-    """
-    found = [name for name in names if not name.lower().endswith(".zip")]
-    left = limits.max_total_bytes - sum((root / name).stat().st_size for name in found)
-    for name in (name for name in names if name.lower().endswith(".zip")):
-        inner = root.parent / f"{root.name}.inner"
-        (root / name).rename(inner)
-        target = root / name
-        target.mkdir()
-        rest = replace(limits, max_total_bytes=left, max_entries=limits.max_entries - len(found))
-        own: list[str] = []
-        try:
-            entries = unpack(inner, target, rest, own)
-        finally:
-            inner.unlink()
-
-        left -= sum((target / entry).stat().st_size for entry in entries)
-        found += [f"{name}/{entry}" for entry in entries]
-        skipped += [f"{name}/{entry}" for entry in own]
-    return found
+    stored: tuple[int, int]
+    shown: tuple[int, int]
+    turned: Image.Transpose | None
 
 
 def _check(root: Path, parsed: Parsed, images: Limits) -> Iterator[package.Checked | None]:
-    """Each sample with its image decoded once and its boxes in the pixels of the image as it is displayed."""
+    """Each sample with its boxes in the pixels of the image as it is displayed; every image is decoded once."""
+    known: dict[str, _Decoded | Flaw] = {}
     for sample in parsed.samples:
-        try:
-            images.check_bytes((root / sample.path).stat().st_size)
-            container = read_container((root / sample.path).read_bytes(), images)
-            shown = decode_picture(container)
-        except Problem as problem:
-            parsed.flaws.append(Flaw(sample.path, None, problem.detail or problem.title, reason=problem.title))
+        if sample.path not in known:
+            known[sample.path] = _decode(root, sample.path, images)
+        found = known[sample.path]
+        if isinstance(found, Flaw):
+            parsed.flaws.append(found)
             yield None
             continue
 
-        placed = place_boxes(sample, (container.width, container.height), (shown.width, shown.height), container.exif)
+        placed = place_boxes(sample, found.stored, found.shown, found.turned)
         if isinstance(placed, str):
             parsed.flaws.append(Flaw(sample.path, None, placed, reason="images whose annotations do not fit them"))
             yield None
             continue
-        yield package.Checked(placed, root / sample.path, shown.width, shown.height)
+        yield package.Checked(placed, root / sample.path, *found.shown)
+
+
+def _decode(root: Path, path: str, images: Limits) -> _Decoded | Flaw:
+    try:
+        images.check_bytes((root / path).stat().st_size)
+        container = read_container((root / path).read_bytes(), images)
+        shown = decode_picture(container)
+    except Problem as problem:
+        return Flaw(path, None, problem.detail or problem.title, reason=problem.title)
+    turned = turn(container.exif) if container.exif else None
+    return _Decoded((container.width, container.height), (shown.width, shown.height), turned)
+
+
+def _afforded(
+    checked: Sequence[package.Checked], afford: Callable[[int], None], watch: Watch
+) -> Iterator[package.Checked]:
+    """``checked`` as they are written, an image at a time: each is stored once, however many samples name it."""
+    seen: set[Path] = set()
+    size = 0
+    for item in checked:
+        watch()
+        if item.file not in seen:
+            seen.add(item.file)
+            size += item.file.stat().st_size
+            afford(size)
+        yield item
 
 
 def _refuse_if_unusable(parsed: Parsed, checked: list[package.Checked], account: Account, strict: bool) -> None:

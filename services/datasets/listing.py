@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from models.text_files import UnreadableText, decode_text
+from services.datasets.archive import Watch
 from services.datasets.samples import Split, folder_split
 from services.media.suffixes import IMAGE_SUFFIXES, OTHER_IMAGES
 
@@ -33,9 +34,10 @@ def folded(path: str) -> str:
 class Listing:
     """``names`` are paths below ``root`` with ``/``; all of them exist, and no two are the same but for case."""
 
-    def __init__(self, root: Path, names: Iterable[str]) -> None:
+    def __init__(self, root: Path, names: Iterable[str], watch: Watch = lambda: None) -> None:
         self.root = root
         self.names = sorted(names)
+        self._watch = watch
         self._json_left = MAX_TEXT_BYTES
         self._json: dict[str, Any] = {}
 
@@ -66,6 +68,7 @@ class Listing:
 
     def text(self, name: str) -> str:
         """A text file, whole. Raises :class:`Unreadable` where it is too large or in no known encoding."""
+        self._watch()
         path = self.root / name
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise Unreadable(f"larger than {MAX_TEXT_BYTES >> 20} MiB; split it")
@@ -96,6 +99,7 @@ class Listing:
         another Unicode form and another case are understood. Where several files end as the reference does, the one
         of the same split stands, or the one that lies nearest.
         """
+        self._watch()
         for wanted in _spellings(reference):
             found = self._exact(wanted, PurePosixPath(beside).parent) or self._by_ending(wanted, beside, split)
             if found is not None:

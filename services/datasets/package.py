@@ -11,7 +11,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import cast
 
@@ -41,12 +41,18 @@ class Checked:
 
 
 def write(path: Path, name: str, task: Task, classes: list[str], layout: str, samples: Iterable[Checked]) -> None:
-    """Write a package; equal input gives equal bytes, so that the same upload is stored once."""
+    """Write a package; equal input gives equal bytes, so that the same upload is stored once.
+
+    An image that several samples name lies in it once.
+    """
     lines: list[str] = []
+    stored: dict[Path, str] = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as bundle:
         for number, checked in enumerate(samples):
-            image = f"images/{number:08d}{PurePosixPath(checked.sample.path).suffix.lower()}"
-            bundle.writestr(zipfile.ZipInfo(image, EPOCH), checked.file.read_bytes())
+            image = stored.get(checked.file)
+            if image is None:
+                image = stored[checked.file] = f"images/{number:08d}{checked.file.suffix.lower()}"
+                bundle.writestr(zipfile.ZipInfo(image, EPOCH), checked.file.read_bytes())
             lines.append(_line(checked, image))
         manifest = {"name": name, "task": task, "format": layout, "classes": classes, "samples": len(lines)}
         bundle.writestr(zipfile.ZipInfo("samples.jsonl", EPOCH), "\n".join(lines))

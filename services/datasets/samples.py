@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
 
+from services.errors import Kind, Problem
+
 Task = Literal["classification", "multilabel", "detection", "captions"]
 Split = Literal["train", "val", "test"]
 
@@ -17,6 +19,9 @@ SPLITS: dict[str, Split] = {
     "test": "test", "testing": "test", "eval": "test",
 }  # fmt: skip
 """Folder and file stems that name a split."""
+
+MAX_ANNOTATIONS = 2_000_000
+"""Of one set: they are held as objects until the package is written, some 300 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class Sample:
     """One image: its path in the archive, class indices, boxes and captions.
 
     ``frame`` is the width and height that the annotation names, in whose pixels ``boxes`` are; ``None`` where it names
-    none. ``relative`` says that boxes are shares of the image's sides, from 0 to 1.
+    none. ``relative`` says that boxes are shares of the image's sides, from 0 to 1. ``annotations`` is how many of the
+    upload's annotations it is made of; 0 stands for one a box, label or caption.
     """
 
     path: str
@@ -46,6 +52,7 @@ class Sample:
     captions: tuple[str, ...] = ()
     frame: tuple[float, float] | None = field(default=None, compare=False)
     relative: bool = field(default=False, compare=False)
+    annotations: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,18 @@ class Parsed:
     annotations: int = 0
     class_seen: Counter[int] = field(default_factory=Counter)
     split_seen: Counter[str] = field(default_factory=Counter)
+
+    def count(self) -> None:
+        """Count one annotation. Raises :class:`Problem` ``dataset-too-large`` where there are too many to be held."""
+        self.annotations += 1
+        if self.annotations > MAX_ANNOTATIONS:
+            raise Problem(
+                Kind.TOO_LARGE,
+                "dataset-too-large",
+                "The data set has too many annotations",
+                f"More than {MAX_ANNOTATIONS:,} labels, boxes, captions or lines are not read at once.",
+                remedy="Upload it in parts, each under a name of its own.",
+            )
 
     def lose(self, name: str, line: int | None, message: str, *, reason: str) -> None:
         """Count an annotation of the file ``name`` as lost; ``reason`` names the kind of loss."""

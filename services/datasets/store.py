@@ -16,14 +16,15 @@ from typing import Any, cast
 from sqlalchemy import Connection, Engine, Row, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from services.datasets.archive import ArchiveLimits
+from services.datasets.archive import ArchiveLimits, Watch
 from services.datasets.importing import Imported, Progress, import_archive
 from services.datasets.package import Package, count
 from services.datasets.samples import Task
 from services.errors import Kind, Problem
 from services.media.intake import Limits
-from services.storage.artifacts import CHUNK, ArtifactStore
+from services.storage.artifacts import ArtifactStore
 from services.storage.database import reading, writing
+from services.storage.drafts import CHUNK
 from services.storage.ids import is_id, new_id
 from services.storage.tables import artifacts, datasets
 
@@ -70,11 +71,13 @@ class DatasetStore:
         allow_losses: bool = False,
         limits: ArchiveLimits | None = None,
         progress: Progress = lambda done, total: None,
+        watch: Watch = lambda: None,
     ) -> Dataset:
-        """Import ``archive``, as :func:`import_archive` does.
+        """Import ``archive``, as :func:`import_archive` does, into the room that ``owner`` has left.
 
-        Raises ``archive-*``, ``dataset-*``, and ``dataset-exists`` where the name is taken.
+        Raises ``archive-*``, ``dataset-*``, ``artifact-quota``, and ``dataset-exists`` where the name is taken.
         """
+        watch()
         if self._named(owner, name) is not None:
             raise _exists(name)
 
@@ -90,7 +93,9 @@ class DatasetStore:
                 strict=strict,
                 layout=layout,
                 allow_losses=allow_losses,
+                afford=self._artifacts.affordable(owner),
                 progress=progress,
+                watch=watch,
             )
             return self._keep(owner, imported, package)
         finally:

@@ -27,6 +27,7 @@ class _Image:
     labels: set[int] = field(default_factory=set)
     boxes: list[Box] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
+    annotations: int = 0
 
 
 def fit(listing: Listing) -> Fit | None:
@@ -65,7 +66,15 @@ def read(listing: Listing) -> Parsed:
         _Reader(name, listing, ids, images, parsed).read(document)
 
     parsed.samples = [
-        Sample(one.path, one.split, tuple(sorted(one.labels)), tuple(one.boxes), tuple(one.captions), frame=one.size)
+        Sample(
+            one.path,
+            one.split,
+            tuple(sorted(one.labels)),
+            tuple(one.boxes),
+            tuple(one.captions),
+            frame=one.size,
+            annotations=one.annotations,
+        )
         for one in images.values()
     ]
     parsed.task = task_of(parsed.samples, len(parsed.classes))
@@ -158,7 +167,7 @@ class _Reader:
         for position, entry in enumerate(document["images"]):
             self._image(f"images[{position}]", entry)
         for position, note in enumerate(_list(document, "annotations")):
-            self._parsed.annotations += 1
+            self._parsed.count()
             self._annotation(f"annotations[{position}]", note if isinstance(note, dict) else {})
 
     def _image(self, where: str, entry: Any) -> None:
@@ -188,6 +197,7 @@ class _Reader:
             return
         if isinstance(note.get("caption"), str) and note["caption"].strip():
             image.captions.append(note["caption"])
+            image.annotations += 1
             return
         if label is None:
             self._lost(
@@ -198,11 +208,12 @@ class _Reader:
         box = self._box(note, image.size)
         if isinstance(box, str):
             self._lost(f"{where}: {box}", "boxes that cannot be used")
-        elif box is None:
-            image.labels.add(label)
-        else:
+            return
+
+        image.annotations += 1
+        image.labels.add(label)
+        if box is not None:
             image.boxes.append(Box(label, box, ignore=note.get("iscrowd") in (1, True, "1")))
-            image.labels.add(label)
 
     def _box(
         self, note: dict[str, Any], size: tuple[float, float] | None
@@ -215,7 +226,7 @@ class _Reader:
 
     def _flaw(self, message: str, reason: str) -> None:
         """Of an image's entry: the json file itself was read."""
-        self._parsed.annotations += 1
+        self._parsed.count()
         self._lost(message, reason)
 
     def _lost(self, message: str, reason: str) -> None:

@@ -70,10 +70,10 @@ def read(listing: Listing) -> Parsed:
     for name, split, label in found:
         index = classes.index(label)
         assert index is not None
-        parsed.annotations += 1
+        parsed.count()
         parsed.class_seen[index] += 1
         parsed.split_seen[split] += 1
-        parsed.samples.append(Sample(name, split, (index,)))
+        parsed.samples.append(Sample(name, split, (index,), annotations=1))
     return parsed
 
 

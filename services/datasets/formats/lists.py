@@ -55,7 +55,7 @@ def read(listing: Listing) -> Parsed:
         for number, line in enumerate(_lines(listing, name), start=1):
             if not line.strip():
                 continue
-            parsed.annotations += 1
+            parsed.count()
             parsed.split_seen[split] += 1
             try:
                 path, labels = _entry(listing, name, line, split)
@@ -69,7 +69,7 @@ def read(listing: Listing) -> Parsed:
                 parsed.lose(name, number, message, reason=_UNUSABLE)
                 continue
             parsed.class_seen.update(labels)
-            parsed.samples.append(Sample(path, split, labels))
+            parsed.samples.append(Sample(path, split, labels, annotations=1))
 
     if any(len(sample.labels) != 1 for sample in parsed.samples):
         parsed.task = "multilabel"

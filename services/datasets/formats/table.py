@@ -73,7 +73,7 @@ def read(listing: Listing) -> Parsed:
     for name in _tables(listing):
         parsed.label_files.append(name)
         for line, values in _rows(listing, name, parsed):
-            parsed.annotations += 1
+            parsed.count()
             try:
                 row = _read_row(listing, name, values)
             except Wrong as error:
@@ -107,16 +107,18 @@ class _Row:
     captions: list[str]
     boxes: list[tuple[str, XYXY]] = field(default_factory=list)
     frame: tuple[float, float] | None = None
+    rows: int = 1
 
     def join(self, other: _Row) -> bool:
         """Take what another row says of the same image; false where it can only be a repetition."""
         if other.boxes and self.boxes and other.split == self.split:
             self.boxes += other.boxes
-            return True
-        if not other.boxes and not other.labels and other.captions:
+        elif not other.boxes and not other.labels and other.captions:
             self.captions += other.captions
-            return True
-        return False
+        else:
+            return False
+        self.rows += 1
+        return True
 
     def names(self) -> Iterator[str]:
         yield from self.labels
@@ -125,7 +127,10 @@ class _Row:
     def sample(self, classes: Classes) -> Sample:
         indices = {index for label in self.names() if (index := classes.index(label)) is not None}
         boxes = tuple(Box(classes.index(label) or 0, box) for label, box in self.boxes)
-        return Sample(self.path, self.split, tuple(sorted(indices)), boxes, tuple(self.captions), frame=self.frame)
+        captions = tuple(self.captions)
+        return Sample(
+            self.path, self.split, tuple(sorted(indices)), boxes, captions, frame=self.frame, annotations=self.rows
+        )
 
 
 def _tables(listing: Listing) -> list[str]:
@@ -171,14 +176,14 @@ def _json_rows(text: str, name: str, parsed: Parsed) -> Iterator[tuple[int, dict
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            parsed.annotations += 1
+            parsed.count()
             parsed.lose(name, number, f"not JSON: {error}", reason="lines that are not JSON")
             continue
 
         if isinstance(row, dict):
             yield number, {_key(key): value for key, value in row.items()}
         else:
-            parsed.annotations += 1
+            parsed.count()
             parsed.lose(name, number, "not a JSON object", reason="lines that are not JSON")
 
 

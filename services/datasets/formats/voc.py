@@ -40,7 +40,7 @@ def read(listing: Listing) -> Parsed:
         parsed.label_files.append(name)
         image = _image_of(listing, name, document)
         if image is None or taken.setdefault(image, name) != name:
-            parsed.annotations += 1
+            parsed.count()
             why = "its image is not in the archive" if image is None else f"{taken[image]} describes that image already"
             parsed.flaws.append(Flaw(name, None, why, annotation=True, reason="annotations of no readable image"))
             continue
@@ -104,7 +104,7 @@ def _objects(
 ) -> list[tuple[str, Box]]:
     found: list[tuple[str, Box]] = []
     for number, one in enumerate(document.iter("object")):
-        parsed.annotations += 1
+        parsed.count()
         label = " ".join((one.findtext("name") or "").split())
         box: XYXY | str = "it has no name"
         if label:

@@ -119,7 +119,7 @@ def _boxes(listing: Listing, name: str, parsed: Parsed) -> list[tuple[int, Box]]
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        parsed.annotations += 1
+        parsed.count()
         box = _line(line)
         if isinstance(box, str):
             parsed.lose(name, number, box, reason="lines that are no box")
