@@ -1,9 +1,10 @@
 """The steps of the demo in order: each feature has a module here, and adds its ``STEPS``."""
 
-from sightline.demo.steps import benchmark, bots, classify, embed, jobs, operate, pocket, protocol
+from sightline.demo.steps import benchmark, bots, classify, detect, embed, jobs, operate, pocket, protocol
 
 STEPS = (
     *classify.STEPS,
+    *detect.STEPS,
     *embed.STEPS,
     *pocket.STEPS,
     *protocol.STEPS,
