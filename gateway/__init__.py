@@ -2,5 +2,5 @@
 
 import signal
 
-LEAVING_SIGNAL = signal.SIGUSR1
+LAME_DUCK_SIGNAL = signal.SIGUSR1
 """Tells a gateway process that the platform begins to stop: see ``gateway.process``."""

@@ -27,11 +27,11 @@ class _Watched:
 
 
 class JobStream:
-    """The streams of one process. ``leaving`` is asked a few times a second whether they are to end."""
+    """The streams of one process. ``draining`` is asked a few times a second whether they are to end."""
 
-    def __init__(self, engine: Engine, leaving: Callable[[], bool]) -> None:
+    def __init__(self, engine: Engine, draining: Callable[[], bool]) -> None:
         self._engine = engine
-        self._leaving = leaving
+        self._draining = draining
         self._watched: dict[str, _Watched] = {}
         self._looking: asyncio.Task[None] | None = None
 
@@ -39,7 +39,7 @@ class JobStream:
         """The events after number ``after``, as they come, until the job has ended and all is told."""
         yield b"retry: 2000\n\n"
         with self._watching(job_id) as watched:
-            while not self._leaving():
+            while not self._draining():
                 watched.changed.clear()
                 head = (await asyncio.to_thread(events.heads, self._engine, [job_id])).get(job_id)
                 if head is None:
@@ -49,7 +49,7 @@ class JobStream:
                     after = page[-1].seq
                 if head.state in FINAL and after >= head.seq:
                     return
-                while not watched.changed.is_set() and not self._leaving():
+                while not watched.changed.is_set() and not self._draining():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(watched.changed.wait(), 1.0)
 

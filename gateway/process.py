@@ -4,7 +4,7 @@ The drain loses nothing. At the signal ``/readyz`` turns 503 and every answer cl
 on by themselves; then no new connection is accepted; idle connections get a moment more, because a request may be on
 its way on any of them; what is in flight is finished. A second signal ends the process at once.
 
-``LEAVING_SIGNAL`` comes before: workers of jobs, which call the gateway, are stopped first and may take their time.
+``LAME_DUCK_SIGNAL`` comes before: workers of jobs, which call the gateway, are stopped first and may take their time.
 ``/readyz`` turns 503, and everything is answered as before.
 """
 
@@ -21,7 +21,7 @@ from types import FrameType
 
 import uvicorn
 
-from gateway import LEAVING_SIGNAL, logs, telemetry
+from gateway import LAME_DUCK_SIGNAL, logs, telemetry
 from gateway.app import create_app
 from gateway.context import Context
 from gateway.http_protocol import BoundedProtocol
@@ -54,8 +54,8 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
         self._lifecycle.draining = True
 
-    def handle_leaving(self, sig: int, frame: FrameType | None) -> None:
-        self._lifecycle.leaving = True
+    def handle_lame_duck(self, sig: int, frame: FrameType | None) -> None:
+        self._lifecycle.lame_duck = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -115,7 +115,7 @@ def serve(settings: Settings, descriptor: int, worker: str) -> int:
     )
     server = DrainingServer(config, context.lifecycle, settings)
     signal.signal(signal.SIGTERM, server.handle_exit)  # also while models load, before uvicorn listens for it
-    signal.signal(LEAVING_SIGNAL, server.handle_leaving)
+    signal.signal(LAME_DUCK_SIGNAL, server.handle_lame_duck)
     server.run(sockets=[listening])
     return 1 if server.force_exit or not server.started else 0
 

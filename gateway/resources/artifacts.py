@@ -13,13 +13,12 @@ from fastapi.responses import Response
 from gateway import openapi
 from gateway.context import context_of
 from gateway.middleware.keys import allow
-from gateway.request.uploads import FORM_BYTES, declared_length, receive
 from gateway.resources.downloads import content_response
 from gateway.resources.job_documents import artifact_document, list_document
+from gateway.resources.receiving import received
 from gateway.resources.schemas.artifacts import Artifact, ArtifactList
 from gateway.resources.schemas.jobs import Deleted
 from services.errors import Kind, Problem
-from services.storage.artifacts import over_quota, too_large
 
 router = APIRouter(prefix="/v1/artifacts", tags=["Artifacts"])
 
@@ -59,23 +58,11 @@ async def upload(
 ) -> Response:
     """Keep the body, or the part `file` of a form, as it is. Refused before it is read when there is no room for it."""
     caller = allow(request, "jobs")
-    context = context_of(request)
-    store, limit = context.jobs.artifacts, context.settings.max_upload_bytes
-    room = await asyncio.to_thread(store.room, caller.key_id)
-    length = declared_length(request)
-    if room is not None and (room == 0 or (length is not None and length - FORM_BYTES > room)):
-        raise over_quota(context.settings.artifact_quota_bytes)
-    if length is not None and length - FORM_BYTES > limit:
-        raise too_large(limit)
-
-    draft = await asyncio.to_thread(store.draft, limit if room is None else min(limit, room))
-    try:
-        sent = await receive(request, draft.write)
+    store = context_of(request).jobs.artifacts
+    async with received(request, caller.key_id) as (draft, sent):
         media_type = sent.media_type if _MEDIA_TYPE.match(sent.media_type) else "application/octet-stream"
         called = _clean(name or sent.filename or "upload")
         kept = await asyncio.to_thread(store.add, draft, caller.key_id, called, media_type)
-    finally:
-        await asyncio.to_thread(draft.discard)
 
     return _json(artifact_document(kept), 201, {"Location": f"/v1/artifacts/{kept.id}"})
 

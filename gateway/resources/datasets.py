@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -17,9 +14,9 @@ from gateway import openapi
 from gateway.context import context_of
 from gateway.middleware.keys import allow
 from gateway.request.disconnect import while_connected
-from gateway.request.fields import Flag, wrong
-from gateway.request.uploads import FORM_BYTES, declared_length, receive
+from gateway.resources.import_options import NAME, Options, no_name, with_fields
 from gateway.resources.job_documents import list_document
+from gateway.resources.receiving import received
 from gateway.resources.schemas.datasets import Dataset, DatasetList, SampleList
 from gateway.resources.schemas.jobs import Deleted
 from services.datasets import store as stores
@@ -29,67 +26,14 @@ from services.datasets.opening import dataset_store
 from services.datasets.package import Stored
 from services.datasets.samples import Box
 from services.errors import Kind, Problem
-from services.storage.artifacts import over_quota, too_large
+from services.media.suffixes import MEDIA_TYPES
 
 router = APIRouter(prefix="/v1/datasets", tags=["Data sets"])
 
 _ONE = openapi.refusals(*openapi.ASKED, 404, 503)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
-
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 Split = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How an upload is to be imported, as the query or the fields of its form say."""
-
-    name: str | None
-    strict: bool
-    layout: str | None
-    allow_losses: bool
-
-
-def with_fields(options: Options, fields: Mapping[str, str]) -> Options:
-    """``options`` with the fields of a form, as other services take them. Raises ``field-*`` and ``name-missing``."""
-    for key, text in fields.items():
-        if key not in ("name", "strict", "layout", "allow_losses"):
-            wrong(
-                "field-unknown",
-                "A field is not known",
-                f"There is no field {key[:100]!r}.",
-                f"/{key[:100]}",
-                "Known fields: file, name, strict, layout, allow_losses.",
-            )
-        value: str | bool = text
-        if key in ("strict", "allow_losses"):
-            value = Flag().check(Flag().parse([text], f"/{key}"), f"/{key}")
-        options = replace(options, **{key: value})  # type: ignore[arg-type]
-
-    if options.name is None:
-        raise _no_name()
-    if not re.fullmatch(_NAME, options.name):
-        wrong(
-            "field-value",
-            "The name is not allowed",
-            f"{options.name[:100]!r} cannot be the name of a data set.",
-            "/name",
-            "Use letters, digits, dots, hyphens and underscores, 100 at most, and begin with a letter or digit.",
-        )
-    return options
-
-
-def _no_name() -> Problem:
-    return Problem(
-        Kind.INVALID,
-        "name-missing",
-        "The data set has no name",
-        "Nothing says what the data set is to be called.",
-        pointer="/name",
-        remedy="Send ?name=NAME, or a field `name` beside `file` in the form.",
-    )
 
 
 @router.post(
@@ -125,9 +69,7 @@ async def upload(
     request: Request,
     name: Annotated[
         str | None,
-        Query(
-            pattern=_NAME, description="What to call it; jobs may name it so. Needed, here or as a field of the form"
-        ),
+        Query(pattern=NAME, description="What to call it; jobs may name it so. Needed, here or as a field of the form"),
     ] = None,
     strict: Annotated[bool, Query(description="Refuse the whole set for one flaw, instead of leaving it out")] = False,
     layout: Annotated[
@@ -144,25 +86,15 @@ async def upload(
     Every entry is checked, and the answer's `account` says what became of every file and annotation.
     """
     caller = allow(request, "jobs")
-    context = context_of(request)
     options = Options(name=name, strict=strict, layout=layout, allow_losses=allow_losses)
     if name is None and not request.headers.get("content-type", "").startswith("multipart/"):
-        raise _no_name()
+        raise no_name()
 
-    artifacts, limit = context.jobs.artifacts, context.settings.max_upload_bytes
-    room = await asyncio.to_thread(artifacts.room, caller.key_id)
-    length = declared_length(request)
-    if room is not None and (room == 0 or (length is not None and length - FORM_BYTES > room)):
-        raise over_quota(context.settings.artifact_quota_bytes)
-    if length is not None and length - FORM_BYTES > limit:
-        raise too_large(limit)
-
-    draft = await asyncio.to_thread(artifacts.draft, limit if room is None else min(limit, room))
-    try:
-        upload = await receive(request, draft.write)
-        await asyncio.to_thread(draft.finish)
-        options = with_fields(options, upload.fields)
-        limits = ArchiveLimits(max_entry_bytes=limit, max_total_bytes=4 * limit)
+    context = context_of(request)
+    limit = context.settings.max_upload_bytes
+    limits = ArchiveLimits(max_entry_bytes=limit, max_total_bytes=4 * limit)
+    async with received(request, caller.key_id) as (draft, sent):
+        options = with_fields(options, sent.fields)
         importing = context.imports.run(
             caller.key_id,
             lambda watch: _store(request).import_(
@@ -177,8 +109,6 @@ async def upload(
             ),
         )
         made = await while_connected(request.receive, importing)
-    finally:
-        await asyncio.to_thread(draft.discard)
 
     return _json(_document(made), 201, {"Location": f"/v1/datasets/{made.id}"})
 
@@ -278,7 +208,7 @@ def _image(request: Request, dataset: stores.Dataset, number: int) -> tuple[byte
             )
         stored = package.samples[number]
         suffix = PurePosixPath(stored.image).suffix
-        return package.read(stored), _MEDIA_TYPES.get(suffix, "image/jpeg")
+        return package.read(stored), MEDIA_TYPES.get(suffix, "image/jpeg")
 
 
 def _sample(dataset: stores.Dataset, number: int, stored: Stored) -> dict[str, Any]:

@@ -26,7 +26,7 @@ async def ready(request: Request) -> Response:
     lifecycle = context.lifecycle
     if context.takes_work:
         return Response(_OK, media_type="application/json")
-    going = lifecycle.leaving or lifecycle.draining
+    going = lifecycle.lame_duck or lifecycle.draining
     status = "draining" if going else "no-engine" if lifecycle.ready else "starting"
     body = b'{"status":"%s"}' % status.encode()
     return Response(body, status_code=503, headers={"Retry-After": "1"}, media_type="application/json")

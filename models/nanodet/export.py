@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from models.export.onnx import Axis, Signature, export, verify
 from models.family import Build, Files
-from models.nanodet.network import NanoDet
 from models.nanodet.weights import LICENCE, published
 
 COARSEST = 32
@@ -24,7 +23,7 @@ SIGNATURE = Signature(
 class FromRGB(nn.Module):
     """A network that was trained on blue, green, red, for pictures in red, green, blue."""
 
-    def __init__(self, network: NanoDet) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
@@ -44,8 +43,8 @@ def build(job: Build) -> Files:
     return {"model.onnx": target, LICENCE.name: LICENCE}
 
 
-def write(network: NanoDet, target: Path) -> None:
-    """Export ``network`` and prove the file at sizes that were not traced; raises ``ExportError``."""
+def write(network: nn.Module, target: Path) -> None:
+    """Export a ``NanoDet``, or what has the same outputs, and prove the file at other sizes; raises ``ExportError``."""
     wrapped = FromRGB(network).eval()
     generator = torch.Generator().manual_seed(0)
 

@@ -10,6 +10,7 @@ from models.unicl.checkpoint import published_as
 from models.unicl.convert import convert
 from models.unicl.fixtures import check_loss, check_manifest, check_network, check_resnet
 from models.unicl.lite2 import export as lite2
+from models.unicl.lite2 import regions
 from models.unicl.pocket import export as pocket
 
 
@@ -24,6 +25,8 @@ FAMILY = Family(
         "unicl-pocket-image": Builder(pocket.build_image),
         "unicl-pocket-text": Builder(pocket.build_text),
         "unicl-lite2": Builder(lite2.build_pair),
+        "unicl-lite2-regions": Builder(regions.build_regions),
+        "photo-detect": Builder(lite2.build_pair),
         "unicl-lite2-image": Builder(lite2.build_image),
         "unicl-lite2-text": Builder(lite2.build_text),
     },

@@ -22,8 +22,9 @@ from services.datasets.package import Package, count
 from services.datasets.samples import Task
 from services.errors import Kind, Problem
 from services.media.intake import Limits
-from services.storage.artifacts import CHUNK, ArtifactStore
+from services.storage.artifacts import ArtifactStore
 from services.storage.database import reading, writing
+from services.storage.drafts import CHUNK
 from services.storage.ids import is_id, new_id
 from services.storage.tables import artifacts, datasets
 

@@ -11,7 +11,9 @@ from services.errors import Kind, Problem
 from services.runtime.problems import model_invalid
 from services.runtime.protocol import ModelHandle
 
-KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "photo-regions": ("services.detection.photo", "PhotoDetector", ("proposals", "regions", "text")),
+}
 """By ``pipeline.kind``: the module, its class, and the parts that a card of this kind names.
 
 A row is ``"proposal-text": ("services.detection.proposal_text", "ProposalText", ("image", "text"))``. A module is

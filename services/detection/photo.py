@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog.labels import label_set
-from services.detection.boxes import nms
+from services.detection.boxes import Indices, nms
 from services.detection.photo_names import Columns
 from services.detection.photo_scores import Array, Regions, Weights, features, named, shown
 from services.detection.protocol import Found, Vocabulary, present, suppressed
@@ -135,7 +135,7 @@ class PhotoDetector:
 
         return await self._rows.get(self._source, tuple(labels), TEMPLATES, compute, options.deadline)
 
-    def score(self, proposals: Proposals, seen: Seen, rows: Array, names: Array, hidden: Array) -> Array:
+    def score(self, proposals: Proposals, seen: Seen, rows: Array, names: Array, hidden: Indices) -> Array:
         """Probabilities ``(N, L)`` of labels with ``rows (L, D + 1)``; ``names (C, D + 1)`` are the detector's classes.
 
         ``hidden (L,)``: a class of the detector that is not used for a label, or -1.

@@ -57,7 +57,9 @@ class Regions:
     sides: Array
 
 
-def features(regions: Regions, evidence: Evidence, alike: Array, scale: float, labels: slice, hidden: Array) -> Array:
+def features(
+    regions: Regions, evidence: Evidence, alike: Array, scale: float, labels: slice, hidden: NDArray[np.int64]
+) -> Array:
     """``(N, L, 8)`` of the ``labels`` among the columns of ``evidence.cosines (N, M)``; the others compete.
 
     ``alike (L, C)``: cosines of the labels and the detector's classes. ``hidden (L,)``: a class of the detector that is

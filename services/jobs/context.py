@@ -53,8 +53,8 @@ from services.jobs.services import JobServices
 from services.jobs.stop_signals import LeaseLost
 from services.jobs.streams import OutputStream
 from services.settings import Settings
-from services.storage.artifacts import CHUNK, Draft
 from services.storage.database import persistently
+from services.storage.drafts import CHUNK, Draft
 
 P = TypeVar("P", bound=BaseModel)
 Q = TypeVar("Q", bound=BaseModel)

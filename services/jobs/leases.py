@@ -19,8 +19,9 @@ from services.jobs.completion import document, end
 from services.jobs.events import Name, append
 from services.jobs.records import Job, State, job_of
 from services.jobs.stop_signals import LeaseLost
-from services.storage.artifacts import ArtifactStore, Draft
+from services.storage.artifacts import ArtifactStore
 from services.storage.database import reading, writing
+from services.storage.drafts import Draft
 from services.storage.tables import artifacts, jobs
 
 Events = Sequence[tuple[Name, Mapping[str, Any]]]

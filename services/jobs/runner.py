@@ -22,8 +22,9 @@ from services.jobs.owner import identity
 from services.jobs.progress import Reporter, as_json
 from services.jobs.services import JobServices
 from services.jobs.stop_signals import JobCancelled, JobInterrupted, LeaseLost
-from services.storage.artifacts import FULL, Draft
 from services.storage.database import is_transient, persistently
+from services.storage.drafts import Draft
+from services.storage.problems import FULL
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ output holds every byte once, however often workers died.
 
 from __future__ import annotations
 
-from services.storage.artifacts import Artifact, ArtifactStore, Draft
+from services.storage.artifacts import Artifact, ArtifactStore
+from services.storage.drafts import Draft
 
 
 class OutputStream:

@@ -152,7 +152,7 @@ class RepositoryBackend(ABC):
 
     def _find(self, model: str, version: str | None) -> Version | None:
         self._library.look()
-        return self._library.find(model, version)
+        return self._library.models.find(model, version)
 
     async def _wait(self, model: str, deadline: float | None) -> None:
         held = self._library.models.get(model)
@@ -191,19 +191,19 @@ class RepositoryBackend(ABC):
             return model_not_found(model)
         if version is not None and version not in available:
             return version_not_found(model, version)
-        held = self._library.model(model)
+        held = self._library.models.of(model)
         if held.busy:
             return model_not_ready(model, "it is being loaded.", loading=True)
         return model_not_ready(model, f"{self._why_not(model, version)}.")
 
     def _why_not(self, model: str, version: str | None) -> str:
-        held = self._library.model(model)
+        held = self._library.models.of(model)
         if held.reason:
             return held.reason.rstrip(".")
         return f"version {version} is not among those served" if version and held.versions else NOT_WANTED
 
     def _status(self, name: str, version: str) -> ModelStatus:
-        found = self._library.find(name, version)
+        found = self._library.models.find(name, version)
         if found is None:
             return self._status_of_absent(name, version)
         trouble = found.trouble
@@ -218,12 +218,12 @@ class RepositoryBackend(ABC):
         )
 
     def _status_of_absent(self, name: str, version: str) -> ModelStatus:
-        held = self._library.model(name)
+        held = self._library.models.of(name)
         try:
             card, trouble = self._repository.card(name, version), ""
         except Problem as problem:
             card, trouble = None, problem.detail
-        if version in held.leaving.values():
+        if version in held.unloading.values():
             return ModelStatus(name, version, "UNLOADING", card=card)
         if held.busy:
             return ModelStatus(name, version, "LOADING", card=card)

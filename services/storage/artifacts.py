@@ -6,37 +6,31 @@ The row is the truth: an artifact exists exactly when its row does, and no row i
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, Self, TypeVar
+from typing import BinaryIO, Literal, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.errors import Kind, Problem
 from services.storage.blobs import Blobs
 from services.storage.database import in_turn, reading, writing
+from services.storage.drafts import CHUNK, Draft
 from services.storage.ids import is_id, new_id
+from services.storage.problems import not_found, over_quota, storage_problems
 from services.storage.tables import artifacts, blobs
 
-Role = Literal["upload", "output", "dataset", "checkpoint", "segment"]
+Role = Literal["upload", "output", "dataset", "bot", "checkpoint", "segment"]
 PUBLIC: tuple[Role, ...] = ("upload", "output")
 """What a key sees of its artifacts; the others are a running job's own, or a data set's package."""
 
 COUNTED: tuple[Role, ...] = (*PUBLIC, "dataset")
 """What a key's quota is for."""
 
-CHUNK = 256 * 1024
 _STRAY_SECONDS = 24 * 3600.0  # far longer than any upload, and than any sane clock correction
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What the system says when there is no room."""
-
 T = TypeVar("T")
 
 
@@ -53,55 +47,6 @@ class Artifact:
     sha256: str
     size: int
     created_at: float
-
-
-class Draft:
-    """Content on its way in: a file aside that is hashed while it is written. Leaving the ``with`` removes it."""
-
-    def __init__(self, path: Path, limit: int | None = None) -> None:
-        self.path = path
-        self.size = 0
-        self._limit = limit
-        self._hash = hashlib.sha256()
-        self._file: BinaryIO | None = None
-        with storage_problems():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("xb", buffering=CHUNK)
-
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Append. Raises ``artifact-too-large`` beyond the limit and ``storage-full`` when the disk is."""
-        assert self._file is not None, "the draft is finished"
-        length = len(data) if not isinstance(data, memoryview) else data.nbytes
-        if self._limit is not None and self.size + length > self._limit:
-            raise too_large(self._limit)
-        with storage_problems():
-            self._file.write(data)
-        self._hash.update(data)
-        self.size += length
-        return length
-
-    def finish(self) -> str:
-        """Bring everything to the disk; returns the SHA-256. Doing it twice changes nothing."""
-        if self._file is not None:
-            with storage_problems():
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-            self._file = None
-        return self._hash.hexdigest()
-
-    def discard(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # closing flushes, and the disk may be full
-                self._file.close()
-            self._file = None
-        self.path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.discard()
 
 
 class ArtifactStore:
@@ -320,49 +265,6 @@ class ArtifactStore:
 def artifact_of(row: Row[tuple[object, ...]]) -> Artifact:
     """The artifact of a row of the table."""
     return Artifact(**row._mapping)
-
-
-def not_found(artifact_id: str) -> Problem:
-    return Problem(
-        Kind.NOT_FOUND,
-        "artifact-not-found",
-        "Artifact does not exist",
-        f"No artifact of yours has the id {artifact_id[:64]!r}.",
-        remedy="Artifacts belong to the key that made them, and are kept for a limited time.",
-    )
-
-
-def too_large(limit: int) -> Problem:
-    return Problem(
-        Kind.TOO_LARGE, "artifact-too-large", "Artifact is too large", f"At most {limit:,} bytes are accepted."
-    )
-
-
-def over_quota(quota: int) -> Problem:
-    return Problem(
-        Kind.TOO_LARGE,
-        "artifact-quota",
-        "Storage quota is used up",
-        f"The artifacts of a key may take {quota:,} bytes in all (artifact_quota_bytes).",
-        remedy="Delete artifacts or finished jobs that are no longer needed.",
-    )
-
-
-@contextlib.contextmanager
-def storage_problems() -> Iterator[None]:
-    """Trouble of the disk or the store, as a problem that may go away: ``storage-full``, ``storage-unavailable``."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in FULL
-        raise Problem(
-            Kind.UNAVAILABLE,
-            "storage-full" if full else "storage-unavailable",
-            "Storage is full" if full else "Storage is not available",
-            f"{type(error).__name__}: {error.strerror or error}",
-            remedy="Free space where the artifacts lie." if full else None,
-            retry_after=30,
-        ) from error
 
 
 def _used(connection: Connection, owner: str) -> int:

@@ -31,7 +31,7 @@ def torch_worker(
     from gateway import logs
     from services.runtime.torch_worker.process.listening import bound
     from sightline.launcher import companions
-    from sightline.launcher.processes import Supervisor
+    from sightline.launcher.supervisor import Supervisor
 
     logs.configure(settings.log_level, settings.log_format)
     bound(host, port, settings.torch_token).close()  # what is wrong with them is said once, not at each restart

@@ -38,8 +38,8 @@ def worker(
     from services.jobs import broker
     from services.storage import database
     from sightline.launcher import companions
-    from sightline.launcher.processes import Supervisor
     from sightline.launcher.rundir import read_server
+    from sightline.launcher.supervisor import Supervisor
 
     logs.configure(settings.log_level, settings.log_format)
     known: dict[str, str] = {"redis_url": broker.url_of(settings)}

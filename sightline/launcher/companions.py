@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from services.jobs import broker
 from services.settings import Settings, child_environment
-from sightline.launcher.processes import Process
+from sightline.launcher.process import Process
 
 BROKER_STAGE = 0
 TORCH_STAGE = 5

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import distributions
 from urllib.parse import urlsplit
 
-from gateway import LEAVING_SIGNAL, telemetry
+from gateway import LAME_DUCK_SIGNAL, telemetry
 from services.errors import Kind, Problem
 from services.jobs import broker
 from services.runtime.torch_worker import endpoint
@@ -20,8 +20,9 @@ from services.settings import Settings, child_environment
 from sightline.launcher import companions
 from sightline.launcher.aside import aside
 from sightline.launcher.listening import Listeners, is_loopback
-from sightline.launcher.processes import Process, Supervisor
+from sightline.launcher.process import Process
 from sightline.launcher.rundir import RunDir, ServerInfo, held
+from sightline.launcher.supervisor import Supervisor
 
 GATEWAY_STAGE = 10
 """What the gateway needs comes in lower stages, what needs the gateway in higher ones."""
@@ -119,7 +120,7 @@ class Launcher:
             ready=lambda: listeners.accepts(worker) and _says_ready(listeners.url),
             # Servers of models may be away for as long as they like: it is ready when they are back.
             start_timeout=math.inf if settings.runtime == "triton" else _START_SECONDS,
-            leaving_signal=LEAVING_SIGNAL,
+            lame_duck_signal=LAME_DUCK_SIGNAL,
             grace=settings.lame_duck_seconds + settings.drain_seconds + _STOP_MARGIN,
             descriptors=(descriptor,),
             died=died,

@@ -14,8 +14,9 @@ from pathlib import Path
 from models.repository.config_files import refresh_configs
 from services.errors import Kind, Problem
 from services.settings import Settings, child_environment
-from sightline.launcher.processes import Process, Supervisor
+from sightline.launcher.process import Process
 from sightline.launcher.rundir import held
+from sightline.launcher.supervisor import Supervisor
 from sightline.triton import shared_memory
 from sightline.triton.installation import Installation, find
 from sightline.triton.server import Ports, Server, check_free, lives

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.errors import Kind, Problem
 from services.settings import Settings, child_environment
-from sightline.launcher.processes import Process
+from sightline.launcher.process import Process
 from sightline.triton.installation import Installation
 
 EXIT_SECONDS = 5

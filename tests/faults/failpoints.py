@@ -20,7 +20,9 @@ from sqlalchemy import Connection
 from services.jobs import leases
 from services.jobs.context import JobContext
 from services.settings import Settings
-from services.storage.artifacts import ArtifactStore, Draft, storage_problems
+from services.storage.artifacts import ArtifactStore
+from services.storage.drafts import Draft
+from services.storage.problems import storage_problems
 from tests.support import job_kinds
 
 KINDS = job_kinds.KINDS

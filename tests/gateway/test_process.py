@@ -16,10 +16,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from gateway import LEAVING_SIGNAL
+from gateway import LAME_DUCK_SIGNAL
 from services.settings import Settings
 from tests.support import tiny_models
 from tests.support.server import Server, serving
+from tests.support.serving import eventually
 
 BLOCKED = """
 import sys
@@ -52,19 +53,18 @@ def test_it_is_not_ready_from_the_moment_the_platform_begins_to_stop_and_goes_on
     settings: Settings, repository: Path, tmp_path: Path
 ) -> None:
     with serving(settings, tmp_path) as server:
-        os.kill(server.pid, LEAVING_SIGNAL)
-        time.sleep(0.2)
-        for path in ("/readyz", "/v2/health/ready"):
-            assert httpx.get(f"{server.url}{path}", timeout=5).status_code == 503
+        os.kill(server.pid, LAME_DUCK_SIGNAL)
+        eventually(lambda: httpx.get(f"{server.url}/readyz", timeout=5).status_code == 503)
+        assert httpx.get(f"{server.url}/v2/health/ready", timeout=5).status_code == 503
         for _ in range(2):
             models = httpx.get(f"{server.url}/v1/models", timeout=5)
             assert models.status_code == 200 and "connection" not in models.headers
         os.kill(server.pid, signal.SIGTERM)
-        assert server.workers["w0"].wait(10) == 0
+        assert server.workers["w0"].wait(60) == 0
 
 
 def test_sigterm_ends_it_with_code_0_and_readiness_turns_at_once(settings: Settings, tmp_path: Path) -> None:
-    settings = settings.model_copy(update={"lame_duck_seconds": 1.0})
+    settings = settings.model_copy(update={"lame_duck_seconds": 3.0})
     with serving(settings, tmp_path) as server, httpx.Client(base_url=server.url, timeout=5) as client:
         os.kill(server.pid, signal.SIGTERM)
         time.sleep(0.2)
@@ -72,7 +72,7 @@ def test_sigterm_ends_it_with_code_0_and_readiness_turns_at_once(settings: Setti
         assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
         assert ready.headers["connection"] == "close"
         assert client.get("/healthz").status_code == 200
-        assert server.workers["w0"].wait(10) == 0
+        assert server.workers["w0"].wait(60) == 0
 
 
 def test_a_second_signal_does_not_wait(settings: Settings, slow_repository: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_second_signal_does_not_wait(settings: Settings, slow_repository: Path
         time.sleep(0.3)
         assert server.workers["w0"].poll() is None
         os.kill(server.pid, signal.SIGINT)
-        assert server.workers["w0"].wait(5) == 1
+        assert server.workers["w0"].wait(25) == 1
 
 
 async def _hammer(server: Server, stop: asyncio.Event, outcomes: list[str], *, until_closed: bool = False) -> None:
@@ -116,7 +116,7 @@ async def test_a_worker_that_drains_under_traffic_loses_no_request(
         await asyncio.sleep(0.5)
         first = server.workers["w0"]
         first.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(first.wait, 15) == 0
+        assert await asyncio.to_thread(first.wait, 60) == 0
         await asyncio.sleep(0.3)
         before = len(outcomes)
         await asyncio.sleep(0.3)
@@ -135,10 +135,10 @@ async def test_a_server_that_stops_answers_every_request_on_every_connection(
         while len(outcomes) < 40:  # noqa: ASYNC110 - it is told by clients as they go
             await asyncio.sleep(0.01)
         os.kill(server.pid, signal.SIGTERM)
-        await asyncio.wait_for(asyncio.gather(*clients), 15)
+        await asyncio.wait_for(asyncio.gather(*clients), 60)
         assert set(outcomes) == {"200"}, server.said()
         assert len(outcomes) >= 52
-        assert await asyncio.to_thread(server.workers["w0"].wait, 15) == 0
+        assert await asyncio.to_thread(server.workers["w0"].wait, 60) == 0
 
 
 async def test_requests_in_flight_are_finished(settings: Settings, slow_repository: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ async def test_requests_in_flight_are_finished(settings: Settings, slow_reposito
             os.kill(server.pid, signal.SIGTERM)
             answers = await asyncio.gather(*sent)
         assert [answer.status_code for answer in answers] == [200] * 6, server.said()
-        assert server.workers["w0"].wait(10) == 0
+        assert server.workers["w0"].wait(60) == 0
 
 
 def request_context(server: Server, data: bytes, seconds: float = 5.0) -> bytes:

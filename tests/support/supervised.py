@@ -12,14 +12,15 @@ import sys
 from pathlib import Path
 
 from services.errors import Problem
-from sightline.launcher.processes import Process, Supervisor
+from sightline.launcher.process import Process
+from sightline.launcher.supervisor import Supervisor
 
 
 def main() -> int:
     processes = []
     for spec in json.loads(sys.argv[1]):
         ready = spec.pop("ready_file", None)
-        for name in ("stop_signal", "leaving_signal"):
+        for name in ("stop_signal", "lame_duck_signal"):
             if name in spec:
                 spec[name] = signal.Signals[spec[name]]
         processes.append(

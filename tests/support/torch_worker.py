@@ -22,7 +22,7 @@ from services.runtime.torch_worker import endpoint
 from services.runtime.torch_worker.process import main as torch_main
 from services.settings import Settings, child_environment
 from sightline.launcher import companions
-from sightline.launcher.processes import Supervisor
+from sightline.launcher.supervisor import Supervisor
 from tests.support.torch_programs import PROGRAMS
 
 ROOT = Path(__file__).parents[2]

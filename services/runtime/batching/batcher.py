@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Generic, TypeVar
 
 from services.errors import Problem
-from services.runtime.batching.queue import Bucket, Done, Entry, Hooks, Limits, Piece, Ran, Run
+from services.runtime.batching.queue import Bucket, Done, Entry, Hooks, Limits, Piece, Queue, Ran, Run
 from services.runtime.batching.service_time import ServiceTime
 from services.runtime.problems import deadline_exceeded, model_closing, queue_full
 
@@ -51,8 +50,7 @@ class Batcher(Generic[T, R]):
         self._service = service or ServiceTime()
         self._clock = clock
 
-        self._buckets: dict[Hashable, Bucket[T, R]] = {}
-        self._waiting: dict[int, int] = {}  # rows by priority
+        self._queue: Queue[T, R] = Queue()
         self._running_rows = 0
         self._running = 0
         self._sequence = 0
@@ -66,7 +64,7 @@ class Batcher(Generic[T, R]):
     @property
     def depth(self) -> dict[int, int]:
         """Rows that wait, by priority."""
-        return {priority: rows for priority, rows in sorted(self._waiting.items()) if rows}
+        return self._queue.depth
 
     async def submit(
         self, pieces: Sequence[Piece[T]], *, priority: int = 1, deadline: float | None = None
@@ -90,7 +88,7 @@ class Batcher(Generic[T, R]):
     async def drain(self) -> None:
         """Wait until nothing waits or runs. What waits for a delay leaves at once."""
         self._closing = True
-        while self._buckets or self._running:
+        while self._queue or self._running:
             self._leave_soon()
             idle = asyncio.get_running_loop().create_future()
             self._idle.append(idle)
@@ -101,7 +99,7 @@ class Batcher(Generic[T, R]):
 
     def abort(self, problem: Callable[[], Problem]) -> None:
         """Fail everything that waits."""
-        for entry in self._queued():
+        for entry in self._queue.entries():
             self._refuse(entry, problem())
 
     # Coming in
@@ -125,13 +123,9 @@ class Batcher(Generic[T, R]):
             entry = Entry(
                 piece.payload, piece.rows, piece.key, piece.cost, priority, deadline, now, self._sequence, future
             )
-            bucket = self._buckets.get(piece.key)
-            if bucket is None:
-                bucket = self._buckets[piece.key] = Bucket()
-            bucket.add(entry)
+            self._queue.add(entry)
             entries.append(entry)
 
-        self._waiting[priority] = self._waiting.get(priority, 0) + rows
         if deadline is not None and (self._expiry is None or deadline < self._expiry_at):
             self._expire_at(deadline)
 
@@ -140,11 +134,11 @@ class Batcher(Generic[T, R]):
 
     def _check_room(self, rows: int, priority: int, patience: float | None) -> None:
         """Refuse what finds no room, or what could not start in time at the rate that the model was measured at."""
-        waiting = sum(self._waiting.values())
+        waiting = self._queue.rows
         if not waiting:
             return
 
-        ahead = self._running_rows + sum(n for other, n in self._waiting.items() if other <= priority)
+        ahead = self._running_rows + self._queue.rows_ahead(priority)
         rate = self._service.rows_per_second * self._limits.slots
         wait = ahead / rate if rate else None
 
@@ -165,7 +159,7 @@ class Batcher(Generic[T, R]):
     def _leave_now(self) -> None:
         self._leave = None
         # What runs at once is done here already, and the next leaves in the loop's next turn.
-        while self._leave is None and self._buckets and self._running < self._limits.slots:
+        while self._leave is None and self._queue and self._running < self._limits.slots:
             now = self._clock()
             if self._expiry is not None and self._expiry_at <= now:
                 self._drop_expired(now)
@@ -175,9 +169,6 @@ class Batcher(Generic[T, R]):
             self._run(batch, now)
 
     def _run(self, batch: list[Entry[T, R]], now: float) -> None:
-        for entry in batch:
-            self._forget(entry)
-
         rows = sum(entry.rows for entry in batch)
         self._running_rows += rows
         self._running += 1
@@ -203,7 +194,7 @@ class Batcher(Generic[T, R]):
             self._hold.cancel()
             self._hold = None
 
-        ready = list(self._buckets.values())
+        ready = self._queue.buckets()
         if limits.max_delay and not self._closing:
             due = {bucket: self._due(bucket) for bucket in ready}
             ready = [bucket for bucket in ready if due[bucket] <= now]
@@ -213,12 +204,7 @@ class Batcher(Generic[T, R]):
         if not ready:
             return []
 
-        bucket = min(ready, key=Bucket.urgency)
-        batch = bucket.take(limits.max_rows, limits.max_cost)
-        if bucket.empty:
-            del self._buckets[batch[0].key]
-
-        return batch
+        return self._queue.take(min(ready, key=Bucket.urgency), limits.max_rows, limits.max_cost)
 
     def _due(self, bucket: Bucket[T, R]) -> float:
         if bucket.full(self._limits.max_rows, self._limits.max_cost):
@@ -260,7 +246,7 @@ class Batcher(Generic[T, R]):
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._buckets:
+        if self._queue:
             self._leave_soon()
         elif self._idle and not self._running:
             for waiter in self._idle:
@@ -270,28 +256,9 @@ class Batcher(Generic[T, R]):
 
     # Leaving without having run
 
-    def _queued(self) -> list[Entry[T, R]]:
-        """List everything that waits; a copy, so that its entries may be taken out."""
-        return list(chain.from_iterable(bucket.entries() for bucket in self._buckets.values()))
-
-    def _forget(self, entry: Entry[T, R]) -> None:
-        """Count out an entry that no longer waits."""
-        entry.waits = False
-        self._waiting[entry.priority] -= entry.rows
-        if not self._waiting[entry.priority]:
-            del self._waiting[entry.priority]
-
-    def _remove(self, entry: Entry[T, R]) -> None:
-        """Take it out of the queue without running it."""
-        bucket = self._buckets[entry.key]
-        bucket.remove(entry)
-        if bucket.empty:
-            del self._buckets[entry.key]
-        self._forget(entry)
-
     def _withdraw(self, entry: Entry[T, R]) -> None:
         if entry.waits:
-            self._remove(entry)
+            self._queue.remove(entry)
             entry.future.cancel()
             if not self._running:
                 self._go_on()
@@ -303,7 +270,7 @@ class Batcher(Generic[T, R]):
             entry.future.exception()  # seen: another piece's failure was the one reported
 
     def _refuse(self, entry: Entry[T, R], problem: Problem) -> None:
-        self._remove(entry)
+        self._queue.remove(entry)
         if not entry.future.done():
             entry.future.set_exception(problem)
 
@@ -318,14 +285,14 @@ class Batcher(Generic[T, R]):
         """Answer those whose deadline came while another batch ran; then sleep until the next deadline."""
         self._expiry = None
         self._drop_expired(self._clock())
-        deadlines = [entry.deadline for entry in self._queued() if entry.deadline is not None]
+        deadlines = [entry.deadline for entry in self._queue.entries() if entry.deadline is not None]
         if deadlines:
             self._expire_at(min(deadlines))
         if not self._running:
             self._go_on()
 
     def _drop_expired(self, now: float) -> None:
-        for entry in self._queued():
+        for entry in self._queue.entries():
             if entry.deadline is not None and entry.deadline <= now:
                 self._hooks.on_rejected("deadline")
                 self._refuse(entry, deadline_exceeded())

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Generic, TypeVar
 
 from services.errors import Problem
@@ -164,3 +165,64 @@ class Bucket(Generic[T, R]):
         self._cost -= entry.cost
         if not lane:
             del self._lanes[entry.priority]
+
+
+class Queue(Generic[T, R]):
+    """All that waits: a bucket for each key that something waits with, and the rows by priority."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[Hashable, Bucket[T, R]] = {}
+        self._rows: dict[int, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._buckets)
+
+    @property
+    def depth(self) -> dict[int, int]:
+        """Rows by priority, the most urgent first."""
+        return {priority: rows for priority, rows in sorted(self._rows.items()) if rows}
+
+    @property
+    def rows(self) -> int:
+        return sum(self._rows.values())
+
+    def rows_ahead(self, priority: int) -> int:
+        """Rows that would leave before what comes now with ``priority``."""
+        return sum(rows for other, rows in self._rows.items() if other <= priority)
+
+    def buckets(self) -> list[Bucket[T, R]]:
+        return list(self._buckets.values())
+
+    def entries(self) -> list[Entry[T, R]]:
+        """List everything that waits; a copy, so that its entries may be taken out."""
+        return list(chain.from_iterable(bucket.entries() for bucket in self._buckets.values()))
+
+    def add(self, entry: Entry[T, R]) -> None:
+        bucket = self._buckets.get(entry.key)
+        if bucket is None:
+            bucket = self._buckets[entry.key] = Bucket()
+        bucket.add(entry)
+        self._rows[entry.priority] = self._rows.get(entry.priority, 0) + entry.rows
+
+    def take(self, bucket: Bucket[T, R], max_rows: int, max_cost: int | None) -> list[Entry[T, R]]:
+        """Take the next batch out of one of the buckets."""
+        batch = bucket.take(max_rows, max_cost)
+        if bucket.empty:
+            del self._buckets[batch[0].key]
+        for entry in batch:
+            self._count_out(entry)
+        return batch
+
+    def remove(self, entry: Entry[T, R]) -> None:
+        """Take it out without running it."""
+        bucket = self._buckets[entry.key]
+        bucket.remove(entry)
+        if bucket.empty:
+            del self._buckets[entry.key]
+        self._count_out(entry)
+
+    def _count_out(self, entry: Entry[T, R]) -> None:
+        entry.waits = False
+        self._rows[entry.priority] -= entry.rows
+        if not self._rows[entry.priority]:
+            del self._rows[entry.priority]

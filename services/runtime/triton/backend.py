@@ -40,7 +40,7 @@ class TritonBackend(RepositoryBackend):
 
     async def close(self) -> None:
         """Refuse what waits and finish what runs; the servers keep what they have, since others use them, too."""
-        self._fleet.leave()
+        self._fleet.detach()
         await self._library.close()
         await self._torch.close()
         await self._fleet.close()
@@ -51,7 +51,7 @@ class TritonBackend(RepositoryBackend):
 
     async def counted(self, model: str | None = None) -> None:
         """Ask the servers for their counters; those of a server that is away are missing."""
-        found = [served for served in set(self._library.served()) if model in (None, served.card.name)]
+        found = [served for served in set(self._library.models.served()) if model in (None, served.card.name)]
         await asyncio.gather(*(statistics.refresh(one, self._fleet) for one in found if isinstance(one, Remote)))
 
     def statistics(self, model: str, version: str) -> Statistics:
@@ -62,7 +62,7 @@ class TritonBackend(RepositoryBackend):
         return replace(found.counted, pending=sum(found.depth.values()))
 
     def _open_served(self, folder: Path, card: Card) -> Served:
-        held = self._library.find(card.name, card.version)
+        held = self._library.models.find(card.name, card.version)
         served = Remote(
             folder,
             card,

@@ -19,7 +19,7 @@ from services.runtime.problems import (
 )
 from services.runtime.protocol import Tensor
 from services.runtime.triton.channel import Failure
-from services.runtime.triton.health import Mender
+from services.runtime.triton.health import HealthMonitor
 from services.runtime.triton.loading import Loader
 from services.runtime.triton.replica import Key, Replica
 from services.runtime.triton.uses import Uses
@@ -49,16 +49,16 @@ class Fleet:
             replica.elsewhere = named
         self.wanted: dict[Key, Wanted] = {}
         self._loaders = {replica: Loader(replica.channel, folder, card_of) for replica in self.replicas}
-        self._menders = [Mender(replica, self._loaders[replica], self.wanted) for replica in self.replicas]
+        self._monitors = [HealthMonitor(replica, self._loaders[replica], self.wanted) for replica in self.replicas]
         self._tasks: list[asyncio.Task[None]] = []
         self._uses = Uses(folder)
         self._locks: dict[str, asyncio.Lock] = {}
-        self.leaving = False
+        self.detached = False
 
     async def start(self) -> None:
         """Look for the servers, once, and from then on in the background."""
-        await asyncio.gather(*(mender.look() for mender in self._menders))
-        self._tasks = [asyncio.create_task(mender.watch()) for mender in self._menders]
+        await asyncio.gather(*(monitor.look() for monitor in self._monitors))
+        self._tasks = [asyncio.create_task(monitor.watch()) for monitor in self._monitors]
 
     def look_after(self) -> None:
         """All that is wanted at start has been named, and loaded where servers answer: from here on keep it so."""
@@ -66,11 +66,11 @@ class Fleet:
             replica.settled = replica.up
             if not replica.up:
                 _log.warning("%s; it is waited for", replica.reason)
-        self._tasks += [asyncio.create_task(mender.mend()) for mender in self._menders]
+        self._tasks += [asyncio.create_task(monitor.mend()) for monitor in self._monitors]
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """From here on nothing is unloaded: others go on using the servers."""
-        self.leaving = True
+        self.detached = True
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -160,7 +160,7 @@ class Fleet:
             self._uses.end(*key)
             for replica in self.replicas:
                 replica.forget(key)
-            if self.leaving or self._uses.any(*key):
+            if self.detached or self._uses.any(*key):
                 return
 
             def used(version: str) -> bool:
@@ -180,7 +180,7 @@ class Fleet:
         versions = self._versions(key[0]) if len(forms) == 1 else ()
         try:
             await self._loaders[replica].bring(*key, versions, anew=anew)
-            await self._menders[self.replicas.index(replica)].prove(key)
+            await self._monitors[self.replicas.index(replica)].prove(key)
         except Failure as failure:
             replica.place(key).open(f"{replica.address}: {failure.detail}")
             raise

@@ -40,7 +40,7 @@ LONGEST_PAUSE = 5.0
 _log = logging.getLogger("sightline.runtime")
 
 
-class Mender:
+class HealthMonitor:
     """See the module's docstring."""
 
     def __init__(self, replica: Replica, loader: Loader, wanted: Mapping[Key, Wanted]) -> None:

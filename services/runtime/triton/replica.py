@@ -2,7 +2,7 @@
 
 Two circuit breakers. The server's own opens when it cannot be reached or has stopped answering; then whatever it was
 computing is given up at once and may be tried elsewhere. Each version's opens when its process has died (Triton goes on
-saying that it is ready), when it is not loaded, and after three failures in a row. ``mending`` closes them again.
+saying that it is ready), when it is not loaded, and after three failures in a row. ``health`` closes them again.
 """
 
 from __future__ import annotations

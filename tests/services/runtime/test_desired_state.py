@@ -227,8 +227,8 @@ async def test_deadline_holds_while_another_process_load_is_followed(
     backend = OnnxBackend(settings.model_copy(update={"preload": ()}))
     await backend.start()
     try:
-        slowly = backend._library._open_version
-        monkeypatch.setattr(backend._library, "_open_version", lambda card: (time.sleep(0.3), slowly(card))[1])
+        slowly = backend._library.opening.open_version
+        monkeypatch.setattr(backend._library.opening, "open_version", lambda card: (time.sleep(0.3), slowly(card))[1])
         DesiredStates(settings.data_dir / "control.json").write("tiny-adder", loaded=True)
         with pytest.raises(Problem) as caught:
             await backend.infer("tiny-adder", ones(), options=Options.within(0.05))
@@ -252,7 +252,7 @@ async def test_unload_elsewhere_in_the_middle_of_a_load_leaves_no_dead_version(
     try:
         tiny_models.add_adder(settings.models_dir, version="2", offset=1)
         elsewhere = DesiredStates(settings.data_dir / "control.json")
-        opening = backend._library._open_version
+        opening = backend._library.opening.open_version
 
         def interrupted(card: Card) -> Version:
             if card.version == "2" and not elsewhere.states:
@@ -261,7 +261,7 @@ async def test_unload_elsewhere_in_the_middle_of_a_load_leaves_no_dead_version(
                 time.sleep(0.1)  # this process looks, and takes version 1 out
             return opening(card)
 
-        monkeypatch.setattr(backend._library, "_open_version", interrupted)
+        monkeypatch.setattr(backend._library.opening, "open_version", interrupted)
         loading = asyncio.create_task(backend.load("tiny-adder", VersionPolicy("all")))
         while not loading.done():
             backend.ready("tiny-adder")

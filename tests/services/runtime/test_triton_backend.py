@@ -20,8 +20,7 @@ from services.runtime.choosing import open_backend
 from services.runtime.protocol import Options, Tensor
 from services.runtime.repository import Repository
 from services.runtime.served import NoObserver
-from services.runtime.triton import health as mending
-from services.runtime.triton import replica
+from services.runtime.triton import health, replica
 from services.runtime.triton.backend import TritonBackend
 from services.runtime.triton.channel import Channel
 from services.runtime.triton.loading import Loader
@@ -125,8 +124,8 @@ async def test_a_dead_model_is_asked_elsewhere_and_taken_back_when_it_works(sett
 async def test_a_model_that_hangs_is_left_out_however_many_ask_for_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mending, "STUCK_SECONDS", 0.3)
-    monkeypatch.setattr(mending, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(health, "STUCK_SECONDS", 0.3)
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.2)
     async with over(settings) as (backend, [server]):
         server.hangs = True
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from sightline.launcher.processes import Process, Supervisor, _Child
+from sightline.launcher.process import Process
+from sightline.launcher.supervisor import Supervisor, _Child
 from tests.support.serving import alive, eventually
 
 ROOT = Path(__file__).parents[3]
@@ -141,7 +142,7 @@ def test_stages_start_in_order_and_stop_in_the_opposite_order(run: Run) -> None:
 
 
 def test_who_is_stopped_last_is_told_first_that_the_end_begins(run: Run) -> None:
-    run.start(run.spec("gateway", stage=1, leaving_signal="SIGUSR1"), run.spec("worker", "slow", stage=2))
+    run.start(run.spec("gateway", stage=1, lame_duck_signal="SIGUSR1"), run.spec("worker", "slow", stage=2))
     assert run.process is not None
     run.process.terminate()
     assert run.wait() == 0

@@ -1,64 +1,25 @@
-"""Child processes by description: start in order, restart with back-off, stop in order, leave nothing behind."""
+"""Child processes by description: started in order, restarted with back-off, stopped in order; nothing is left."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
-import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
-from services.errors import Kind, Problem
+from sightline.launcher.process import Process, describe_exit, did_not_start, has_exited, kill_group, spawn
 
 _log = logging.getLogger("sightline.launcher")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _HEALTHY_SECONDS = 30.0
 """A process that ran this long before it died starts its back-off anew."""
-
-_TIE = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-if os.getppid() != int(sys.argv[1]):  # it died in between
-    os._exit(1)
-for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
-    signal.signal(ignored_by_python, signal.SIG_DFL)
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """What to run and how to treat it.
-
-    Processes of one ``stage`` start together, once every process of the lower stages is ``ready``; they stop in the
-    opposite order. ``grace`` seconds pass between ``stop_signal`` and SIGKILL. ``descriptors`` are inherited under
-    their own numbers. ``died`` is called with the exit code after an unwanted death, before the restart.
-    ``leaving_signal`` is sent when the whole is told to stop, which may be long before this process's turn comes.
-    ``on_demand`` is a listening socket among ``descriptors``: the process is started when somebody connects to it, and
-    after a death when somebody connects again; nobody waits for it at the start.
-    """
-
-    name: str
-    argv: Sequence[str]
-    environment: Mapping[str, str]
-    stage: int = 0
-    ready: Callable[[], bool] | None = None
-    start_timeout: float = 120.0
-    stop_signal: signal.Signals = signal.SIGTERM
-    leaving_signal: signal.Signals | None = None
-    grace: float = 10.0
-    descriptors: tuple[int, ...] = ()
-    died: Callable[[int], None] | None = None
-    on_demand: int | None = None
 
 
 @dataclass(slots=True)
@@ -158,16 +119,10 @@ class Supervisor:
     def _spawn(self, child: _Child) -> None:
         process = child.process
         try:
-            child.popen = subprocess.Popen(
-                _tied_to_this_process(process.argv, process.environment.get("PATH")),
-                env=dict(process.environment),
-                stdin=subprocess.DEVNULL,
-                pass_fds=process.descriptors,
-                start_new_session=True,
-            )
+            child.popen = spawn(process)
         except OSError as error:
             if child.restarts == 0 and process.on_demand is None:
-                raise _did_not_start(process, f"{process.argv[0]}: {error.strerror}") from error
+                raise did_not_start(process, f"{process.argv[0]}: {error.strerror}") from error
             # No memory or no process ids just now: the next try may find some.
             self._plan_restart(child, str(error))
             return
@@ -183,23 +138,23 @@ class Supervisor:
             return
         if time.monotonic() - child.started > child.process.start_timeout:
             if starting:
-                raise _did_not_start(child.process, f"it was not ready within {child.process.start_timeout:g} s")
+                raise did_not_start(child.process, f"it was not ready within {child.process.start_timeout:g} s")
             _log.error("%s did not become ready: killed", child.process.name, extra={"program": child.process.name})
-            _kill_group(child.popen.pid)
+            kill_group(child.popen.pid)
 
     def _reap(self, child: _Child, starting: bool = False) -> None:
         """Notice a death, clear away what the dead process left running, and plan the restart."""
-        if child.popen is None or not _has_exited(child.popen.pid):
+        if child.popen is None or not has_exited(child.popen.pid):
             return
 
         # While the zombie is there its process group cannot be anybody else's.
-        _kill_group(child.popen.pid)
+        kill_group(child.popen.pid)
         code = child.popen.wait()
         child.popen = None
         if self.stopping:
             return
         if starting and not child.ready and child.process.on_demand is None:
-            raise _did_not_start(child.process, f"{describe_exit(code)} before it was ready")
+            raise did_not_start(child.process, f"{describe_exit(code)} before it was ready")
 
         if time.monotonic() - child.started >= _HEALTHY_SECONDS:
             child.failures = 0
@@ -225,8 +180,8 @@ class Supervisor:
     def _stop(self) -> None:
         for child in self._children.values():
             child.due = None
-            if child.process.leaving_signal is not None and child.popen is not None and child.ready:
-                child.popen.send_signal(child.process.leaving_signal)
+            if child.process.lame_duck_signal is not None and child.popen is not None and child.ready:
+                child.popen.send_signal(child.process.lame_duck_signal)
 
         for stage in sorted({child.process.stage for child in self._children.values()}, reverse=True):
             members = [child for child in self._children.values() if child.process.stage == stage]
@@ -241,7 +196,7 @@ class Supervisor:
                     if child.popen is not None and not child.killed and (late or self._hurry):
                         _log.warning("%s is killed: %s", child.process.name, "its time is up" if late else "no waiting")
                         child.killed = True
-                        _kill_group(child.popen.pid)
+                        kill_group(child.popen.pid)
                 self._wait(0.2)
                 for child in running:
                     self._reap(child)
@@ -275,48 +230,3 @@ class Supervisor:
                 signal.signal(number, handler)
             os.close(reader)
             os.close(writer)
-
-
-def describe_exit(code: int) -> str:
-    """An exit code of ``Popen`` in words: ``exit code 3``, ``killed by SIGSEGV``."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
-
-
-def _did_not_start(process: Process, why: str) -> Problem:
-    return Problem(
-        Kind.UNAVAILABLE,
-        "process-failed",
-        "The platform did not start",
-        f"{process.name}: {why}.",
-        remedy="Its own last words are in the log above.",
-    )
-
-
-def _has_exited(pid: int) -> bool:
-    """Return whether a child is dead, without taking its zombie away."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return True
-
-
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _tied_to_this_process(argv: Sequence[str], path: str | None) -> list[str]:
-    """``argv`` behind a program that first asks the kernel to die with this process, however that dies.
-
-    A hook between fork and exec (``preexec_fn``) could do it too, and may deadlock where this process has threads.
-    """
-    if not sys.platform.startswith("linux"):
-        return list(argv)
-    if shutil.which(argv[0], path=path) is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
-    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *argv]
