@@ -29,6 +29,7 @@ from services.finetuning.class_rows import class_rows, language_models
 from services.finetuning.data.features import FeatureExtractor
 from services.finetuning.data.normalisation import fitted_rows
 from services.finetuning.data.splits import Splits, as_features, as_pictures, choose
+from services.finetuning.detection import run as detection
 from services.finetuning.encoders.opening import open_encoder
 from services.finetuning.kind import FinetuneParameters, check_base
 from services.finetuning.publishing import ADAPTER, Outcome, figures_of, publish
@@ -65,6 +66,11 @@ def run(
     ``language`` in place of the encoder's own open-vocabulary model and the templates, ``metric`` in place of the
     usual one of the task.
     """
+    services = ctx.services
+    dataset = dataset_store(ctx.settings, services.engine, services.artifacts).get(ctx.owner, ctx.parameters.dataset)
+    if dataset.task == "detection":
+        return detection.run(ctx, dataset)
+
     threads = torch.get_num_threads()
     if not strategy(ctx.parameters.method).trains_encoder:
         # Matrices this small are faster on one thread, and other jobs want the cores.

@@ -54,7 +54,7 @@ def test_coco_boxes_are_cut_to_the_image_and_bad_ones_told(tmp_path):
 
 
 def test_every_oddity_of_a_coco_file_is_read_or_told(tmp_path):
-    """String ids, no sizes, one file named twice, crowds, masks in run lengths, negative sizes: nothing is lost unsaid."""
+    """String ids, no sizes, one file named twice, crowds, masks in run lengths, negative sizes: all of it is said."""
     mask = [12, 3, 7, 3, 75]  # of 10 x 10, down the columns: rows 2 to 4 of columns 1 and 2
     boxes = [
         {"bbox": [10, 10, 20, 20], "iscrowd": 1},
