@@ -71,7 +71,7 @@ def files(model: type[BaseModel]) -> dict[str, Any]:
         },
     }
     encoding = {"request": {"contentType": "application/json"}}
-    kinds = ("image/jpeg", "image/png", "image/webp")
+    kinds = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/avif")
 
     return {
         "multipart/form-data": {"schema": form, "encoding": encoding},

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
         4096 * MIB, ge=0, description="Memory of the torch worker, PyTorch itself (240 MB) included; 0 is unlimited"
     )
     torch_concurrency: int = Field(1, ge=1, le=64, description="Runs at once in the torch worker")
+    session_seconds: float = Field(
+        3_600.0, gt=0, description="Sessions with bots take no more turns this long after the last"
+    )
     torch_threads: int = Field(0, ge=0, le=1024, description="Threads of one run; 0 shares the cores between the runs")
     torch_stop_seconds: float = Field(
         30.0, gt=0, description="Seconds for a run to stop that nobody waits for; then the torch worker starts anew"

@@ -26,12 +26,12 @@ from services.datasets.opening import dataset_store
 from services.datasets.package import Stored
 from services.datasets.samples import Box
 from services.errors import Kind, Problem
+from services.media.suffixes import MEDIA_TYPES
 
 router = APIRouter(prefix="/v1/datasets", tags=["Data sets"])
 
 _ONE = openapi.refusals(*openapi.ASKED, 404, 503)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
 
 Split = Literal["train", "val", "test"]
 
@@ -208,7 +208,7 @@ def _image(request: Request, dataset: stores.Dataset, number: int) -> tuple[byte
             )
         stored = package.samples[number]
         suffix = PurePosixPath(stored.image).suffix
-        return package.read(stored), _MEDIA_TYPES.get(suffix, "image/jpeg")
+        return package.read(stored), MEDIA_TYPES.get(suffix, "image/jpeg")
 
 
 def _sample(dataset: stores.Dataset, number: int, stored: Stored) -> dict[str, Any]:

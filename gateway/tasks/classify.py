@@ -20,6 +20,7 @@ from gateway.request.body import (
     Version,
 )
 from gateway.request.parsing import Sent
+from gateway.tasks.reading import Note, told
 from gateway.tasks.task import Task, TaskCall, need_images
 from services.classification import Classification as Classifier
 from services.classification import ClassifiedImage, ClassifyAnswer, ClassifyRequest
@@ -80,6 +81,19 @@ class ClassifyBody(TaskBody):
         None,
         description="Also draw where the model looked over each image, 16 at most; a FocalNet can, others answer 422",
     )
+    truncate: bool | None = Field(
+        None,
+        description="Cut labels that are longer than the model reads, and say so; true when absent. False refuses them",
+    )
+
+
+class TruncatedLabel(Answer):
+    """A label that, in some templates, was longer than the model reads."""
+
+    index: int = Field(description="Which label, from 0")
+    tokens: int = Field(description="Tokens of the longest of its texts, special ones included")
+    kept: int = Field(description="How many of them the model read")
+    templates: list[int] = Field(description="The templates in which it was cut, from 0")
 
 
 class Prediction(Answer):
@@ -117,6 +131,10 @@ class Classification(Answer):
     model: str
     version: str
     results: list[Classified]
+    truncated: list[TruncatedLabel] | None = Field(None, description="Labels that were cut; absent where none was")
+    notes: list[Note] | None = Field(
+        None, description="Labels that the model cannot read, or not tell apart; absent where there are none"
+    )
 
 
 def _check(sent: Sent[ClassifyBody]) -> None:
@@ -174,6 +192,7 @@ async def _run(service: Classifier, call: TaskCall[ClassifyBody]) -> ClassifyAns
         multi_label=body.multi_label or False,
         threshold=body.threshold,
         explain=body.explain or False,
+        truncate=body.truncate is not False,
     )
     return await service.classify(call.model, asked, call.options, call.stages)
 
@@ -184,6 +203,7 @@ def _document(answer: ClassifyAnswer, body: ClassifyBody) -> dict[str, Any]:
         "model": answer.model,
         "version": answer.version,
         "results": [_result(result) for result in answer.results],
+        **told(answer.reading),
     }
 
 

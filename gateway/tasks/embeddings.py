@@ -10,6 +10,7 @@ from pydantic import Field
 
 from gateway.request.body import MAX_IMAGES, PNG, Answer, Encoding, ImageText, ModelName, PlainText, TaskBody
 from gateway.request.parsing import Sent
+from gateway.tasks.reading import Note, told
 from gateway.tasks.task import UNIT_TEXTS, Size, Task, TaskCall, ordinary_cost, units
 from services.embedding import Embedded
 from services.embedding import Embedding as Embedder
@@ -41,6 +42,10 @@ class EmbeddingsBody(TaskBody):
     dimensions: Annotated[int, Field(ge=1, le=MAX_DIMENSIONS)] | None = Field(
         None, description="Keep the first so many numbers and normalise again; all when absent"
     )
+    truncate: bool | None = Field(
+        None,
+        description="Cut texts that are longer than the model reads, and say so; true when absent. False refuses them",
+    )
     user: PlainText | None = Field(None, description="Accepted for compatibility, and not used")
 
 
@@ -52,10 +57,18 @@ class Embedding(Answer):
     embedding: list[float] | str = Field(description="Numbers, or base64 of little-endian float32")
 
 
+class TruncatedText(Answer):
+    """A text that was longer than the model reads."""
+
+    index: int = Field(description="Which input, from 0")
+    tokens: int = Field(description="Tokens of the whole text, special ones included")
+    kept: int = Field(description="How many of them the model read")
+
+
 class Usage(Answer):
     """What the request cost."""
 
-    prompt_tokens: int = Field(description="Tokens of all texts; 0 for images")
+    prompt_tokens: int = Field(description="Tokens that were read of all texts; 0 for images")
     total_tokens: int
 
 
@@ -67,6 +80,8 @@ class Embeddings(Answer):
     model: str
     version: str
     usage: Usage
+    truncated: list[TruncatedText] | None = Field(None, description="Texts that were cut; absent where none was")
+    notes: list[Note] | None = Field(None, description="What else is to be known of the texts; absent where nothing")
 
 
 def _default_model(sent: Sent[EmbeddingsBody], settings: Settings) -> str:
@@ -108,7 +123,14 @@ async def _run(service: Embedder, call: TaskCall[EmbeddingsBody]) -> Embedded:
     if body.input is None:
         return await service.images(call.model, call.images, body.dimensions, call.options, call.stages)
     texts = [body.input] if isinstance(body.input, str) else body.input
-    return await service.texts(call.model, texts, body.dimensions, call.options, call.stages)
+    return await service.texts(
+        call.model,
+        texts,
+        body.dimensions,
+        call.options,
+        call.stages,
+        truncate=body.truncate is not False,
+    )
 
 
 def _document(embedded: Embedded, body: EmbeddingsBody) -> dict[str, Any]:
@@ -122,6 +144,7 @@ def _document(embedded: Embedded, body: EmbeddingsBody) -> dict[str, Any]:
         "model": embedded.model,
         "version": embedded.version,
         "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
+        **told(embedded.reading),
     }
 
 

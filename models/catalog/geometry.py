@@ -49,6 +49,24 @@ class ImagePreprocess(_Geometry):
         return self.size
 
 
+class Stretched(_Geometry):
+    """Picture to ``(3, height, width) float32`` whatever its aspect, as SSD and many detectors take pictures."""
+
+    mode: Literal["stretched"] = "stretched"
+    input: str = "image"
+    width: int = Field(ge=8, le=4096)
+    height: int = Field(ge=8, le=4096)
+    interpolation: Interpolation = "bilinear"
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    channels: Channels = "rgb"
+
+    @property
+    def side(self) -> int:
+        """The longer side of every tensor."""
+        return max(self.width, self.height)
+
+
 class _Uncropped(_Geometry):
     """The whole picture, its aspect kept, at the upper left; ``fill`` lies to the right of it and below."""
 
@@ -109,7 +127,7 @@ class Native(_Uncropped):
 
 
 ImageGeometry = Annotated[
-    Annotated[ImagePreprocess | LongerSide | ShorterSide | Native, Field(discriminator="mode")],
+    Annotated[ImagePreprocess | LongerSide | ShorterSide | Native | Stretched, Field(discriminator="mode")],
     BeforeValidator(upgrade_image),
 ]
 """Told apart by ``mode``."""
@@ -129,11 +147,13 @@ class VideoClip(_Geometry):
     frame: ImageGeometry
 
 
-def fixed_side(geometry: ImageGeometry) -> int | None:
-    """The side of every tensor, where all of them are squares of one size."""
+def fixed_size(geometry: ImageGeometry) -> tuple[int, int] | None:
+    """Height and width of every tensor, where all of them are of one size."""
     match geometry:
         case ImagePreprocess() | LongerSide(multiple=None):
-            return geometry.size
+            return geometry.size, geometry.size
+        case Stretched():
+            return geometry.height, geometry.width
         case _:
             return None
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from models.errors import ModelError
+from models.text_files import UnreadableText, decode_text, text_lines
 
 FOLDER = Path(__file__).parent / "label_sets"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -31,14 +32,14 @@ def label_set(name: str) -> tuple[str, ...]:
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels of a file, one a line; empty lines at its end are dropped.
 
-    Raises :class:`LabelError` for a file that is not UTF-8 text, that has an empty line in between, or that names a
+    Raises :class:`LabelError` for a file that is no text, that has an empty line in between, or that names a
     label twice, since then no answer could say which one it means.
     """
     try:
-        labels = [line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines()]
+        labels = [line.strip() for line in text_lines(decode_text(path.read_bytes()).rstrip())]
     except OSError as error:
         raise LabelError(f"{path} cannot be read: {error.strerror}", "give a text file, one label a line") from error
-    except UnicodeDecodeError as error:
+    except UnreadableText as error:
         raise LabelError(f"{path} is not UTF-8 text: {error}", "save it as UTF-8") from error
 
     if not labels:

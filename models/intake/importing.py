@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from models.catalog.card import MODEL_NAME, Batching, Card, Licence, OutputKind, Provenance, Task
 from models.catalog.catalog import Catalog
-from models.catalog.geometry import ImageGeometry
+from models.catalog.detection import Detection
+from models.catalog.geometry import ImageGeometry, fixed_size
 from models.catalog.labels import read_labels
 from models.catalog.roles import Role
 from models.errors import ModelError
@@ -22,19 +23,24 @@ from models.repository.reading import MODEL, next_version
 from models.repository.writer import writing
 
 if TYPE_CHECKING:
+    from models.intake.detector_forms import Form
     from models.intake.trial import Trial
 
 MAX_BYTES = 4 << 30
 LABELS = "labels.txt"
-TASKS: tuple[Task, ...] = ("classify", "embed-image", "tensor")
+NMS_IOU = 0.6
+"""Of an imported detector whose boxes repeat each other."""
+TASKS: tuple[Task, ...] = ("classify", "detect", "embed-image", "tensor")
+LABELLED: tuple[Task, ...] = ("classify", "detect")
 
 
 @dataclass(frozen=True)
 class About:
     """What its owner says of the model, for the card.
 
-    ``output`` names the output that counts, ``kind`` what it holds. ``sizes`` gives free axes by name a size to be
-    tried with. The trial run may take ``trial_seconds`` and ``trial_gib`` of memory; absent, 8 and four times the file.
+    ``output`` names the output that counts, ``kind`` what it holds; ``form`` is how a detector's outputs are read.
+    ``sizes`` gives free axes by name a size to be tried with. The trial run may take ``trial_seconds`` and
+    ``trial_gib`` of memory; absent, 8 and four times the file.
     """
 
     title: str = ""
@@ -43,6 +49,7 @@ class About:
     attribution: str = ""
     output: str | None = None
     kind: OutputKind | None = None
+    form: str | None = None
     max_batch_size: int = 16
     sizes: Mapping[str, int] = field(default_factory=dict)
     trial_seconds: float = 120.0
@@ -63,12 +70,12 @@ def import_onnx(
 ) -> Card:
     """Import an ONNX file, or a model folder in Triton's layout, as the next version of ``name``.
 
-    ``classify`` needs ``labels`` (a text file, one a line) and ``preprocess``; ``embed-image`` needs ``preprocess``;
-    ``tensor`` models are served as they are. Raises :class:`ModelError` that says what is wrong with the file and how
-    to export it; then the repository is as it was.
+    ``classify`` and ``detect`` need ``labels`` (a text file, one a line) and ``preprocess``, ``embed-image`` the
+    latter; ``tensor`` models are served as they are. Raises :class:`ModelError` that says what is wrong with the file
+    and how to export it; then the repository is as it was.
     """
     about = about or About()
-    _check_request(name, task, labels, preprocess, about.kind)
+    _check_request(name, task, labels, preprocess, about)
     image = preset(preprocess) if isinstance(preprocess, str) else preprocess
     names = read_labels(labels) if labels else ()
     # Here and not above: pulling and listing must work where the package `onnx` is not installed.
@@ -96,10 +103,11 @@ def import_onnx(
             kind=about.kind,
             limits=TrialLimits(about.trial_seconds, about.trial_gib),
         )
-        card = _card(name, next_version(repository, name), task, image, trial, source, about)
+        form = None if task != "detect" or image is None else _form(trial, len(names), image, about.form)
+        card = _card(name, next_version(repository, name), task, image, trial, source, about, form)
         files: dict[str, Path | bytes] = {location: held.work / location for location in file.external}
         files[MODEL] = trial.path
-        if task == "classify":
+        if task in LABELLED:
             files[LABELS] = ("\n".join(names) + "\n").encode()
 
         progress("write", 2, 3)
@@ -109,7 +117,7 @@ def import_onnx(
 
 
 def _check_request(
-    name: str, task: Task, labels: Path | None, preprocess: str | ImageGeometry | None, kind: OutputKind | None
+    name: str, task: Task, labels: Path | None, preprocess: str | ImageGeometry | None, about: About
 ) -> None:
     if importlib.util.find_spec("onnx") is None:
         raise ModelError(
@@ -122,20 +130,26 @@ def _check_request(
         raise ModelError(f"the catalog has a model {name!r} of its own", "import yours under another name")
     if task not in TASKS:
         raise ModelError(f"models for {task!r} cannot be imported", f"tasks are {', '.join(TASKS)}")
-    if task == "classify" and labels is None:
+    if task in LABELLED and labels is None:
         raise ModelError(
-            "a classifier needs its labels", "give a text file with one label a line, in the outputs' order"
+            f"a {'classifier' if task == 'classify' else 'detector'} needs its labels",
+            "give a text file with one label a line, in the outputs' order",
         )
 
-    if task != "classify" and labels is not None:
-        raise ModelError(f"labels mean nothing for {task!r}", "leave them out, or import with task classify")
-    if task != "classify" and kind is not None:
-        raise ModelError(f"an output of {kind} means nothing for {task!r}", "leave --output-kind out")
+    if task not in LABELLED and labels is not None:
+        raise ModelError(f"labels mean nothing for {task!r}", "leave them out, or import with task classify or detect")
+    if task != "classify" and about.kind is not None:
+        raise ModelError(f"an output of {about.kind} means nothing for {task!r}", "leave --output-kind out")
+    if task != "detect" and about.form is not None:
+        raise ModelError(f"the form {about.form!r} means nothing for {task!r}", "leave --form out")
     if task == "tensor" and preprocess is not None:
         raise ModelError("a tensor model takes tensors, not pictures", "leave the preprocessing out")
     if task != "tensor" and preprocess is None:
         raise ModelError(
-            f"a model for {task!r} needs its preprocessing", "for example imagenet-224, clip-224 or unit-224"
+            f"a model for {task!r} needs its preprocessing",
+            "for example yolo-640, yolox-416, detr-800, unit-640 or half-320x240"
+            if task == "detect"
+            else "for example imagenet-224, clip-224 or unit-224",
         )
 
 
@@ -152,6 +166,15 @@ def _locate(path: Path) -> Path:
     raise ModelError(f"{path} has no {MODEL}", f"give an ONNX file, or a folder that holds <version>/{MODEL}")
 
 
+def _form(trial: Trial, classes: int, image: ImageGeometry, name: str | None) -> Form:
+    from models.intake.detector_forms import FORMS, Outputs, detector_form
+
+    if name is not None and name not in FORMS:
+        raise ModelError(f"there is no form {name!r}", f"forms are {', '.join(FORMS)}")
+    size = fixed_size(image) or (image.side, image.side)
+    return detector_form(Outputs.of(trial.answers, classes, size), name)
+
+
 def _roles(task: Task, trial: Trial) -> dict[Role, str]:
     """What its outputs are for: the one that the trial found for the task, and a FocalNet's map, known by its name."""
     roles: dict[Role, str] = {}
@@ -165,7 +188,14 @@ def _roles(task: Task, trial: Trial) -> dict[Role, str]:
 
 
 def _card(
-    name: str, version: str, task: Task, image: ImageGeometry | None, trial: Trial, source: Path, about: About
+    name: str,
+    version: str,
+    task: Task,
+    image: ImageGeometry | None,
+    trial: Trial,
+    source: Path,
+    about: About,
+    form: Form | None,
 ) -> Card:
     if image is not None:
         image = image.model_copy(update={"input": trial.inputs[0].name})
@@ -182,8 +212,9 @@ def _card(
         inputs=trial.inputs,
         outputs=trial.outputs,
         image=image,
-        label_set=LABELS if task == "classify" else None,
-        roles=_roles(task, trial),
+        label_set=LABELS if task in LABELLED else None,
+        roles=_roles(task, trial) if form is None else dict(form.roles),
+        detection=None if form is None else Detection(nms_iou=None if form.finished else NMS_IOU, decode=form.decode),
         output_kind=trial.kind,
         batching=Batching(max_batch_size=about.max_batch_size if batched else 1),
         licence=Licence(spdx=about.licence, attribution=about.attribution),

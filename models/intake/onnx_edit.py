@@ -19,6 +19,39 @@ def free_batch(model: Any) -> None:
     del model.graph.value_info[:]  # what was inferred for one row
 
 
+def fix_batch(model: Any) -> None:
+    """Declare that every input holds one picture: what :func:`free_batch` has set free does not run otherwise."""
+    for value in inputs_of(model):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def fix_target_sizes(model: Any, images: str, sizes: str, size: tuple[int, int]) -> None:
+    """Give the input ``sizes`` ``(N, 2)``, the width and height that boxes are scaled to, those of the tensor itself.
+
+    RT-DETR's exporter asks for them beside the images; where boxes lie in the picture is the server's business.
+    """
+    graph = model.graph
+    given = next(value for value in graph.input if value.name == sizes)
+    element = helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
+    graph.input.remove(given)
+    constants = {
+        f"{sizes}_pixels": np.array([[size[1], size[0]]], element),
+        f"{sizes}_zero": np.array([0], np.int64),
+        f"{sizes}_one": np.array([1], np.int64),
+        f"{sizes}_two": np.array([2], np.int64),
+    }
+    graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in constants.items())
+    nodes = [
+        helper.make_node("Shape", [images], [f"{sizes}_shape"]),
+        helper.make_node("Slice", [f"{sizes}_shape", f"{sizes}_zero", f"{sizes}_one"], [f"{sizes}_rows"]),
+        helper.make_node("Concat", [f"{sizes}_rows", f"{sizes}_two"], [f"{sizes}_full"], axis=0),
+        helper.make_node("Expand", [f"{sizes}_pixels", f"{sizes}_full"], [sizes]),
+    ]
+    others = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *others])
+
+
 def append_log(model: Any, name: str) -> str:
     """Add an output ``log(name + 1e-12)`` and give its name: its softmax is ``name`` again, as for any logits."""
     return _append(model, name, ("logits", f"{name}_log", f"{name}_log_of_softmax"), odds=False)

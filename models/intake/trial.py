@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from models.catalog.card import DataType, OutputKind, Task, TensorSpec
-from models.catalog.geometry import ImageGeometry, fixed_side
-from models.intake.onnx_edit import append_log, append_logit, free_batch
+from models.catalog.geometry import ImageGeometry, fixed_size
+from models.intake.onnx_edit import append_log, append_logit, fix_batch, fix_target_sizes, free_batch
 from models.intake.onnx_file import ImportRefused, OnnxFile, inputs_of, shape_of
 from models.intake.onnx_run import BATCH_REMEDY, ROWS, NotRun, TrialLimits, TrialProcess, row_tolerance, run_rows
 from models.intake.output_kind import output_kind
@@ -46,7 +46,8 @@ ELEMENTS: dict[int, tuple[DataType, type[np.generic]]] = {
 class Trial:
     """A tried model: the file to serve, its signature, the output that the task reads, and what was changed.
 
-    ``kind`` is what the output held of itself: ``output`` holds logits whatever it was.
+    ``kind`` is what the output held of itself: ``output`` holds logits whatever it was. ``answers`` are all outputs of
+    one row.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Trial:
     output: str | None
     note: str
     kind: OutputKind = "logits"
+    answers: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ def try_out(
         (scratch / location).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, scratch / location)
 
+    if task == "detect" and image is not None and len(inputs) == 2 and _is_target_sizes(inputs[1]):
+        fix_target_sizes(model, inputs[0].name, inputs[1].name, fixed_size(image) or (image.side, image.side))
+        notes.append(f"{inputs[1].name} is the size of the network's own input")
+        inputs = inputs[:1]
+
     if task != "tensor" and image is not None:
         _check_picture(inputs, image)
         inputs = [_free_batch(model, inputs[0], notes)]
@@ -106,10 +113,17 @@ def try_out(
     with TrialProcess(scratch, limits or TrialLimits(), file.bytes) as process:
         try:
             full, one = run_rows(process, path, feeds, batched=batched, tolerance=tolerance, freed=bool(notes))
-        except NotRun as error:
-            if error.while_running and image is None and (axes := _free_axes(inputs)):
-                error.remedy = _size_remedy(axes, sizes)
-            raise
+        except ImportRefused as error:
+            if task == "detect" and batched:
+                # Graphs that end in their own suppression often take one picture at a time.
+                fix_batch(model)
+                batched, inputs = False, [replace(each, shape=(1, *each.shape[1:])) for each in inputs]
+                path, notes = _save(model, scratch), ["its pictures run one by one"]
+                full = one = process.run(path, {name: array[-1:] for name, array in feeds.items()})
+            else:
+                if isinstance(error, NotRun) and error.while_running and image is None:
+                    error.remedy = _size_remedy(axes, sizes) if (axes := _free_axes(inputs)) else error.remedy
+                raise
 
         chosen, found = _choose(task, full, classes, output), None
         if chosen is not None and not np.isfinite(full[chosen]).all():
@@ -129,7 +143,7 @@ def try_out(
 
     signature = tuple(each.spec() for each in inputs)
     outputs = tuple(_output(value, full, one, batched) for value in model.graph.output)
-    return Trial(path, signature, outputs, chosen, "; ".join(notes), found.kind if found else "logits")
+    return Trial(path, signature, outputs, chosen, "; ".join(notes), found.kind if found else "logits", one)
 
 
 def _free_axes(inputs: Sequence[_Input]) -> list[str]:
@@ -178,20 +192,26 @@ def _check_picture(inputs: Sequence[_Input], image: ImageGeometry) -> None:
     if only.datatype != "FP32":
         raise ImportRefused(f"input {only.name!r} is {only.datatype}, not FP32", "export the model with float32 inputs")
 
-    side = fixed_side(image)
-    gives = "pictures of many sizes" if side is None else f"{side} x {side}"
+    size = fixed_size(image)
+    gives = "pictures of many sizes" if size is None else f"{size[0]} x {size[1]}"
     fixed = [axis for axis in only.shape[2:] if isinstance(axis, int)]
-    if any(axis != side for axis in fixed):
+    wanted = size or (None, None)
+    if any(isinstance(axis, int) and axis != side for axis, side in zip(only.shape[2:], wanted, strict=True)):
         raise ImportRefused(f"input {only.name!r} is {shown}, the preprocessing gives {gives}", _side_remedy(fixed))
 
 
 def _side_remedy(fixed: Sequence[int]) -> str:
     """A preprocessing that fits the sides, where there is one."""
     if len(set(fixed)) > 1:
-        return "every preset gives a square: export the model with free height and width, or import it as tensor"
+        return f"take a preprocessing that stretches, as unit-{fixed[1]}x{fixed[0]}, or import it as tensor"
     if not LEAST_SIDE <= fixed[0] <= MOST_SIDE:
         return f"presets give {LEAST_SIDE} to {MOST_SIDE} pixels: export it for such pictures, or import it as tensor"
     return f"take a preprocessing of {fixed[0]}, as imagenet-{fixed[0]}"
+
+
+def _is_target_sizes(given: _Input) -> bool:
+    """Return whether an input is the width and height that RT-DETR scales its boxes to."""
+    return given.datatype in ("INT64", "INT32", "FP32") and len(given.shape) == 2 and given.shape[1] == 2
 
 
 def _free_batch(model: Any, only: _Input, notes: list[str]) -> _Input:
@@ -213,6 +233,8 @@ def _feeds(inputs: Sequence[_Input], image: ImageGeometry | None, sizes: Mapping
 
     for each in inputs:
         shape = [_tried(axis, image, sizes) for axis in each.shape]
+        if image is not None and (size := fixed_size(image)) is not None:
+            shape[2:] = size
         if not isinstance(each.shape[0], int):
             shape[0] = ROWS
 
@@ -240,7 +262,7 @@ def _save(model: Any, scratch: Path) -> Path:
 
 def _choose(task: Task, answers: Mapping[str, Array], classes: int, output: str | None) -> str | None:
     """The output that the task reads: the one that was named, or the only one that fits."""
-    if task == "tensor":
+    if task in ("tensor", "detect"):
         return None
     shown = ", ".join(f"{name} {list(array.shape)}" for name, array in answers.items())
     if output is not None and output not in answers:

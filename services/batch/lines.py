@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from models.text_files import NO_TEXT
 from services.batch.kind import ENDPOINT
 from services.datasets.package import Package
 from services.errors import Kind, Problem
@@ -21,11 +22,7 @@ _NOT_UTF8 = (
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
-    (b"\x1f\x8b", "compressed by gzip"),
-    (b"PK\x03\x04", "a zip"),
-    (b"BZh", "compressed by bzip2"),
-    (b"\xfd7zX", "compressed by xz"),
-    (b"(\xb5/\xfd", "compressed by zstd"),
+    *NO_TEXT,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.encoding.reading import WHOLE, Reading
 from services.media.image import Picture
 
 
@@ -13,7 +14,8 @@ class ClassifyRequest:
     """Pictures and what to call them. ``labels`` or ``label_set`` for open-vocabulary models, neither for closed ones.
 
     ``template_set`` names templates of the catalog instead of sending them. ``multi_label`` scores every label by
-    itself; ``threshold`` leaves out lower scores; ``explain`` asks for a map of what decided.
+    itself; ``threshold`` leaves out lower scores; ``explain`` asks for a map of what decided. Without ``truncate``
+    labels that are longer than the model reads are refused.
     """
 
     pictures: Sequence[Picture]
@@ -25,6 +27,7 @@ class ClassifyRequest:
     multi_label: bool = False
     threshold: float | None = None
     explain: bool = False
+    truncate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,9 @@ class ClassifiedImage:
 
 @dataclass(frozen=True, slots=True)
 class ClassifyAnswer:
-    """Answers in the order of the pictures, and who gave them."""
+    """Answers in the order of the pictures, who gave them, and what of the labels was read."""
 
     model: str
     version: str
     results: list[ClassifiedImage]
+    reading: Reading = WHOLE

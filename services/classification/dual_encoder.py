@@ -34,10 +34,10 @@ class DualEncoder:
         self._scale = float(pipeline.parameters.get("scale", 100.0))
         self._bias = float(pipeline.parameters.get("bias", 0.0))
         self._none = pipeline.parameters.get("none_logit")
-        self._text = TextEncoder(model.parts["text"], cache)
+        self.text = TextEncoder(model.parts["text"], cache)
 
     async def rows(self, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages) -> Array:
-        return await text_rows(self._text, labels, templates, options, stages)
+        return await text_rows(self.text, labels, templates, options, stages)
 
     async def feature_rows(
         self, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages

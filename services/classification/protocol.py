@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from services.encoding.texts import TextEncoder
 from services.runtime.protocol import ModelHandle, Options, Tensor
 from services.stages import Stages
 
@@ -28,8 +29,9 @@ class Scored:
 
 
 class ZeroShot(Protocol):
-    """One open-vocabulary model. ``image`` runs the pictures and ``image_outputs`` are what is scored."""
+    """One open-vocabulary model: ``text`` reads labels, ``image`` runs pictures, ``image_outputs`` are scored."""
 
+    text: TextEncoder
     image: ModelHandle
     image_outputs: tuple[str, ...]
     templates: tuple[str, ...]

@@ -18,6 +18,7 @@ from services.encoding.class_rows import ClassRows, source_of
 from services.encoding.images import run_images
 from services.encoding.labels import check_labels, named_set, own_labels, positions
 from services.encoding.opened import OpenedModels
+from services.encoding.reading import LabelReadings
 from services.encoding.templates import named
 from services.errors import Kind, Problem
 from services.media.image import Picture
@@ -36,12 +37,16 @@ class Classification:
         self._backend = backend
         self._settings = settings
         self._rows = ClassRows(settings)
+        self._readings = LabelReadings()
         self._opened = OpenedModels(self._open_kind)
 
     async def classify(
         self, model: ModelHandle, request: ClassifyRequest, options: Options, stages: Stages
     ) -> ClassifyAnswer:
-        """Raises :class:`Problem` ``model-*``, ``label-*``, ``labels-*``, ``template-*``, ``explain-unsupported``."""
+        """Raises :class:`Problem` ``model-*``, ``label-*``, ``labels-*``, ``template-*``, ``explain-unsupported``.
+
+        And ``text-too-long`` where the request forbids to cut.
+        """
         card = model.card
         if request.explain:
             explain.explaining(self._backend, model)
@@ -81,6 +86,10 @@ class Classification:
         assert labels is not None
         kind, source = await self._opened.get(model)
         templates = _templates(request) or kind.templates
+        reading = await self._readings.get(kind.text, source, labels, templates)
+        if not request.truncate:
+            sent = request.labels is not None
+            reading.refuse_cuts("/labels" if sent else "/label_set", within=sent)
 
         async def compute(some: Sequence[str]) -> Array:
             return await kind.rows(some, templates, options, stages)
@@ -100,7 +109,7 @@ class Classification:
         if looked is not None:
             answer = await self._explained(answer, kind.image.card, request.pictures, outputs[looked])
         stages.encode += time.perf_counter() - begin
-        return answer
+        return replace(answer, reading=reading)
 
     def _open_kind(self, model: ModelHandle) -> tuple[ZeroShot, str]:
         """The kind of a version, and what its class rows are computed from. Its files may be megabytes."""

@@ -32,7 +32,7 @@ class KnowingDualEncoder:
         assert image.embedding is not None
         self.image_outputs: tuple[str, ...] = (image.embedding,)
         self.templates = tuple(pipeline.parameters.get("templates", ("{}",)))
-        self._text = TextEncoder(model.parts["text"], cache)
+        self.text = TextEncoder(model.parts["text"], cache)
         data = read_arrays(card, model.folder)
         self._space = SharedSpace(data, pipeline.parameters)
         self._calibration = Calibration.of(pipeline.parameters)
@@ -40,7 +40,7 @@ class KnowingDualEncoder:
             _check_width(card, tower, self._space.dimensions)
 
     async def rows(self, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages) -> Array:
-        texts = await text_rows(self._text, labels, templates, options, stages)
+        texts = await text_rows(self.text, labels, templates, options, stages)
         if len(labels) <= _INLINE_LABELS:
             return self._space.rows(labels, texts)
         return await asyncio.to_thread(self._space.rows, labels, texts)

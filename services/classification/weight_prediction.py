@@ -127,7 +127,7 @@ class WeightPrediction:
         assert image.embedding is not None and image.logits is not None
         self.image_outputs: tuple[str, ...] = (image.embedding, image.logits)
         self.templates = tuple(pipeline.parameters.get("templates", ("{}",)))
-        self._text = TextEncoder(model.parts["text"], cache)
+        self.text = TextEncoder(model.parts["text"], cache)
         data = read_arrays(card, model.folder)
         _check_parts(card, image, data)
         self._predictor = Predictor(data, pipeline.parameters)
@@ -141,11 +141,11 @@ class WeightPrediction:
     async def _texts(self, labels: Sequence[str], templates: Sequence[str], options: Options, stages: Stages) -> Array:
         """``(C, D)``; names of classes were embedded when the model was made."""
         if tuple(templates) != ("{}",):
-            return await text_rows(self._text, labels, templates, options, stages)
+            return await text_rows(self.text, labels, templates, options, stages)
         texts, missing = self._predictor.known_texts(labels)
         if missing:
             fresh = [labels[index] for index in missing]
-            texts[missing] = await text_rows(self._text, fresh, templates, options, stages)
+            texts[missing] = await text_rows(self.text, fresh, templates, options, stages)
         return texts
 
     async def feature_rows(

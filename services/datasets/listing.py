@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import unicodedata
 from collections.abc import Iterable
@@ -11,15 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from models.text_files import UnreadableText, decode_text
 from services.datasets.archive import Watch
-from services.datasets.samples import IMAGE_SUFFIXES, Split, folder_split
-
-OTHER_IMAGES = {
-    ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC", ".jp2": "JPEG 2000",
-    ".jxl": "JPEG XL", ".svg": "SVG", ".psd": "Photoshop", ".dng": "raw camera", ".cr2": "raw camera",
-    ".nef": "raw camera", ".ico": "icon",
-}  # fmt: skip
-"""Pictures in formats that are not decoded here: refused by name, never passed over."""
+from services.datasets.samples import Split, folder_split
+from services.media.suffixes import IMAGE_SUFFIXES, OTHER_IMAGES
 
 MAX_TEXT_BYTES = 64 << 20
 """Of one list, table or annotation file: as objects they take some twenty times as much."""
@@ -27,30 +21,9 @@ MAX_TEXT_BYTES = 64 << 20
 _TAIL, _ALIKE = 3, 100
 """Parts of a path that tell files of one name apart; more files that end alike are not told apart one by one."""
 
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-
 
 class Unreadable(Exception):
     """A file cannot be read as what it should be; the text says why."""
-
-
-def decode_text(data: bytes) -> str:
-    """Text by its byte order mark, UTF-8 without one. Raises :class:`Unreadable`.
-
-    >>> decode_text("caf\\u00e9".encode("utf-16"))
-    'caf\\u00e9'
-    """
-    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"byte {error.start:,} is not {encoding.upper()}; save it as UTF-8") from None
 
 
 def folded(path: str) -> str:
@@ -99,7 +72,10 @@ class Listing:
         path = self.root / name
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise Unreadable(f"larger than {MAX_TEXT_BYTES >> 20} MiB; split it")
-        return decode_text(path.read_bytes())
+        try:
+            return decode_text(path.read_bytes())
+        except UnreadableText as error:
+            raise Unreadable(str(error)) from None
 
     def json(self, name: str) -> Any:
         """A JSON file; parsed once. Raises :class:`Unreadable`; all files together are bounded too."""

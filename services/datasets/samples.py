@@ -23,9 +23,6 @@ SPLITS: dict[str, Split] = {
 MAX_ANNOTATIONS = 2_000_000
 """Of one set: they are held as objects until the package is written, some 300 bytes each."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"})
-"""Of files that are decoded. ``.jfif`` and ``.jpe`` are JPEG."""
-
 
 @dataclass(frozen=True, slots=True)
 class Box:

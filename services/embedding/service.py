@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from services.encoding.images import run_images
 from services.encoding.opened import OpenedModels
+from services.encoding.reading import WHOLE, Reading, read_texts
 from services.encoding.texts import TextEncoder
 from services.errors import Kind, Problem
 from services.media.image import Picture
@@ -22,12 +23,16 @@ ONE_SPACE = ("dual-encoder", "knowing-dual-encoder")
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """``vectors`` ``(N, D) float32`` of unit length in the order asked, by which model, and how many tokens it read."""
+    """``vectors`` ``(N, D) float32`` of unit length in the order asked, by which model, and how many tokens it read.
+
+    ``reading`` tells of texts that it did not read whole.
+    """
 
     model: str
     version: str
     vectors: NDArray[np.float32]
     tokens: int = 0
+    reading: Reading = WHOLE
 
 
 class Embedding:
@@ -37,14 +42,30 @@ class Embedding:
         self._encoders = OpenedModels(TextEncoder)
 
     async def texts(
-        self, model: ModelHandle, texts: Sequence[str], dimensions: int | None, options: Options, stages: Stages
+        self,
+        model: ModelHandle,
+        texts: Sequence[str],
+        dimensions: int | None,
+        options: Options,
+        stages: Stages,
+        *,
+        truncate: bool = True,
     ) -> Embedded:
-        """By the model itself, or the text tower of a pipeline. Raises ``model-*``, ``text-*``, ``dimensions-*``."""
+        """By the model itself, or the text tower of a pipeline. Raises ``model-*``, ``text-*``, ``dimensions-*``.
+
+        Without ``truncate`` a text that is longer than the model reads is refused, at its place in ``/input``.
+        """
         pipeline = model.card.pipeline
         one_space = pipeline is not None and pipeline.kind in ONE_SPACE
         encoder = await self._encoders.get(model.parts.get("text", model) if one_space else model)
-        rows = await encoder.encode(texts, options, stages)
-        return Embedded(model.card.name, model.card.version, _cut(rows, dimensions), await encoder.count(texts))
+        with stages.decoding():
+            tokens = await encoder.tokenize(texts)
+        reading = read_texts(tokens)
+        if not truncate:
+            reading.refuse_cuts("/input", within=True)
+
+        rows = await encoder.embed(tokens, options, stages)
+        return Embedded(model.card.name, model.card.version, _cut(rows, dimensions), tokens.count, reading)
 
     async def images(
         self, model: ModelHandle, pictures: Sequence[Picture], dimensions: int | None, options: Options, stages: Stages

@@ -15,7 +15,7 @@ from services.encoding.cache import Array, ArrayCache
 from services.errors import Kind, Problem
 from services.runtime.protocol import ModelHandle, Options, as_float32
 from services.stages import Stages
-from services.text.tokenizer import Tokenizer, not_unicode
+from services.text.tokenizer import Tokenizer, Tokens, not_unicode
 
 _BATCHES_AT_ONCE = 2
 """One runs while the next is queued; more would only push other requests out of the queue."""
@@ -51,23 +51,31 @@ class TextEncoder:
         raises.
         """
         if not texts:
-            raise Problem(Kind.INVALID, "no-texts", "No text", "The list of texts is empty.")
+            raise _no_texts()
 
         options, stages = options or Options(), stages or Stages()
-        tokenizer = await self._read()
+        tokenizer = await self.tokenizer()
         if self._cache is None:
-            return await self._run(tokenizer, texts, options, stages)
+            return await self._compute(tokenizer, texts, options, stages)
 
         pieces = [texts[begin : begin + _KEPT_TOGETHER] for begin in range(0, len(texts), _KEPT_TOGETHER)]
         rows = [await self._kept(self._cache, tokenizer, piece, options, stages) for piece in pieces]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
-    async def count(self, texts: Sequence[str]) -> int:
-        """Tokens that the model sees of ``texts``, for usage figures."""
-        tokenizer = await self._read()
-        return sum(len(row) for row in await _ids(tokenizer, texts))
+    async def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """``texts`` as the model sees them, and which were cut: for usage figures, and for :meth:`embed`.
 
-    async def _read(self) -> Tokenizer:
+        Raises ``no-texts``, ``text-not-unicode``, ``model-embeds-no-text``.
+        """
+        if not texts:
+            raise _no_texts()
+        return await _tokens(await self.tokenizer(), texts)
+
+    async def embed(self, tokens: Tokens, options: Options, stages: Stages) -> NDArray[np.float32]:
+        """``(N, D) float32`` of texts that are tokenised already; nothing is kept. Raises what the backend raises."""
+        return await self._run(await self.tokenizer(), tokens, options, stages)
+
+    async def tokenizer(self) -> Tokenizer:
         """The tokenizer of the version, read when it is first needed, in a thread."""
         card = self._model.card
         if card.text is None or card.embedding is None:
@@ -95,7 +103,7 @@ class TextEncoder:
         async def compute() -> Array:
             nonlocal ran
             ran = True
-            return await self._run(tokenizer, texts, options, stages)
+            return await self._compute(tokenizer, texts, options, stages)
 
         begin = time.perf_counter()
         embeddings = await cache.get(_key(self._fingerprint, texts), compute, deadline=options.deadline)
@@ -103,9 +111,13 @@ class TextEncoder:
             stages.queue += time.perf_counter() - begin
         return embeddings
 
-    async def _run(self, tokenizer: Tokenizer, texts: Sequence[str], options: Options, stages: Stages) -> Array:
+    async def _compute(self, tokenizer: Tokenizer, texts: Sequence[str], options: Options, stages: Stages) -> Array:
         with stages.decoding():
-            rows = await _ids(tokenizer, texts)
+            tokens = await _tokens(tokenizer, texts)
+        return await self._run(tokenizer, tokens, options, stages)
+
+    async def _run(self, tokenizer: Tokenizer, tokens: Tokens, options: Options, stages: Stages) -> Array:
+        rows = tokens.ids
         most = self._model.card.batching.max_batch_size
         batches = _by_length(rows, most)
         parts: list[tuple[list[int], Array]] = []
@@ -150,10 +162,14 @@ def fingerprint(model: ModelHandle) -> str:
     return hashlib.blake2b(orjson.dumps([content, text, card.embedding]), digest_size=16).hexdigest()
 
 
-async def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+def _no_texts() -> Problem:
+    return Problem(Kind.INVALID, "no-texts", "No text", "The list of texts is empty.")
+
+
+async def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
     if sum(map(len, texts)) <= _INLINE_CHARS:
-        return tokenizer.ids(texts)
-    return await asyncio.to_thread(tokenizer.ids, texts)
+        return tokenizer.tokenize(texts)
+    return await asyncio.to_thread(tokenizer.tokenize, texts)
 
 
 def _by_length(rows: list[list[int]], most: int) -> Iterator[list[int]]:

@@ -6,18 +6,20 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import AvifImagePlugin, Image
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from services.errors import Kind, Problem
 from services.media.exif import turn
 from services.media.formats import Container, read_container
-from services.media.formats.container import Format, corrupt, truncated, truncated_at
+from services.media.formats.container import Format, corrupt, truncated, truncated_at, unsupported
 from services.media.intake import Limits
 
 # The decoders themselves rather than Image.open: no other format can be reached, and Pillow's process-wide
@@ -28,7 +30,10 @@ _DECODERS: dict[Format, type[ImageFile]] = {
     "WebP": WebPImageFile,
     "GIF": GifImageFile,
     "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "AVIF": AvifImageFile,
 }
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # pictures are decoded side by side already
 _STRIP = 1 << 20  # pixels scaled to 8 bits at a time: bounds the scratch memory of 16-bit images
 
 
@@ -48,7 +53,8 @@ def read_picture(data: bytes | memoryview, limits: Limits) -> Picture:
     Alpha is dropped and not composited, as ``convert("RGB")`` does in the training and evaluation code of the models
     served here. Raises :class:`Problem` with one of the codes ``image-empty``, ``image-too-large``,
     ``image-unrecognised``, ``image-no-pixels``, ``image-too-many-pixels``, ``image-aspect``, ``image-too-many-frames``,
-    ``image-truncated``, ``image-corrupt``, ``image-unsupported``; all of them but the last three before decoding.
+    ``image-several-pages``, ``image-truncated``, ``image-corrupt``, ``image-unsupported``; all of them but the last
+    three before decoding.
     """
     return decode_picture(read_container(data if isinstance(data, bytes) else bytes(data), limits))
 
@@ -64,10 +70,15 @@ def decode_picture(container: Container) -> Picture:
 
 def _decode(container: Container) -> Image.Image:
     image: ImageFile | None = None
+    if container.format == "AVIF" and not AvifImagePlugin.SUPPORTED:
+        raise unsupported("AVIF", "the Pillow of this server was built without it.")
     try:
         image = _DECODERS[container.format](io.BytesIO(container.pixels))
         if image.size != (container.width, container.height):
             raise corrupt(container.format, f"its parts disagree about its size, {image.width} x {image.height}.")
+        if container.format == "TIFF":
+            # Made here, so that Pillow's own pixel limit plays no part.
+            image.im = Image.core.new(image.mode, image.size)  # type: ignore[attr-defined]
         image.load()
     except (Problem, MemoryError):
         raise
@@ -100,6 +111,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I;16"):
         return _eight_bits(image).convert("RGB")
+    if image.mode == "La":  # premultiplied gray, which has no way of its own to RGB
+        image = image.convert("LA")
     image.info.pop("transparency", None)  # it would only make Pillow warn that convert() drops it
     return image.convert("RGB")
 

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.catalog.geometry import ImageGeometry, ImagePreprocess, LongerSide, Native, ShorterSide, next_multiple
+from models.catalog.geometry import (
+    ImageGeometry,
+    ImagePreprocess,
+    LongerSide,
+    Native,
+    ShorterSide,
+    Stretched,
+    next_multiple,
+)
 from services.media.image import Picture
 
 _RESAMPLING = {
@@ -88,7 +96,7 @@ class Preprocessor:
         self._mean = np.asarray(spec.mean, np.float32)
         self._std = np.asarray(spec.std, np.float32)
         # A crop that reaches beyond the picture is black there, as torchvision's is.
-        fill = (0, 0, 0) if isinstance(spec, ImagePreprocess) else spec.fill
+        fill = (0, 0, 0) if isinstance(spec, ImagePreprocess | Stretched) else spec.fill
         ground = (np.asarray(fill, np.float32) / 255 - self._mean) / self._std if fill != "mean" else np.zeros(3)
         self._ground: NDArray[np.float32] = ground.astype(np.float32)
 
@@ -161,6 +169,8 @@ def place(geometry: ImageGeometry, width: int, height: int) -> Placement:
     match geometry:
         case ImagePreprocess(mode="squash", size=size):
             return Placement(picture, size, size, 0, 0, (size, size))
+        case Stretched(width=wide, height=high):
+            return Placement(picture, wide, high, 0, 0, (high, wide))
         case ImagePreprocess(size=size, resize=resize):
             # size / 0.875 rounded down, in integers; int(256 / 224 * size) is the same for every size a card allows
             wide, high = _shorter_to(resize if resize is not None else size * 8 // 7, width, height)

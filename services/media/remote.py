@@ -20,7 +20,7 @@ _LONGEST_URL = 4096
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = [
     (b"User-Agent", b"sightline"),
-    (b"Accept", b"image/jpeg, image/png, image/webp, image/gif, image/bmp"),
+    (b"Accept", b"image/jpeg, image/png, image/webp, image/gif, image/bmp, image/tiff, image/avif"),
     (b"Accept-Encoding", b"identity"),  # so that the byte cap counts what is kept
 ]
 _CONNECT_SECONDS = 5.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,24 @@ Ids = NDArray[np.int64]
 
 _BATCH = 32
 """From here on the library's own threads are worth waking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """``ids`` of each text as the model sees it, special tokens included.
+
+    ``cut`` tells of those that were longer than the model reads: how many tokens the whole text is, by its index.
+    ``unread`` are indices of texts of which the model reads nothing: no part of them is in its vocabulary.
+    """
+
+    ids: list[list[int]]
+    cut: dict[int, int]
+    unread: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Tokens that the model sees, special ones included, padding not."""
+        return sum(map(len, self.ids))
 
 
 class Tokenizer:
@@ -44,16 +63,42 @@ class Tokenizer:
         self._tokenizer.no_padding()
         # The file's own post-processor adds the special tokens after the cut: a long text still ends with its end.
         self._tokenizer.enable_truncation(spec.max_length)
+        self._added = len(self._tokenizer.encode("").ids)
+        self._unknown = self._unknown_id()
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, special tokens included, at most ``max_length``. Raises ``text-not-unicode``."""
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """The ids of each text, at most ``max_length``, and which were cut. Raises ``text-not-unicode``."""
         prepared = [self._prepare(text) for text in texts]
         try:
             if len(prepared) < _BATCH:
-                return [self._tokenizer.encode(text).ids for text in prepared]
-            return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(prepared)]
+                encodings = [self._tokenizer.encode(text) for text in prepared]
+            else:
+                encodings = self._tokenizer.encode_batch_fast(prepared)
         except (UnicodeEncodeError, TypeError):  # which of them depends on the library's version
             raise not_unicode() from None
+
+        ids = [encoding.ids for encoding in encodings]
+        cut: dict[int, int] = {}
+        for index, encoding in enumerate(encodings):
+            if len(ids[index]) == self.spec.max_length and (rest := encoding.overflowing):
+                # Each piece of the rest got special tokens of its own.
+                cut[index] = len(ids[index]) + sum(len(piece.ids) - self._added for piece in rest)
+        return Tokens(ids, cut, tuple(index for index, row in enumerate(ids) if self._reads_nothing(row)))
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, special tokens included, at most ``max_length``. Raises ``text-not-unicode``."""
+        return self.tokenize(texts).ids
+
+    def aligned(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """The ids of each text as :meth:`ids` gives them, and which characters of it each stands for (special ones for
+        none: ``(0, 0)``). Raises ``text-not-unicode``; ``ValueError`` for a card whose ``clean`` moves characters."""
+        if self.spec.clean != "none" or self.spec.lowercase:
+            raise ValueError(f"clean {self.spec.clean!r} or lowercase change a text before it is split")
+        try:
+            encodings = self._tokenizer.encode_batch(list(texts))
+        except (UnicodeEncodeError, TypeError):
+            raise not_unicode() from None
+        return [(encoding.ids, encoding.offsets) for encoding in encodings]
 
     def pack(self, rows: Sequence[Sequence[int]]) -> dict[str, Ids]:
         """Ids to the model's inputs by name, ``(B, L) int64`` each: padded ids and, if the card has one, the mask.
@@ -74,9 +119,23 @@ class Tokenizer:
         """The inputs of one batch of texts; see :meth:`pack`."""
         return self.pack(self.ids(texts))
 
-    def count(self, texts: Sequence[str]) -> int:
-        """Tokens that the model sees of ``texts``, special ones included, padding not."""
-        return sum(len(row) for row in self.ids(texts))
+    def never_cut(self, text: str) -> bool:
+        """Return whether ``text`` is surely not cut, without tokenising it.
+
+        No token is shorter than a character, but for one that some tokenizers put in front.
+        """
+        return text.isascii() and len(text) + 1 + self._added <= self.spec.max_length
+
+    def _reads_nothing(self, row: list[int]) -> bool:
+        content = len(row) - self._added
+        return content <= 0 or (self._unknown is not None and row.count(self._unknown) == content)
+
+    def _unknown_id(self) -> int | None:
+        """The id that stands for what is not in the vocabulary; ``None`` where every byte has an id."""
+        name = getattr(self._tokenizer.model, "unk_token", None)
+        unknown = None if name is None else self._tokenizer.token_to_id(name)
+        # CLIP names its end as the unknown token too, and needs none.
+        return None if unknown in self._tokenizer.encode("").ids else unknown
 
     def _prepare(self, text: str) -> str:
         if self.spec.clean == "clip":

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.text_files import text_lines
 from sightline.cli.heat_maps import HeatMaps
 from sightline.cli.input_images import batches
-from sightline.cli.options import KeyOption, ModelOption, UrlOption, connect
+from sightline.cli.options import KeyOption, ModelOption, TruncateOption, UrlOption, connect
 from sightline.cli.outcomes import Outcome, ask_each, error_text, heading, print_error_line
 from sightline.cli.output import JsonOption, console
+from sightline.cli.reading import Reading
+from sightline.cli.skipped import Skipped
+from sightline.cli.text_files import read_text_file
 
 if TYPE_CHECKING:
     from sightline.client import Classification, ClassifiedImage
@@ -39,6 +43,7 @@ def classify(
         Path | None,
         typer.Option(metavar="PNG", help="Write where the model looked, over the picture; a folder for several."),
     ] = None,
+    truncate: TruncateOption = True,
     model: ModelOption = None,
     url: UrlOption = None,
     key: KeyOption = None,
@@ -48,12 +53,13 @@ def classify(
 
     The exit code is 1 when a picture could not be classified; the others are all the same.
     """
-    failed, maps = False, HeatMaps.into(explain, images)
+    failed, maps, skipped = False, HeatMaps.into(explain, images), Skipped()
     chosen = None if labels is None else split_labels(labels)
+    reading = Reading("label", chosen or ())
     with connect(url, key) as client:
 
         def ask(batch: list[str | bytes]) -> Classification:
-            return client.classify(
+            answer = client.classify(
                 batch,
                 chosen,
                 label_set=label_set,
@@ -64,18 +70,22 @@ def classify(
                 threshold=threshold,
                 explain=maps.wanted,
                 model=model,
+                truncate=None if truncate else False,
             )
+            reading.tell(answer)
+            return answer
 
-        for batch in batches(images):
+        for batch in batches(images, skipped):
             for outcome in ask_each(ask, batch):
                 if outcome.result is None:
                     failed = True
                 else:
                     maps.keep(outcome.source.name, outcome.result)
                 if json:
-                    _print_line(outcome)
+                    _print_line(outcome, reading)
                 else:
                     _print_picture(outcome)
+    skipped.tell()
     if failed:
         raise typer.Exit(1)
 
@@ -83,14 +93,14 @@ def classify(
 def split_labels(given: Sequence[str]) -> list[str]:
     """Labels from the command line: commas separate when the option stands once, as in a query of the API."""
     if len(given) == 1 and given[0].startswith("@"):
-        lines = Path(given[0][1:]).read_text("utf-8-sig").splitlines()
+        lines = text_lines(read_text_file(Path(given[0][1:])))
         return [line.strip() for line in lines if line.strip()]
     if len(given) == 1:
         return [label.strip() for label in given[0].split(",") if label.strip()]
     return list(given)
 
 
-def _print_line(outcome: Outcome[ClassifiedImage]) -> None:
+def _print_line(outcome: Outcome[ClassifiedImage], reading: Reading) -> None:
     import json
 
     name, picture = outcome.source.name, outcome.result
@@ -106,6 +116,7 @@ def _print_line(outcome: Outcome[ClassifiedImage]) -> None:
         "height": picture.height,
         "predictions": [{"label": guess.label, "score": guess.score} for guess in picture.predictions],
         "none_of_these": picture.none_of_these,
+        **reading.document(),
     }
     print(json.dumps(line, ensure_ascii=False), flush=True)
 

@@ -81,11 +81,11 @@ def read_labelled(folder: Path, settings: Settings) -> Labelled:
     Raises ``typer.BadParameter`` when there are none.
     """
     from models.export.accuracy import Labelled
-    from services.datasets.samples import IMAGE_SUFFIXES
     from services.errors import Problem
     from services.media.image import read_picture
     from services.media.intake import Limits
     from services.media.preprocess import Preprocessor
+    from services.media.suffixes import IMAGE_SUFFIXES
 
     files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
     labels = sorted({path.parent.name for path in files})

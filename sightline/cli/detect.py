@@ -15,6 +15,7 @@ from sightline.cli.input_images import batches
 from sightline.cli.options import KeyOption, ModelOption, UrlOption, connect
 from sightline.cli.outcomes import Outcome, ask_each, error_text, heading, print_error_line
 from sightline.cli.output import JsonOption, console, table
+from sightline.cli.skipped import Skipped
 
 if TYPE_CHECKING:
     from sightline.client import DetectedImage, Detections, Example, GroundedImage
@@ -63,7 +64,7 @@ def detect(
 
     The exit code is 1 when a picture could not be looked at; the others are all the same.
     """
-    failed, drawn = False, DrawnImages.into(output, images)
+    failed, drawn, skipped = False, DrawnImages.into(output, images), Skipped()
     chosen = None if labels is None else split_labels(labels)
     examples = None if example is None else [_example(text) for text in example]
     with connect(url, key) as client:
@@ -82,7 +83,7 @@ def detect(
                 model=model,
             )
 
-        for batch in batches(images):
+        for batch in batches(images, skipped):
             for outcome in ask_each(ask, batch):
                 failed = failed or outcome.result is None
                 file = None if outcome.result is None else drawn.keep(outcome.source.name, outcome.result.rendered)
@@ -90,6 +91,7 @@ def detect(
                     _print_line(outcome, file)
                 else:
                     _print_detections(outcome, file)
+    skipped.tell()
     if failed:
         raise typer.Exit(1)
 
@@ -114,7 +116,7 @@ def ground(
 
     The exit code is 1 when a picture could not be looked at; the others are all the same.
     """
-    failed, drawn = False, DrawnImages.into(output, images)
+    failed, drawn, skipped = False, DrawnImages.into(output, images), Skipped()
     with connect(url, key) as client:
 
         def ask(batch: list[str | bytes]) -> Detections[GroundedImage]:
@@ -129,7 +131,7 @@ def ground(
                 model=model,
             )
 
-        for batch in batches(images):
+        for batch in batches(images, skipped):
             for outcome in ask_each(ask, batch):
                 failed = failed or outcome.result is None
                 file = None if outcome.result is None else drawn.keep(outcome.source.name, outcome.result.rendered)
@@ -137,6 +139,7 @@ def ground(
                     _print_line(outcome, file)
                 else:
                     _print_phrases(outcome, file)
+    skipped.tell()
     if failed:
         raise typer.Exit(1)
 

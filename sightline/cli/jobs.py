@@ -12,6 +12,7 @@ import typer
 from sightline.cli.job_views import STYLES, ago, amount, event_line, print_job, took, watch_to_end
 from sightline.cli.options import KeyOption, UrlOption, connect
 from sightline.cli.output import JsonOption, console, print_json, size, table
+from sightline.cli.text_files import read_text_file
 
 if TYPE_CHECKING:
     from sightline.client import Job
@@ -52,6 +53,12 @@ def submit(
     given = _parameters(parameters, parameter or [])
     if (webhook is None) != (webhook_secret is None):
         raise typer.BadParameter("--webhook and --webhook-secret belong together")
+
+    if input_file is not None and input_file.is_dir():
+        raise typer.BadParameter(
+            f"{input_file} is a folder, and a batch reads lines: `sightline datasets upload {input_file} --name NAME` "
+            "and then `--set input=dataset:NAME` asks about every picture of it"
+        )
 
     with connect(url, key) as client:
         if input_file is not None:
@@ -191,7 +198,7 @@ def _parameters(file: Path | None, given: list[str]) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     if file is not None:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8-sig")
+        text = sys.stdin.read() if str(file) == "-" else read_text_file(file)
         try:
             found = json.loads(text)
         except ValueError as error:

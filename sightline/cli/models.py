@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli import cards, converting, fixtures, listing, running
+from sightline.cli import cards, converting, fixtures, listing, running, sampling
 from sightline.cli.output import (
     DataDirOption,
     JsonOption,
@@ -30,6 +30,7 @@ class OutputKind(StrEnum):
 
 class ImportTask(StrEnum):
     classify = "classify"
+    detect = "detect"
     embed_image = "embed-image"
     tensor = "tensor"
 
@@ -114,15 +115,28 @@ def import_model(
     name: Annotated[str, typer.Option(help="What requests will call it.")],
     task: Annotated[ImportTask, typer.Option(help="What it does; tensor is reachable under /v2 only.")],
     labels: Annotated[
-        Path | None, typer.Option(help="Text file with one label a line, for a classifier.", exists=True)
+        Path | None, typer.Option(help="Text file with one label a line, for a classifier or detector.", exists=True)
     ] = None,
     preprocess: Annotated[
         str | None,
-        typer.Option(help="imagenet-N, clip-N, half-N, unit-N or whole-N; N is the side in pixels, as in clip-224."),
+        typer.Option(
+            help="imagenet-N, clip-N, half-N, unit-N or whole-N; for detectors yolo-N, yolox-N, detr-N or unit-WxH; "
+            "N is the side in pixels, as in clip-224."
+        ),
     ] = None,
     output: Annotated[str | None, typer.Option(help="The output that counts, when there are several.")] = None,
     output_kind: Annotated[
         OutputKind | None, typer.Option(help="What a classifier's output holds, where the file does not tell.")
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(help="How a detector's outputs are read, where they leave a doubt: yolov8, ssd, detr ..."),
+    ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option(
+            help="A picture for a detector: its boxes are drawn into NAME-sample.jpg, to look at.", exists=True
+        ),
     ] = None,
     title: Annotated[str, typer.Option(help="For the card.")] = "",
     licence: Annotated[str, typer.Option(help="SPDX identifier, for the card.")] = "LicenseRef-not-stated",
@@ -142,6 +156,8 @@ def import_model(
     """Bring your own ONNX model: it is checked, run once, and served from then on, by a running server at once."""
     from models.intake.importing import About, import_onnx
 
+    if sample is not None and task is not ImportTask.detect:
+        raise typer.BadParameter("a sample is a picture for a detector: --task detect", param_hint="--sample")
     settings = settings_with(data_dir=data_dir)
     root = settings.models_dir
     about = About(
@@ -149,6 +165,7 @@ def import_model(
         licence=licence,
         output=output,
         kind=output_kind.value if output_kind else None,
+        form=form,
         max_batch_size=max_batch_size,
         sizes=_axis_sizes(size or []),
         trial_seconds=trial_seconds,
@@ -166,11 +183,14 @@ def import_model(
             max_bytes=int(max_gib * 2**30),
             progress=bar(name),
         )
+    drawn = None if sample is None else sampling.draw(settings, card, sample, Path(f"{name}-sample.jpg"))
     running.came(settings, name)
     if json:
-        print_json(cards.summary(card, root))
+        print_json(cards.summary(card, root) | ({} if drawn is None else {"sample": drawn}))
         return
     cards.tell(card, root)
+    if drawn is not None:
+        console().print(f"       {drawn['boxes']} boxes on {sample}, the best {drawn['best']}: see {drawn['file']}")
     if task is ImportTask.classify:
         note = f" ({card.provenance[0].note})" if card.provenance[0].note else ""
         console().print(f"       its scores are of {card.output_kind}{note}")

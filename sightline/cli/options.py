@@ -15,6 +15,10 @@ UrlOption = Annotated[
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", help="API key. (env SIGHTLINE_API_KEY)", show_default=False)]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Model; the platform's default when absent.")]
+TruncateOption = Annotated[
+    bool,
+    typer.Option("--truncate/--no-truncate", help="Cut texts that are longer than the model reads, or refuse them."),
+]
 
 
 def connect(url: str | None, key: str | None) -> Client:

@@ -18,6 +18,7 @@ from sightline.client.errors import APIError, JobFailed, JobTimeout, SightlineEr
 from sightline.client.images import ImageLike
 from sightline.client.job_results import Artifact, Job, JobEvent, Progress
 from sightline.client.models import Model
+from sightline.client.reading import Note, Truncated
 from sightline.client.retries import Retries
 
 __all__ = [
@@ -43,11 +44,13 @@ __all__ = [
     "JobTimeout",
     "Leaderboard",
     "Model",
+    "Note",
     "Phrase",
     "PhraseBox",
     "Prediction",
     "Progress",
     "Retries",
     "SightlineError",
+    "Truncated",
     "Unreachable",
 ]

@@ -11,6 +11,7 @@ import httpx
 
 from sightline.client.halves import N, call
 from sightline.client.images import ImageLike, as_texts
+from sightline.client.reading import Note, Truncated, notes_of, truncated_of
 from sightline.client.resource import Json, Resource, json_of, timings
 
 
@@ -54,7 +55,8 @@ class ClassifiedImage:
 class Classification:
     """The answer of ``classify``: a sequence of one :class:`ClassifiedImage` an image, in the order sent.
 
-    ``timings`` are milliseconds by stage, as the platform measured them.
+    ``timings`` are milliseconds by stage, as the platform measured them. ``truncated`` tells of labels that were cut,
+    ``notes`` of labels that the model cannot read or not tell apart.
     """
 
     model: str
@@ -62,6 +64,8 @@ class Classification:
     results: tuple[ClassifiedImage, ...]
     request_id: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
+    truncated: tuple[Truncated, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def __len__(self) -> int:
         return len(self.results)
@@ -92,8 +96,12 @@ class Classify(Resource[N]):
         threshold: float | None = None,
         explain: bool | None = None,
         model: str | None = None,
+        truncate: bool | None = None,
     ) -> Classification:
         """The labels of one or many images, best first. A closed-set model needs no ``labels``.
+
+        A label that is longer than the model reads is cut, and ``truncated`` of the answer says so; with
+        ``truncate=False`` it is refused.
 
         >>> client = Client()
         >>> answer = client.classify("cat.jpg", ["a cat", "a dog"])
@@ -112,6 +120,7 @@ class Classify(Resource[N]):
             "multi_label": multi_label,
             "threshold": threshold,
             "explain": explain,
+            "truncate": truncate,
         }
         return await self._ask("POST", "/v1/classify", _classification, body=body)
 
@@ -124,6 +133,8 @@ def _classification(response: httpx.Response) -> Classification:
         results=tuple(_image(entry) for entry in body["results"]),
         request_id=response.headers.get("x-request-id", ""),
         timings=timings(response),
+        truncated=truncated_of(body),
+        notes=notes_of(body),
     )
 
 

@@ -41,6 +41,12 @@ def picture(form: str = "JPEG", size: tuple[int, int] = (64, 48), **options: Any
     return sink.getvalue()
 
 
+def fax() -> bytes:
+    sink = io.BytesIO()
+    Image.new("1", (64, 48)).save(sink, "TIFF", compression="group4")
+    return sink.getvalue()
+
+
 def text_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
@@ -99,6 +105,7 @@ def dripping() -> Iterator[bytes]:
         time.sleep(0.05)
 
 
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 MULTIPART = "multipart/form-data; boundary=b"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
 
@@ -147,7 +154,8 @@ def _images() -> list[Case]:
         Case("text as image", 422, "image-unrecognised", image(text), pointer="/image"),
         Case("noise as image", 422, "image-unrecognised", image(noise), pointer="/image"),
         Case("svg with a file in it", 422, "image-unrecognised", image(SVG), pointer="/image"),
-        Case("tiff", 422, "image-unrecognised", image(picture("TIFF")), pointer="/image"),
+        Case("heic", 422, "image-unrecognised", image(HEIC), pointer="/image"),
+        Case("fax tiff", 422, "image-unsupported", image(fax()), pointer="/image"),
         Case("pdf", 422, "image-unrecognised", image(b"%PDF-1.7 " + b"0" * 200), pointer="/image"),
         Case("jpeg begins and ends", 422, "image-truncated", image(jpeg[:3]), pointer="/image"),
         Case("truncated jpeg", 422, "image-truncated", image(jpeg[: len(jpeg) // 2]), pointer="/image"),

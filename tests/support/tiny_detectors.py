@@ -56,7 +56,8 @@ class Graph:
         """``(N, 4, 3)``: how red, green and blue each quarter is."""
         pooled = self.op("AveragePool", "images", kernel_shape=[HALF, HALF], strides=[HALF, HALF])
         flat = self.op("Reshape", pooled, self.constant([0, 3, 4], np.int64))
-        return str(self.op("Transpose", flat, perm=[0, 2, 1]))
+        turned = self.op("Transpose", flat, perm=[0, 2, 1])
+        return str(self.op("Clip", turned, self.constant(0), self.constant(1)))
 
     def each(self, values: Any, like: str) -> str:
         """``values (M, K)`` for every picture of ``like (N, M, *)``: ``(N, M, K)``."""
@@ -172,3 +173,187 @@ def png(image: Image.Image) -> bytes:
     sink = io.BytesIO()
     image.save(sink, "PNG")
     return sink.getvalue()
+
+
+def detector(form: str) -> bytes:
+    """A detector of quarters as the exporters of ``form`` write it."""
+    built: bytes = _FORMS[form]()
+    return built
+
+
+def _joined(*parts: str, graph: Graph, shape: list[Any]) -> bytes:
+    return graph.build({"output0": graph.op("Concat", *parts, axis=2)}, {"output0": shape})
+
+
+def _yolov5() -> bytes:
+    graph = Graph(batch=1)
+    shares = graph.shares()
+    return _joined(
+        graph.each(CENTRED, shares), graph.each(np.ones((4, 1)), shares), shares, graph=graph, shape=[1, 4, 8]
+    )
+
+
+def _yolox() -> bytes:
+    """Of 84 cells those of stride 32 are the quarters; the others have no object."""
+    graph = Graph()
+    shares = graph.shares()
+    found = graph.op("Concat", graph.each(np.tile([[0.5, 0.5, 0, 0, 1]], (4, 1)), shares), shares, axis=2)
+    first = graph.op("Slice", shares, *(graph.constant([bound], np.int64) for bound in (0, 1, 1)))
+    shape = graph.op("Concat", graph.op("Shape", first, start=0, end=1), graph.constant([80, 8], np.int64), axis=0)
+    empty = graph.op("Expand", graph.constant(np.zeros((1, 1, 1))), shape)
+    return graph.build({"output": graph.op("Concat", empty, found, axis=1)}, {"output": ["N", 84, 8]})
+
+
+def _rt_detr() -> bytes:
+    graph = Graph()
+    shares = graph.shares()
+    logits = graph.op("Sub", graph.op("Mul", shares, graph.constant(8)), graph.constant(4))
+    boxes = graph.each(CENTRED / SIDE, shares)
+    return graph.build({"logits": logits, "pred_boxes": boxes}, {"logits": ["N", 4, 3], "pred_boxes": ["N", 4, 4]})
+
+
+def _detr() -> bytes:
+    """Nothing, the last class, has the logit 4; a colour that fills a quarter has 8."""
+    graph = Graph()
+    shares = graph.shares()
+    logits = graph.op(
+        "Concat", graph.op("Mul", shares, graph.constant(8)), graph.each(np.full((4, 1), 4), shares), axis=2
+    )
+    boxes = graph.each(CENTRED / SIDE, shares)
+    return graph.build(
+        {"pred_logits": logits, "pred_boxes": boxes}, {"pred_logits": ["N", 4, 4], "pred_boxes": ["N", 4, 4]}
+    )
+
+
+def _ssd() -> bytes:
+    graph = Graph()
+    shares = graph.shares()
+    rest = graph.op("Sub", graph.constant(1), graph.op("ReduceSum", shares, graph.constant([2], np.int64)))
+    scores = graph.op("Concat", graph.op("Relu", rest), shares, axis=2)
+    outputs = {"scores": scores, "boxes": graph.each(QUARTERS / SIDE, shares)}
+    return graph.build(outputs, {"scores": ["N", 4, 4], "boxes": ["N", 4, 4]})
+
+
+def _best(graph: Graph) -> tuple[str, str, str]:
+    """Of each quarter its best colour: shares ``(N, 4, 3)``, scores ``(N, 4)`` and classes ``(N, 4)`` from 0."""
+    shares = graph.shares()
+    scores = graph.op("ReduceMax", shares, graph.constant([2], np.int64), keepdims=0)
+    return shares, str(scores), str(graph.op("ArgMax", shares, axis=2, keepdims=0))
+
+
+def _yolo_nms() -> bytes:
+    graph = Graph()
+    shares, scores, classes = _best(graph)
+    last = graph.constant([2], np.int64)
+    parts = [graph.each(QUARTERS, shares), graph.op("Unsqueeze", scores, last)]
+    parts.append(graph.op("Unsqueeze", graph.op("Cast", classes, to=onnx.TensorProto.FLOAT), last))
+    return _joined(*parts, graph=graph, shape=["N", 4, 6])
+
+
+def _yolov7_nms() -> bytes:
+    """``(M, 7)``, of one picture: its number, box, class, score; boxes without a colour are gone."""
+    graph = Graph(batch=1)
+    shares, scores, classes = _best(graph)
+    last = graph.constant([2], np.int64)
+    number = graph.each(np.zeros((4, 1)), shares)
+    label = graph.op("Unsqueeze", graph.op("Cast", classes, to=onnx.TensorProto.FLOAT), last)
+    rows = graph.op("Concat", number, graph.each(QUARTERS, shares), label, graph.op("Unsqueeze", scores, last), axis=2)
+    flat = graph.op("Squeeze", rows, graph.constant([0], np.int64))
+    sure = graph.op("Greater", graph.op("Squeeze", scores, graph.constant([0], np.int64)), graph.constant(0.25))
+    return graph.build({"output": graph.op("Compress", flat, sure, axis=0)}, {"output": ["M", 7]})
+
+
+def _torchvision() -> bytes:
+    graph = Graph(batch=1)
+    shares, scores, classes = _best(graph)
+    first = graph.constant([0], np.int64)
+    flat_scores = graph.op("Squeeze", scores, first)
+    sure = graph.op("Greater", flat_scores, graph.constant(0.25))
+    labels = graph.op("Add", graph.op("Squeeze", classes, first), graph.constant(1, np.int64))
+    outputs = {
+        "boxes": graph.op("Compress", graph.op("Squeeze", graph.each(QUARTERS, shares), first), sure, axis=0),
+        "labels": graph.op("Compress", labels, sure, axis=0),
+        "scores": graph.op("Compress", flat_scores, sure, axis=0),
+    }
+    shapes: dict[str, list[Any]] = {"boxes": ["M", 4], "labels": ["M"], "scores": ["M"]}
+    return graph.build(outputs, shapes, {"labels": onnx.TensorProto.INT64})
+
+
+def _tf_ssd() -> bytes:
+    graph = Graph()
+    shares, scores, classes = _best(graph)
+    labels = graph.op("Cast", graph.op("Add", classes, graph.constant(1, np.int64)), to=onnx.TensorProto.FLOAT)
+    count = graph.op("ReduceSum", graph.op("Sub", scores, scores), graph.constant([1], np.int64), keepdims=0)
+    outputs = {
+        "detection_boxes": graph.each(QUARTERS[:, [1, 0, 3, 2]] / SIDE, shares),
+        "detection_classes": labels,
+        "detection_scores": scores,
+        "num_detections": graph.op("Add", count, graph.constant(4)),
+    }
+    shapes: dict[str, list[Any]] = {
+        "detection_boxes": ["N", 4, 4],
+        "detection_classes": ["N", 4],
+        "detection_scores": ["N", 4],
+        "num_detections": ["N"],
+    }
+    return graph.build(outputs, shapes)
+
+
+def _efficient_nms() -> bytes:
+    graph = Graph()
+    shares, scores, classes = _best(graph)
+    zero = graph.op("ReduceSum", graph.op("Sub", scores, scores), graph.constant([1], np.int64))
+    outputs = {
+        "num_dets": graph.op("Cast", graph.op("Add", zero, graph.constant(4)), to=onnx.TensorProto.INT32),
+        "det_boxes": graph.each(QUARTERS, shares),
+        "det_scores": scores,
+        "det_classes": graph.op("Cast", classes, to=onnx.TensorProto.INT32),
+    }
+    shapes: dict[str, list[Any]] = {
+        "num_dets": ["N", 1],
+        "det_boxes": ["N", 4, 4],
+        "det_scores": ["N", 4],
+        "det_classes": ["N", 4],
+    }
+    return graph.build(outputs, shapes, {"num_dets": onnx.TensorProto.INT32, "det_classes": onnx.TensorProto.INT32})
+
+
+def _rt_detr_boxes() -> bytes:
+    """With the input ``orig_target_sizes``, width and height, that boxes are scaled to."""
+    graph = Graph()
+    graph.inputs.append(helper.make_tensor_value_info("orig_target_sizes", onnx.TensorProto.INT64, ["N", 2]))
+    shares, scores, classes = _best(graph)
+    sizes = graph.op("Cast", "orig_target_sizes", to=onnx.TensorProto.FLOAT)
+    four = graph.op("Unsqueeze", graph.op("Concat", sizes, sizes, axis=1), graph.constant([1], np.int64))
+    outputs = {
+        "labels": classes,
+        "boxes": graph.op("Mul", graph.each(QUARTERS / SIDE, shares), four),
+        "scores": scores,
+    }
+    shapes: dict[str, list[Any]] = {"labels": ["N", 4], "boxes": ["N", 4, 4], "scores": ["N", 4]}
+    return graph.build(outputs, shapes, {"labels": onnx.TensorProto.INT64})
+
+
+def _boxes_scores() -> bytes:
+    graph = Graph()
+    shares = graph.shares()
+    return graph.build(
+        {"boxes": graph.each(QUARTERS, shares), "scores": shares}, {"boxes": ["N", 4, 4], "scores": ["N", 4, 3]}
+    )
+
+
+_FORMS: dict[str, Any] = {
+    "yolov8": yolov8,
+    "yolov5": _yolov5,
+    "yolox": _yolox,
+    "rt-detr": _rt_detr,
+    "rt-detr-boxes": _rt_detr_boxes,
+    "detr": _detr,
+    "ssd": _ssd,
+    "yolo-nms": _yolo_nms,
+    "yolov7-nms": _yolov7_nms,
+    "torchvision": _torchvision,
+    "tf-ssd": _tf_ssd,
+    "efficient-nms": _efficient_nms,
+    "boxes-scores": _boxes_scores,
+}

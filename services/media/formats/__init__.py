@@ -1,9 +1,9 @@
-"""The five image formats that are accepted: what their containers say, read before any pixel is decoded."""
+"""The image formats that are accepted: what their containers say, read before any pixel is decoded."""
 
 from __future__ import annotations
 
 from services.errors import Kind, Problem
-from services.media.formats import bmp, gif, jpeg, png, webp
+from services.media.formats import avif, bmp, gif, jpeg, png, tiff, webp
 from services.media.formats.container import Container
 from services.media.intake import Limits
 
@@ -16,8 +16,6 @@ _LOOKS_LIKE = (
     (b"<!DOCTYPE", "a web page"),
     (b"<html", "a web page"),
     (b"{", "a JSON text"),
-    (b"II*\0", "a TIFF"),
-    (b"MM\0*", "a TIFF"),
     (b"PK\3\4", "a ZIP archive"),
     (b"\0\0\1\0", "a Windows icon"),
     (b"8BPS", "a Photoshop file"),
@@ -28,14 +26,14 @@ _LOOKS_LIKE = (
     (b"/9j/", "base64 inside base64"),
     (b"iVBORw", "base64 inside base64"),
 )
-_BRANDS = ((b"avif", "an AVIF"), (b"avis", "an AVIF"), (b"hei", "a HEIC"), (b"mif1", "a HEIC"))
+_BRANDS = ((b"hei", "a HEIC"), (b"mif1", "a HEIC"))
 
 
 def read_container(data: bytes, limits: Limits) -> Container:
     """The container of an encoded image, by its magic bytes, within ``limits``; nothing is decoded.
 
-    Raises ``image-unrecognised``, ``image-truncated``, ``image-corrupt``, ``image-unsupported``, and
-    what ``limits`` raises.
+    Raises ``image-unrecognised``, ``image-truncated``, ``image-corrupt``, ``image-unsupported``,
+    ``image-several-pages``, and what ``limits`` raises.
     """
     limits.check_bytes(len(data))
     if data.startswith(b"\xff\xd8\xff"):
@@ -48,14 +46,24 @@ def read_container(data: bytes, limits: Limits) -> Container:
         return gif.read(data, limits)
     if data.startswith(b"BM") and bmp.accepts(data):
         return bmp.read(data, limits)
+    if tiff.accepts(data):
+        return tiff.read(data, limits)
+    if avif.accepts(data):
+        return avif.read(data, limits)
 
     raise Problem(
         Kind.INVALID,
         "image-unrecognised",
         "Image format is not recognised",
-        f"The {len(data):,} bytes are not a JPEG, PNG, WebP, GIF or BMP{_guess(data)}.",
-        remedy="Send a JPEG, PNG, WebP, GIF or BMP file.",
+        f"The {len(data):,} bytes are not a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF{_guess(data)}.",
+        remedy=_remedy(data),
     )
+
+
+def _remedy(data: bytes) -> str:
+    if _guess(data).endswith("HEIC"):
+        return "Save it as JPEG; an iPhone does so with Settings, Camera, Formats, Most Compatible."
+    return "Send a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file."
 
 
 def _guess(data: bytes) -> str:

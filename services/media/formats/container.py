@@ -7,7 +7,7 @@ from typing import Literal
 
 from services.errors import Kind, Problem
 
-Format = Literal["JPEG", "PNG", "WebP", "GIF", "BMP"]
+Format = Literal["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,33 @@ async def test_models_that_cannot_are_refused(http: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "model-embeds-no-image")
 
 
+async def test_a_text_that_is_cut_is_named_and_may_be_refused(http: httpx.AsyncClient) -> None:
+    """Two texts that differ behind what the model reads have one embedding: the answer says so."""
+    same = "the cat sat on the mat. " * 60
+    texts = [same + "Rockets fly to Mars.", "a cat", same + "Banks raise interest."]
+    body = (await http.post(EMBEDDINGS, json={"input": texts})).json()
+    assert body["data"][0]["embedding"] == pytest.approx(body["data"][2]["embedding"], abs=1e-6)
+    assert [(one["index"], one["kept"]) for one in body["truncated"]] == [(0, 32), (2, 32)]
+    assert all(one["tokens"] > 300 for one in body["truncated"])
+    assert body["usage"]["prompt_tokens"] == 32 + 4 + 32
+
+    refused = await http.post(EMBEDDINGS, json={"input": texts[1:], "truncate": False})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "text-too-long")
+    assert refused.json()["pointer"] == "/input/1"
+    refused = await http.post(EMBEDDINGS, json={"input": texts[0], "truncate": False})
+    assert refused.json()["pointer"] == "/input/0"  # a text alone stands for an array of one
+
+
+async def test_nothing_is_said_of_texts_that_are_read_whole(http: httpx.AsyncClient) -> None:
+    body = (await http.post(EMBEDDINGS, json={"input": ["a cat"], "truncate": False})).json()
+    assert sorted(body) == ["data", "model", "object", "usage", "version"]
+
+
+async def test_texts_of_which_the_model_knows_nothing_are_named(http: httpx.AsyncClient) -> None:
+    body = (await http.post(EMBEDDINGS, json={"input": ["a cat", "🍎"]})).json()
+    assert [(note["code"], note["indices"]) for note in body["notes"]] == [("input-unread", [1])]
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("openai")
@@ -121,6 +148,9 @@ def test_openais_client_works_unchanged(server: Server) -> None:
         assert [len(one.embedding) for one in made.data] == [tiny_models.TEXT_DIM] * 2
         assert norm(made.data[0].embedding) == pytest.approx(1, abs=1e-5)
         assert made.usage.total_tokens == 9
+        cut = client.embeddings.create(model="tiny-text", input="the cat " * 200)
+        assert len(cut.data[0].embedding) == tiny_models.TEXT_DIM
+        assert cut.model_extra["truncated"][0]["kept"] == 32
         plain = client.embeddings.create(model="tiny-text", input="a dog", encoding_format="float", dimensions=5)
         assert len(plain.data[0].embedding) == 5
         assert "tiny-text" in [model.id for model in client.models.list()]

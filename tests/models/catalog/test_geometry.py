@@ -14,8 +14,9 @@ from models.catalog.geometry import (
     LongerSide,
     Native,
     ShorterSide,
+    Stretched,
     VideoClip,
-    fixed_side,
+    fixed_size,
 )
 
 READ: TypeAdapter[Any] = TypeAdapter(ImageGeometry)
@@ -94,4 +95,10 @@ def test_a_film_has_a_form_for_its_frames() -> None:
     ],
 )
 def test_the_side_of_a_square_picture(form: Any, side: int, fixed: int | None) -> None:
-    assert (form.side, fixed_side(form)) == (side, fixed)
+    assert (form.side, fixed_size(form)) == (side, None if fixed is None else (fixed, fixed))
+
+
+def test_a_stretched_tensor_is_as_wide_and_high_as_it_says() -> None:
+    form = Stretched(width=320, height=240)
+    assert (form.side, fixed_size(form)) == (320, (240, 320))
+    assert READ.validate_json(READ.dump_json(form)) == form

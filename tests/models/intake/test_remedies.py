@@ -15,6 +15,7 @@ from models.errors import ModelError
 from models.intake.importing import About, import_onnx
 from models.intake.presets import preset
 from models.pull import not_installed
+from tests.support import tiny_detectors
 
 WEIGHTS = "float[3,2] w = {1.0, -1.0, 0.5, 0.25, -0.75, 2.0}"
 POOLED = "pooled = GlobalAveragePool(image) rows = Flatten(pooled)"
@@ -33,6 +34,8 @@ def graph(
 How = dict[str, Any]
 CLASSIFY: How = {"task": "classify", "preprocess": "unit-8"}
 TENSOR: How = {"task": "tensor", "preprocess": None}
+DETECT: How = {"task": "detect", "preprocess": "yolo-64"}
+LABELS = {"classify": "labels.txt", "detect": "colours.txt"}
 
 
 class Bench:
@@ -41,6 +44,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "labels.txt").write_text("cat\ndog\n")
+        (folder / "colours.txt").write_text("\n".join(tiny_detectors.COLOURS))
 
     def take(self, model: onnx.ModelProto | Path, **how: Any) -> None:
         if isinstance(model, onnx.ModelProto):
@@ -48,7 +52,7 @@ class Bench:
             model = self.folder / "m.onnx"
         wanted = {**CLASSIFY, **how}
         about, most = About(**wanted.pop("about", {})), wanted.pop("max_bytes", 4 << 30)
-        labels = self.folder / "labels.txt" if wanted["task"] == "classify" else None
+        labels = self.folder / LABELS[wanted["task"]] if wanted["task"] in LABELS else None
         import_onnx(
             model, "mine", wanted["task"], self.folder / "r", labels=labels, preprocess=wanted["preprocess"],
             about=about, max_bytes=most,
@@ -185,7 +189,10 @@ def test_a_request_without_preprocessing_names_some_that_are_taken(bench: Bench)
     for name in re.findall(r"\w+-224", said):
         bench.take(model, preprocess=name)
     for task in found(r"tasks are (.*)", bench.remedy(model, task="embed-text", preprocess=None)).split(", "):
-        bench.take(model, **(TENSOR if task == "tensor" else {"task": task}))
+        if task == "detect":
+            bench.take(onnx.load_from_string(tiny_detectors.yolov8()), **DETECT)
+        else:
+            bench.take(model, **(TENSOR if task == "tensor" else {"task": task}))
 
 
 def test_every_command_that_a_remedy_names_has_the_options_it_names() -> None:

@@ -282,3 +282,25 @@ def test_the_best_are_the_same_by_both_ways_of_looking():
     labels = [str(n) for n in range(1000)]
     few, all_of_them = best(scores, labels, 20, None), best(scores, labels, 1000, None)
     assert few == all_of_them[:20]
+
+
+async def test_labels_that_are_cut_or_alike_are_told_of_every_time(service):
+    labels = ["cat " * 60 + "red", "dog", "cat " * 60 + "blue"]
+    for seed in range(2):  # the second time their rows are kept
+        reading = (await classify(service, [picture(seed)], model="tiny-open", labels=labels)).reading
+        assert [(one.index, one.kept, one.templates) for one in reading.truncated] == [(0, 32, (0, 1)), (2, 32, (0, 1))]
+        assert [(note.code, note.indices) for note in reading.notes] == [("labels-alike", (0, 2))]
+
+
+async def test_rows_of_another_process_are_told_of_too(backend, settings):
+    labels = [*(f"cat {number}" for number in range(130)), "dog " * 60]
+    for _ in range(2):  # another process: it finds the rows on the disk
+        service = Classification(backend, settings)
+        reading = (await classify(service, [picture()], model="tiny-open", labels=labels)).reading
+        assert [one.index for one in reading.truncated] == [130]
+
+
+async def test_labels_that_would_be_cut_are_refused_where_that_is_asked(service):
+    fields = {"model": "tiny-open", "labels": ["dog", "cat " * 60], "truncate": False}
+    assert await code(service, **fields) == ("text-too-long", "/labels/1")
+    assert await classify(service, [picture()], model="tiny-open", labels=["dog"], truncate=False)

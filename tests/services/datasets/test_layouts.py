@@ -363,14 +363,25 @@ def test_a_swapped_category_is_never_silent(tmp_path: Path, truth: Truth, data: 
 def test_a_class_whose_pictures_cannot_be_decoded_is_a_refusal_that_names_it(tmp_path: Path) -> None:
     entries: Entries = {f"train/cat/{n}.jpg": picture(n) for n in range(12)}
     entries |= {f"train/dog/{n}.jfif": picture(n + 20) for n in range(2)}
-    entries |= {"train/bird/0.tif": picture(40, "TIFF")}
+    entries |= {"train/bird/0.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)}
     with pytest.raises(Problem) as caught:
         take(tmp_path, entries)
     assert caught.value.code == "dataset-losses" and "class 'bird'" in caught.value.detail
     imported, found = take(tmp_path, entries, allow_losses=True)
     assert found.names() == ["cat", "dog"]
     assert imported.account is not None
-    assert [reason for reason in imported.account.files.left_out if "TIFF" in reason]
+    assert [reason for reason in imported.account.files.left_out if "HEIC" in reason]
+
+
+def test_pictures_of_all_suffixes_that_are_decoded_are_read(tmp_path: Path) -> None:
+    """`.jfif` is JPEG, TIFF and AVIF are decoded: none of their classes vanishes."""
+    entries: Entries = {f"train/cat/{n}.jpg": picture(n) for n in range(2)}
+    entries |= {f"train/dog/{n}.jfif": picture(n + 5) for n in range(2)}
+    entries |= {f"train/bird/{n}.tif": picture(n + 9, "TIFF") for n in range(2)}
+    entries |= {f"train/fish/{n}.AVIF": picture(n + 12, "AVIF") for n in range(2)}
+    imported, found = take(tmp_path, entries)
+    assert found.names() == ["bird", "cat", "dog", "fish"] and not imported.flaws
+    assert imported.account is not None and imported.account.files.read == 8
 
 
 def test_a_crowd_is_marked_and_is_no_object(tmp_path: Path) -> None:

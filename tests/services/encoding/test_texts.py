@@ -183,7 +183,8 @@ async def test_one_failed_batch_fails_the_request_and_stops_the_rest(recorder: R
 async def test_tokens_are_counted_as_the_model_sees_them(recorder: Recorder, folder: Path):
     encoder = TextEncoder(recorder)
     tokenizer = Tokenizer(folder, recorder.card.text)
-    assert await encoder.count(TEXTS) == tokenizer.count(TEXTS) == int(tokenizer.encode(TEXTS)["attention_mask"].sum())
+    seen = await encoder.tokenize(TEXTS)
+    assert seen.count == tokenizer.tokenize(TEXTS).count == int(tokenizer.encode(TEXTS)["attention_mask"].sum())
 
 
 async def test_many_texts_do_not_hold_up_the_event_loop(recorder: Recorder):
@@ -199,7 +200,7 @@ async def test_many_texts_do_not_hold_up_the_event_loop(recorder: Recorder):
 
     ticking = asyncio.create_task(tick())
     begin = time.perf_counter()
-    await encoder.count(["a photo of the old red dog " * 20] * 600)
+    await encoder.tokenize(["a photo of the old red dog " * 20] * 600)
     spent = time.perf_counter() - begin
     ticking.cancel()
     assert ticks > min(5, spent / 0.02)

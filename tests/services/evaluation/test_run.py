@@ -23,9 +23,10 @@ from services.evaluation.tasks.classification import adapting
 from services.evaluation.tasks.classification.adapting import Data, reference
 from services.evaluation.tasks.classification.draws import Draws
 from services.finetuning.data.examples import Examples
-from services.finetuning.data.normalisation import fitted_rows
+from services.finetuning.heads.normalisation import fitted_rows
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.training import fitting
-from services.finetuning.training.recipe import Hooks, Recipe
+from services.finetuning.training.hooks import Hooks
 from services.jobs.events import after
 from services.jobs.records import Order
 from tests.services.evaluation.conftest import COLOURS, OWNER

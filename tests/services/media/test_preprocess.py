@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
 
-from models.catalog.geometry import ImagePreprocess, LongerSide
+from models.catalog.geometry import ImagePreprocess, LongerSide, Stretched
 from services.media.image import Picture, read_picture
 from services.media.intake import Limits
 from services.media.preprocess import Preprocessor, place
@@ -161,3 +161,13 @@ def test_a_centred_picture_lies_in_the_middle_and_its_boxes_come_back() -> None:
     assert placed.boxes_to_picture(boxes) == pytest.approx(np.array([[0, 0, 100, 51]]))
     across = place(LongerSide(size=64, multiple=32, centred=True), 40, 100)
     assert (across.shape, across.padding) == ((64, 32), (3, 0, 3, 0))
+
+
+def test_a_stretched_picture_fills_its_tensor_and_boxes_come_back() -> None:
+    form = Stretched(width=16, height=8, mean=(0, 0, 0), std=(1, 1, 1))
+    shown = picture(make.photo(40, 30))
+    got = Preprocessor(form).batch([shown])
+    expected = np.asarray(shown.image.resize((16, 8), Image.Resampling.BILINEAR), np.float32).transpose(2, 0, 1) / 255
+    assert got[0] == pytest.approx(expected, abs=1e-6)
+    back = place(form, 40, 30).boxes_to_picture(np.array([[8, 4, 16, 8]], np.float32))
+    assert back == pytest.approx(np.array([[20, 15, 40, 30]]))

@@ -25,12 +25,13 @@ from services.evaluation.tasks.classification.scoring import scored
 from services.evaluation.tasks.classification.subject import Array, Subject
 from services.evaluation.tasks.classification.submission import PROBABILITIES, pack
 from services.finetuning.data.examples import Examples
-from services.finetuning.data.normalisation import fitted_rows
 from services.finetuning.data.pictures import Pictures
+from services.finetuning.heads.normalisation import fitted_rows
+from services.finetuning.heads.recipe import FINAL_EPOCHS, SEARCH_EPOCHS, Recipe
 from services.finetuning.search.grid import REFERENCE_TRIALS
 from services.finetuning.strategies.base import strategy
+from services.finetuning.training.hooks import Hooks
 from services.finetuning.training.memory import is_out_of_memory
-from services.finetuning.training.recipe import FINAL_EPOCHS, SEARCH_EPOCHS, Hooks, Recipe
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

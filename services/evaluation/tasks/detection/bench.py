@@ -28,7 +28,7 @@ from services.finetuning.detection.adapting import Adapted, adapt
 from services.finetuning.detection.photos import Photos
 from services.finetuning.detection.scoring import document, found_in
 from services.finetuning.kind import DETECTION_METHODS, detector_of
-from services.finetuning.training.recipe import Hooks
+from services.finetuning.training.hooks import Hooks
 from services.media.image import read_picture
 from services.media.intake import Limits as MediaLimits
 from services.metrics.detection import coco_ap
