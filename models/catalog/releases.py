@@ -81,22 +81,23 @@ class Figure(_Data):
 class Picture(_Data):
     """The side of the picture, and the shorter side before the crop, in pixels.
 
-    A detector's pictures are not cropped: its ``size`` is the shorter side, the longer is at most ``longest``.
+    Of a detector: the shorter side, and what the longer may have at most.
     """
 
     size: int
-    resize: int | None = None
-    longest: int | None = None
+    resize: int
 
 
 class Release(_Data):
-    """One checkpoint. ``flags`` are fields of the variant's configuration that no weight shows."""
+    """One checkpoint. ``flags`` are fields of the variant's configuration that no weight shows; ``beside`` are files
+    that the model is made of too, by their names, in the folder of its own."""
 
     variant: str
     title: str
     trained_on: str
     image: Picture
     flags: dict[str, bool | int] = Field(default_factory=dict)
+    beside: tuple[PlainName, ...] = ()
     note: str = ""
     copies: tuple[Copy, ...] = Field(min_length=1)
     figures: tuple[Figure, ...] = ()

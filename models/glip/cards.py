@@ -110,5 +110,5 @@ _NOT_FOR = ("Identifying or judging people",)
 
 def _geometry(job: Job) -> ShorterSide:
     """Mean and deviation of blue, green and red are those of ImageNet, and what lies beside the picture is zero."""
-    size = job.release.image.size
-    return ShorterSide(size=size, max_size=job.release.image.longest or size, multiple=STRIDE, channels="bgr")
+    sides = job.release.image
+    return ShorterSide(size=sides.size, max_size=sides.resize, multiple=STRIDE, channels="bgr")
