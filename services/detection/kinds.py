@@ -13,6 +13,7 @@ from services.runtime.protocol import ModelHandle
 
 KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "photo-regions": ("services.detection.photo", "PhotoDetector", ("proposals", "regions", "text")),
+    "regionclip": ("services.detection.regionclip", "RegionCLIP", ("maps", "anchors", "regions", "text")),
 }
 """By ``pipeline.kind``: the module, its class, and the parts that a card of this kind names.
 
