@@ -1,6 +1,6 @@
 """The steps of the demo in order: each feature has a module here, and adds its ``STEPS``."""
 
-from sightline.demo.steps import benchmark, classify, detect, embed, jobs, operate, pocket, protocol
+from sightline.demo.steps import benchmark, bots, classify, detect, embed, jobs, operate, pocket, protocol
 
 STEPS = (
     *classify.STEPS,
@@ -10,5 +10,6 @@ STEPS = (
     *protocol.STEPS,
     *jobs.STEPS,
     *benchmark.STEPS,
+    *bots.STEPS,
     *operate.STEPS,
 )
