@@ -134,6 +134,8 @@ class Parsed:
     annotations: int = 0
     class_seen: Counter[int] = field(default_factory=Counter)
     split_seen: Counter[str] = field(default_factory=Counter)
+    also_lost: list[str] = field(default_factory=list)
+    """What else is gone whole, in words: the names of the classes."""
 
     def count(self) -> None:
         """Count one annotation. Raises :class:`Problem` ``dataset-too-large`` where there are too many to be held."""
@@ -151,6 +153,11 @@ class Parsed:
         """Count an annotation of the file ``name`` as lost; ``reason`` names the kind of loss."""
         self.flaws.append(Flaw(name, line, message, annotation=True, reason=reason))
 
+    def see_split(self, split: Split | None) -> None:
+        """Note that the upload has something of ``split``, whether or not it can be read."""
+        if split is not None:
+            self.split_seen[split] += 1
+
 
 def named_split(path: str) -> Split | None:
     """The split that a file's name or its folders mention, the name first; ``None`` where none does.
@@ -160,7 +167,7 @@ def named_split(path: str) -> Split | None:
     """
     pure = PurePosixPath(path)
     words = pure.stem.lower().replace("-", "_").replace(".", "_").split("_")
-    for word in [*words, *(part.lower() for part in reversed(pure.parent.parts))]:
+    for word in [*words, *(_word(part) for part in reversed(pure.parent.parts))]:
         for stem in (word, word.rstrip("0123456789")):
             if stem in SPLITS:
                 return SPLITS[stem]
@@ -168,11 +175,22 @@ def named_split(path: str) -> Split | None:
 
 
 def folder_split(path: str) -> Split | None:
-    """The split that one of a file's folders is named for, the innermost first."""
-    for part in reversed(PurePosixPath(path).parent.parts):
-        if part.lower() in SPLITS:
-            return SPLITS[part.lower()]
-    return None
+    """The split that one of a file's folders is named for, the innermost first.
+
+    >>> folder_split("train/images/0.jpg"), folder_split("test.zip/0.jpg")
+    ('train', 'test')
+    """
+    found = (split_of(part) for part in reversed(PurePosixPath(path).parent.parts))
+    return next((split for split in found if split is not None), None)
+
+
+def split_of(folder: str) -> Split | None:
+    """The split that a folder, or a zip that was unpacked into one, is named for."""
+    return SPLITS.get(_word(folder))
+
+
+def _word(folder: str) -> str:
+    return folder.lower().removesuffix(".zip")
 
 
 def task_of(samples: Iterable[Sample], classes: int) -> Task:

@@ -28,6 +28,7 @@ from services.errors import Kind, Problem
 from services.finetuning.class_rows import class_rows, language_models
 from services.finetuning.data.features import FeatureExtractor
 from services.finetuning.data.splits import Splits, as_features, as_pictures, choose
+from services.finetuning.detection import run as detection
 from services.finetuning.encoders.opening import open_encoder
 from services.finetuning.heads.normalisation import fitted_rows
 from services.finetuning.heads.recipe import Recipe
@@ -66,6 +67,11 @@ def run(
     ``language`` in place of the encoder's own open-vocabulary model and the templates, ``metric`` in place of the
     usual one of the task.
     """
+    services = ctx.services
+    dataset = dataset_store(ctx.settings, services.engine, services.artifacts).get(ctx.owner, ctx.parameters.dataset)
+    if dataset.task == "detection":
+        return detection.run(ctx, dataset)
+
     threads = torch.get_num_threads()
     if not strategy(ctx.parameters.method).trains_encoder:
         # Matrices this small are faster on one thread, and other jobs want the cores.

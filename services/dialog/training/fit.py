@@ -61,6 +61,21 @@ def fit(
 
     The same examples, settings and machine give the same heads.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the matrices are small: more threads wait for each other
+    try:
+        return _fit(space, examples, features, settings, step)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(
+    space: Space,
+    examples: Sequence[Example],
+    features: Sequence[Features],
+    settings: Settings,
+    step: Callable[[int, int, Mapping[str, float]], None],
+) -> Heads:
     generator = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
     data = _tensors(space, examples, features)

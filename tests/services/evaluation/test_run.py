@@ -148,7 +148,7 @@ def test_knowledge_changes_the_prompts(services, colours, submit):
     [
         ({"suite": "no-such"}, "suite-unknown", "/parameters/suite"),
         ({"suite": "dataset:no-such"}, "dataset-not-found", "/parameters/suite"),
-        ({"suite": "odinw35"}, "suite-task", "/parameters/suite"),
+        ({"suite": "odinw35"}, "model-does-not-detect", "/parameters/models/0"),
         ({"suite": "pocket", "datasets": ["digits", "cars"]}, "suite-dataset-unknown", "/parameters/datasets/1"),
         ({"models": ["tiny-open", "no-such"]}, "model-not-found", "/parameters/models/1"),
         ({"models": ["tiny-tower"]}, "model-embeds-no-image", "/parameters/models/0"),

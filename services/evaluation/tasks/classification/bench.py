@@ -249,6 +249,14 @@ def cost(unit: Unit, ran: Ran, trials: int) -> dict[str, float]:
 def open_bench(setting: Setting) -> Workbench:
     """Make a bench for the model of ``setting`` as it serves. Raises ``dataset-split``."""
     encoder = setting.model.parts.get("image", setting.model)
+    if encoder.card.square is None or encoder.card.embedding is None:
+        raise Problem(
+            Kind.INVALID,
+            "model-embeds-no-image",
+            "The model is no image encoder",
+            f"{setting.names.name!r} finds boxes; {setting.material.spec.name!r} has labels of whole images.",
+            remedy="Measure it on sets with boxes.",
+        )
     return Workbench(setting, Subject(setting.backend, encoder, setting.names, setting.settings, setting.opened))
 
 
