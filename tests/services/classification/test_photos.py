@@ -32,7 +32,9 @@ async def service(default_models):
 async def ask(service, name, labels, **fields):
     photo = read_picture((PHOTOS / name).read_bytes(), Limits.of(Settings()))
     model = await service._backend.resolve("photo-zero-shot")
-    answer = await service.classify(model, ClassifyRequest([photo], labels=labels, **fields), Options.within(60), Stages())
+    answer = await service.classify(
+        model, ClassifyRequest([photo], labels=labels, **fields), Options.within(60), Stages()
+    )
     assert answer.model == "photo-zero-shot"
     return answer.results[0]
 
