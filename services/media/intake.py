@@ -134,7 +134,7 @@ def _payload_start(text: str) -> int:
 
 
 def _plus_lost(payload: str, unwrapped: str) -> bool:
-    """Return whether the blanks of ``payload`` were plus signs: with them it is whole, and no line was wrapped there."""
+    """Return whether the blanks of ``payload`` were plus signs: with them it is whole, and it is not wrapped."""
     pieces = payload.strip().split(" ")
     if len(pieces) == 1 or any(character in payload.strip() for character in "\r\n\t"):
         return False
