@@ -24,6 +24,9 @@ from gateway.request.request_context import HEAD_KEY
 from gateway.request.uploads import FORM_BYTES
 from gateway.resources import (
     artifacts,
+    bot_sessions,
+    bots,
+    chat,
     datasets,
     docs,
     health,
@@ -34,6 +37,7 @@ from gateway.resources import (
     models,
     promotion,
 )
+from gateway.resources.schemas.bots import BODIES as BOT_BODIES
 from gateway.resources.schemas.jobs import JobBody
 from gateway.resources.schemas.leaderboard import PromoteBody
 from gateway.tasks import TASKS
@@ -48,6 +52,9 @@ ROUTERS = (
     jobs.router,
     leaderboard.router,
     promotion.router,
+    bots.router,
+    bot_sessions.router,
+    chat.router,
     artifacts.router,
     datasets.router,
     health.router,
@@ -85,7 +92,7 @@ def create_app(
         **openapi.METADATA,
     )
     app.state.context = context
-    app.state.bodies = (*(task.body for task in tasks), JobBody, PromoteBody)
+    app.state.bodies = (*(task.body for task in tasks), JobBody, PromoteBody, *BOT_BODIES)
     services = {make: make(context.backend, context.settings) for make in dict.fromkeys(task.service for task in tasks)}
     endpoints = [Endpoint(task, context, services[task.service]) for task in tasks]
     answering = APIRouter()

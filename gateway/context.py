@@ -26,6 +26,10 @@ from gateway.request.request_context import Caller, RequestContext
 from gateway.stream import OpenStreams
 from gateway.telemetry import Telemetry
 from services import tracing
+from services.dialog.kind import bot_store
+from services.dialog.sessions import SessionStore
+from services.dialog.talking import Talking
+from services.dialog.teaching import TeachingStore
 from services.errors import Kind, Problem
 from services.job_kinds import registry
 from services.jobs.kind import JobKind
@@ -68,6 +72,7 @@ class Context:
     imports: Imports
     resolver: SystemResolver
     tracing: Tracing | None
+    bots: Talking
 
     async def look_up(
         self, caller: Caller | None, name: str, version: str | None = None, *, deadline: float | None = None
@@ -172,6 +177,15 @@ def build(settings: Settings, backend: Backend | None, *, exposed: bool, metrics
         imports=Imports(settings.import_seconds),
         resolver=SystemResolver(threads=2),
         tracing=tracing.start(settings, "sightline-gateway"),
+        bots=Talking(
+            bot_store(jobs),
+            SessionStore(
+                database,
+                expire_seconds=settings.session_seconds,
+                keep_seconds=settings.job_retention_days * 86_400,
+            ),
+            TeachingStore(database),
+        ),
     )
 
 

@@ -33,16 +33,20 @@ def convert(
     labels: Path | None = None,
     precision: Precision | None = None,
     pictures: Labelled | None = None,
+    beside: Sequence[Path] = (),
 ) -> list[Card]:
     """Make models of ``file``, the checkpoint of release ``name``; their cards, the one to ask for last.
 
     ``labels`` (21,842 lines) keeps a 22K head whole; without it, it is cut to ImageNet-1K. ``precision`` absent is the
-    fastest that the network bears here; what it costs on ``pictures`` stands on the card. Raises :class:`ModelError`;
-    then the repository has none of them, or those that were there before.
+    fastest that the network bears here; what it costs on ``pictures`` stands on the card. ``beside`` are further files
+    that the model is made of: those that the release names are found in the folder of ``file``. Raises
+    :class:`ModelError`; then the repository has none of them, or those that were there before.
     """
     entry = release(name)
-    if not file.is_file():
-        raise ModelError(f"{file} is not there", entry.remedy)
+    absent = next((path for path in (file, *beside) if not path.is_file()), None)
+    if absent is not None:
+        raise ModelError(f"{absent} is not there", entry.remedy)
+    found = [file.with_name(other) for other in entry.beside if file.with_name(other).is_file()]
 
     line = converter(entry.family)
     names = (name, *line.parts(name))
@@ -50,7 +54,7 @@ def convert(
         for one in names:
             check_name(repository, one, key=None)
         classes = read_labels(labels) if labels else ()
-        job = Job(name, entry, file, held.work, progress, classes, precision, pictures)
+        job = Job(name, entry, file, held.work, progress, classes, precision, pictures, (*found, *beside))
         try:
             versions = list(line.convert(job))
         except MismatchedCheckpoint as error:

@@ -10,13 +10,21 @@ from importlib import import_module
 from typing import Any
 
 from services.batch import kind as batch
+from services.dialog import kind as dialog
 from services.evaluation import kind as benchmark
 from services.evaluation import promotion_kind as promote
 from services.finetuning import kind as finetune
 from services.jobs.kind import JobKind
 from services.pretraining import kind as pretrain
 
-OWN: tuple[JobKind[Any], ...] = (batch.KIND, finetune.KIND, pretrain.KIND, benchmark.KIND, promote.KIND)
+OWN: tuple[JobKind[Any], ...] = (
+    batch.KIND,
+    finetune.KIND,
+    pretrain.KIND,
+    benchmark.KIND,
+    promote.KIND,
+    *dialog.KINDS,
+)
 
 
 def registry(modules: Sequence[str] = ()) -> dict[str, JobKind[Any]]:

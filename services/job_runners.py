@@ -43,12 +43,26 @@ def _promote() -> Handler[Any]:
     return run
 
 
+def _simulate() -> Handler[Any]:
+    from services.dialog.simulator.job import run
+
+    return run
+
+
+def _train_bot() -> Handler[Any]:
+    from services.dialog.training.job import run
+
+    return run
+
+
 RUNNERS: dict[str, Callable[[], Handler[Any]]] = {
     "batch": _batch,
     "finetune": _finetune,
     "pretrain": _pretrain,
     "benchmark": _benchmark,
     "promote": _promote,
+    "simulate": _simulate,
+    "train-bot": _train_bot,
 }
 
 

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
         4096 * MIB, ge=0, description="Memory of the torch worker, PyTorch itself (240 MB) included; 0 is unlimited"
     )
     torch_concurrency: int = Field(1, ge=1, le=64, description="Runs at once in the torch worker")
+    session_seconds: float = Field(
+        3_600.0, gt=0, description="Sessions with bots take no more turns this long after the last"
+    )
     torch_threads: int = Field(0, ge=0, le=1024, description="Threads of one run; 0 shares the cores between the runs")
     torch_stop_seconds: float = Field(
         30.0, gt=0, description="Seconds for a run to stop that nobody waits for; then the torch worker starts anew"
@@ -127,7 +130,9 @@ class Settings(BaseSettings):
     default_classifier: str = "photo-zero-shot"
     default_detector: str = "photo-detect"
     default_text_encoder: str = "minilm-l6"
-    text_cache_bytes: int = Field(64 * MIB, ge=0, description="Class-text embeddings kept in memory")
+    text_cache_bytes: int = Field(
+        64 * MIB, ge=0, description="Class-text embeddings kept in memory, of classification and of detection each"
+    )
     text_disk_cache_bytes: int = Field(512 * MIB, ge=0, description="Class-text embeddings of large label sets on disk")
 
     # Artifacts: what is uploaded, and what jobs make

@@ -18,10 +18,11 @@ import torch
 
 from services.datasets.splits import few_shot
 from services.finetuning.encoders.adapted import Adapted, save_adapter
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.strategies import names
 from services.finetuning.strategies.base import strategy
 from services.finetuning.training.fitting import evaluate, fit
-from services.finetuning.training.recipe import Hooks, Recipe
+from services.finetuning.training.hooks import Hooks
 from speed.encoder_folders import add_options, open_subject
 
 

@@ -37,8 +37,10 @@ from services.evaluation.suites.preparing import Material
 from services.evaluation.tasks.classification.bench import RUNNER, Workbench
 from services.evaluation.tasks.classification.subject import Array, Subject
 from services.finetuning.data.pictures import Pictures
+from services.finetuning.encoders.placing import features_of
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.strategies.base import strategy
-from services.finetuning.training.recipe import Hooks, Recipe, features_of
+from services.finetuning.training.hooks import Hooks
 from services.ownership import Viewer
 from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings

@@ -20,13 +20,14 @@ import torch
 from models.encoders import ImageEncoder
 from services.datasets.splits import few_shot
 from services.finetuning.data.examples import Examples, scorer, tensors
-from services.finetuning.data.normalisation import Moments
 from services.finetuning.data.pictures import Pictures
+from services.finetuning.encoders.placing import device_of, features_of, placed
+from services.finetuning.heads.head import Probe, train_probe
+from services.finetuning.heads.normalisation import Moments
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.strategies import names
 from services.finetuning.strategies.base import strategy
 from services.finetuning.training.fitting import new_model
-from services.finetuning.training.head import Probe, train_probe
-from services.finetuning.training.recipe import Recipe, device_of, features_of, placed
 from speed.encoder_folders import add_options, open_subject
 
 TRAINED = [name for name in names() if strategy(name).trains_encoder]

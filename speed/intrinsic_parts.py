@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from services.datasets.splits import few_shot
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.search.intrinsic import measure, select
-from services.finetuning.training.recipe import Recipe
 from speed.encoder_folders import add_options, open_subject
 
 

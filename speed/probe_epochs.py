@@ -19,8 +19,8 @@ from services.datasets.splits import few_shot
 from services.evaluation.named import parts, resolve
 from services.evaluation.protocols import protocol
 from services.evaluation.tasks.classification.subject import Subject
-from services.finetuning.data.normalisation import Moments, fitted_rows
-from services.finetuning.training.head import Head, HeadConfig, Probe, probabilities, train_probe
+from services.finetuning.heads.head import Head, HeadConfig, Probe, probabilities, train_probe
+from services.finetuning.heads.normalisation import Moments, fitted_rows
 from services.ownership import Viewer
 from services.runtime.onnx.backend import OnnxBackend
 from services.settings import Settings

@@ -45,7 +45,7 @@ class Copy(_Data):
 
     address: Annotated[str, Field(pattern=r"^https://")]
     status: Literal["live", "dead", "unchecked"]
-    naming: Literal["release", "timm", "huggingface", "A", "B", "C"]
+    naming: Literal["release", "timm", "huggingface", "mmdet", "A", "B", "C"]
     file: PlainName | None = None
     sha256: Sha256 | None = None
     size: Size | None = None
@@ -79,20 +79,25 @@ class Figure(_Data):
 
 
 class Picture(_Data):
-    """The side of the picture, and the shorter side before the crop, in pixels."""
+    """The side of the picture, and the shorter side before the crop, in pixels.
+
+    Of a detector: the shorter side, and what the longer may have at most.
+    """
 
     size: int
     resize: int
 
 
 class Release(_Data):
-    """One checkpoint. ``flags`` are fields of the variant's configuration that no weight shows."""
+    """One checkpoint. ``flags`` are fields of the variant's configuration that no weight shows; ``beside`` are files
+    that the model is made of too, by their names, in the folder of its own."""
 
     variant: str
     title: str
     trained_on: str
     image: Picture
     flags: dict[str, bool | int] = Field(default_factory=dict)
+    beside: tuple[PlainName, ...] = ()
     note: str = ""
     copies: tuple[Copy, ...] = Field(min_length=1)
     figures: tuple[Figure, ...] = ()

@@ -21,7 +21,10 @@ MAX_BATCH = 16
 @dataclass(frozen=True, slots=True)
 class Job:
     """One conversion: the release, the downloaded file, an empty folder to work in, labels for a 22K head, the
-    precision to serve it in (see :func:`models.export.precision.choose`), and pictures to measure its cost on."""
+    precision to serve it in (see :func:`models.export.precision.choose`), and pictures to measure its cost on.
+
+    ``beside`` are further files that the model is made of.
+    """
 
     name: str
     release: Release
@@ -31,6 +34,7 @@ class Job:
     labels: tuple[str, ...] = ()
     precision: Precision | None = None
     pictures: Labelled | None = None
+    beside: tuple[Path, ...] = ()
 
     @property
     def image(self) -> ImagePreprocess:

@@ -55,6 +55,8 @@ def by_hand(name: str, release: Release, cache: Path) -> str:
     get = release.remedy if pin is None else f"Download {pin.address}"
     facts = [f"{release.size:,} bytes"] if release.size is not None else []
     facts.append(f"licence {release.licence.spdx}")
+    if release.beside:
+        facts.append(f"to lie beside {' and '.join(release.beside)}")
     return (
         f"{get.rstrip('.')}. The file is {file} ({', '.join(facts)}). Save it as "
         f"{published_folder(cache, name) / file} and pull again, or leave it where it is: "

@@ -36,6 +36,21 @@ class HeadedMiniLM(nn.Module):
         return features
 
 
+class TokenMiniLM(nn.Module):
+    """Token ids and mask to features of every token ``(B, L, 2 width)``, the middle layer's and the last one's, and to
+    the sentence's embedding ``(B, width)``: what heads for spans and for whole turns are trained on."""
+
+    def __init__(self, encoder: MiniLM) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        layers = self.encoder.hidden(input_ids, attention_mask)
+        tokens = torch.cat([layers[len(layers) // 2 - 1], layers[-1]], -1) * attention_mask[..., None]
+        return tokens, self.encoder.pooled(layers[-1], attention_mask)
+
+
+TOKEN_SIGNATURE = replace(SIGNATURE, outputs=("tokens", "embedding"))
 HEADED_SIGNATURE = replace(SIGNATURE, outputs=("text_embedding",))
 
 
@@ -50,20 +65,26 @@ def read_minilm(folder: Path) -> MiniLM:
 
 
 def build(job: Build) -> Files:
-    """``options``: ``precision`` is ``fp32`` or ``int8``; the source holds the weights and the tokenizer."""
+    """``options``: ``precision`` is ``fp32`` or ``int8``, ``tokens`` asks for features of every token too; the source
+    holds the weights and the tokenizer."""
     (folder,) = job.sources.values()
     job.progress("read weights", 0, 3)
-    network, config = read_minilm(folder), MiniLMConfig()
+    encoder, config = read_minilm(folder), MiniLMConfig()
+    network: nn.Module = encoder
+    signature = SIGNATURE
+    if job.options.get("tokens", False):
+        network, signature = TokenMiniLM(encoder).eval(), TOKEN_SIGNATURE
+
     job.progress("export", 1, 3)
     target = job.scratch / "model.onnx"
-    export(network, tokens(config, 3, 7), SIGNATURE, target)
+    export(network, tokens(config, 3, 7), signature, target)
     job.progress("verify", 2, 3)
     examples = [tokens(config, batch, length) for batch, length in ((1, 1), (1, 512), (2, 9), (5, 64))]
-    verify(network, examples, SIGNATURE, target)
+    verify(network, examples, signature, target)
     if job.options.get("precision", "fp32") == "int8":
         exact, target = target, job.scratch / "int8.onnx"
         dynamic_int8(exact, target, ("MatMul", "Gather"))
-        agreement(network, examples, SIGNATURE, target, least=LEAST_COSINE)
+        agreement(network, examples, signature, target, least=LEAST_COSINE)
 
     job.progress("verify", 3, 3)
     return {"model.onnx": target, "tokenizer.json": folder / "tokenizer.json"}

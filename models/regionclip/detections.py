@@ -1,4 +1,4 @@
-"""Class probabilities and proposals to detections, in NumPy: what the reference does, and what it should have done.
+"""Anchors to proposals, and class probabilities to detections, in NumPy: as the reference does, and as it should have.
 
 The reference ranks by the root of class probability times objectness, and takes for objectness the raw output of the
 proposal network, a logit: a score may be above 1, and a negative logit makes every score of its proposal NaN, which is
@@ -46,6 +46,40 @@ class Detections:
     boxes: Array
 
 
+@dataclass(frozen=True, slots=True)
+class ProposalRule:
+    """``per_level`` anchors of each level, the best, go to suppression at ``overlap`` inside their level; ``most`` are
+    kept of all."""
+
+    per_level: int = 1000
+    overlap: float = 0.9
+    most: int = 1000
+
+
+def proposals(boxes: Array, objectness: Array, levels: Indices, rule: ProposalRule) -> Indices:
+    """Numbers of the anchors that are proposals, best first.
+
+    ``boxes`` ``(A, 4)`` of one picture, clipped to it, ``objectness`` logits ``(A,)``, ``levels`` ``(A,)``. Boxes
+    without area are none.
+    """
+    kept = []
+    for level in np.unique(levels):
+        own = np.flatnonzero(levels == level)
+        if len(own) > rule.per_level:
+            own = own[np.argpartition(-objectness[own], rule.per_level)[: rule.per_level]]
+        own = own[(boxes[own, 2:] > boxes[own, :2]).all(axis=1)]
+        kept.append(own[nms(boxes[own], objectness[own], rule.overlap, rule.most)])
+    every: Indices = np.concatenate(kept)
+    return every[np.argsort(-objectness[every], kind="stable")][: rule.most]
+
+
+def probabilities(logits: Array) -> Array:
+    """Softmax along the last axis, ``(..., K + 1)``."""
+    powers: Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
+
+
 def ranking(probabilities: Array, objectness: Array, how: Objectness) -> Array:
     """``(N, K)`` with objectness logits ``(N,)`` to ranking scores ``(N, K)``; ``raw`` gives NaN below 0."""
     if how == "ignore":
@@ -79,8 +113,8 @@ def detections(probabilities: Array, objectness: Array, boxes: Array, rule: Rule
     return Detections(classes, shown[proposals, classes], ranks[proposals, classes], proposals, boxes[proposals])
 
 
-def nms(boxes: Array, scores: Array, overlap: float) -> Indices:
-    """Numbers of the boxes that no better box overlaps by more than ``overlap``, best first.
+def nms(boxes: Array, scores: Array, overlap: float, most: int | None = None) -> Indices:
+    """Numbers of the boxes that no better box overlaps by more than ``overlap``, best first, at most ``most``.
 
     Boxes ``(N, 4)`` of one class. Sides are right minus left; an overlap of exactly ``overlap`` is kept.
     """
@@ -88,12 +122,16 @@ def nms(boxes: Array, scores: Array, overlap: float) -> Indices:
     boxes = boxes[order]
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     alive = np.ones(len(boxes), bool)
+    found: list[int] = []
     for index in range(len(boxes)):
         if not alive[index]:
             continue
+        found.append(index)
+        if len(found) == most:
+            break
         low = np.maximum(boxes[index, :2], boxes[index + 1 :, :2])
         high = np.minimum(boxes[index, 2:], boxes[index + 1 :, 2:])
         common = (high - low).clip(0).prod(axis=1)
         union = areas[index] + areas[index + 1 :] - common
         alive[index + 1 :] &= ~(common > overlap * union)
-    return np.asarray(order[alive], np.int64)
+    return np.asarray(order[found], np.int64)

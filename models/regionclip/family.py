@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from models.family import Family
+from models.family import Converter, Family
 from models.parity import FixtureKind
 from models.regionclip import fixtures
+from models.regionclip.cards import part_names
+from models.regionclip.checkpoint import published_as
+from models.regionclip.convert import convert
 
 FAMILY = Family(
+    converter=Converter(convert, published_as, part_names),
     fixtures=(
         FixtureKind("roi-align", fixtures.is_roi_align, fixtures.check_roi_align),
         FixtureKind("regionclip", fixtures.is_recognition, fixtures.check_recognition),

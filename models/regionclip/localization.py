@@ -25,19 +25,16 @@ RATIOS = (0.5, 1.0, 2.0)
 LARGEST_SCALE = math.log(1000 / 16)
 """The logarithm of the most that a box may grow by."""
 
-FILLER = -1e4
-"""Objectness of what fills a level that has fewer anchors than are asked for; its box has no area."""
-
 
 @dataclass(frozen=True, slots=True)
 class ProposalConfig:
     """``fpn``: five levels with one size of anchor each, else C4, one level with all. ``synced``: the file that was
     trained with large-scale jitter, whose pyramid has norms and whose head has two convolutions. ``most``: how many
-    boxes of each level are put out; the reference takes 1,000 of five levels or 6,000 of one."""
+    boxes of each level go to suppression."""
 
     fpn: bool = True
     synced: bool = False
-    depths: tuple[int, int, int, int] = (3, 4, 6, 3)
+    depths: tuple[int, ...] = (3, 4, 6, 3)
     width: int = 64
     pyramid: int = 256
     most: int = 1000
@@ -47,12 +44,12 @@ class ProposalConfig:
         """Of each level: pixels a side of a cell, and the sides of its anchors."""
         if not self.fpn:
             return ((16, SIDES),)
-        return tuple((4 * 2**level, (side,)) for level, side in enumerate(SIDES))
+        return tuple((4 * 2**level, (side,)) for level, side in zip(range(len(self.depths) + 1), SIDES, strict=False))
 
     @property
     def multiple(self) -> int:
         """What the sides of pictures are padded to a multiple of."""
-        return 32 if self.fpn else 1
+        return 2 ** (len(self.depths) + 1) if self.fpn else 1
 
 
 def build_backbone(config: ProposalConfig) -> ResNet | ResNetFPN:
@@ -88,35 +85,33 @@ class ProposalHead(nn.Module):
 
 
 class ProposalGenerator(nn.Module):
-    """Maps to the boxes that are most likely things."""
+    """Maps to a box at every anchor, and how likely each is a thing."""
 
     def __init__(self, config: ProposalConfig) -> None:
         super().__init__()
         self.config = config
         self.rpn_head = ProposalHead(config)
 
-    def forward(self, maps: list[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """The ``most`` best anchors of each level, corrected and clipped to pictures of ``height`` x ``width`` pixels.
+    def forward(self, maps: list[Tensor], height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Anchors corrected and clipped to pictures of ``height`` x ``width`` pixels.
 
-        Boxes ``(B, levels * most, 4)`` and objectness logits ``(B, levels * most)``, level by level, best first.
+        Boxes ``(B, A, 4)``, objectness logits ``(B, A)`` and the level of each, ``(B, A) int64``, level by level.
         """
-        boxes, logits = [], []
-        for x, (stride, sides) in zip(maps, self.config.levels, strict=True):
+        boxes, logits, levels = [], [], []
+        for level, (x, (stride, sides)) in enumerate(zip(maps, self.config.levels, strict=True)):
             objectness, deltas = self.rpn_head(x)
-            number = objectness.shape[1]
-            best, place = F.pad(objectness, (0, self.config.most), value=FILLER).topk(self.config.most, dim=1)
-            real = (place < number)[:, :, None]
-            place = place.clamp(max=number - 1)[:, :, None].expand(-1, -1, 4)
-
-            grid = anchors(x.shape[2], x.shape[3], stride, sides, x).expand(len(x), -1, -1)
-            box = decode(grid.gather(1, place), deltas.gather(1, place))
-            boxes.append(clip(box, height, width) * real)
-            logits.append(best)
-        return torch.cat(boxes, dim=1), torch.cat(logits, dim=1)
+            grid = anchors(x.shape[2], x.shape[3], stride, sides, x)
+            boxes.append(clip(decode(grid, deltas), height, width))
+            logits.append(objectness)
+            levels.append(torch.full_like(objectness, level, dtype=torch.int64))
+        return torch.cat(boxes, dim=1), torch.cat(logits, dim=1), torch.cat(levels, dim=1)
 
 
-def candidates(backbone: nn.Module, generator: ProposalGenerator, images: Tensor) -> tuple[Tensor, Tensor]:
-    """``(B, 3, H, W)``, blue green red less :data:`PIXEL_MEAN`, to boxes and logits as :class:`ProposalGenerator`."""
+def anchor_boxes(backbone: nn.Module, generator: ProposalGenerator, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``(B, 3, H, W)``, blue green red less :data:`PIXEL_MEAN`, to what :class:`ProposalGenerator` gives.
+
+    Which of them are proposals is said by :func:`models.regionclip.detections.proposals`.
+    """
     height, width = images.shape[2:]
     multiple = generator.config.multiple
     if multiple > 1:

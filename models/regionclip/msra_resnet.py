@@ -85,7 +85,10 @@ class ResNet(nn.Module):
 
 
 class ResNetFPN(nn.Module):
-    """Five maps of one width, strides 4 to 64. ``normed``: its convolutions have a norm and no bias."""
+    """A map a stage and one more, all of one width: strides 4 to 64 where there are four stages.
+
+    ``normed``: its convolutions have a norm and no bias.
+    """
 
     def __init__(self, depths: Sequence[int], width: int, pyramid: int, *, normed: bool) -> None:
         super().__init__()
@@ -97,7 +100,7 @@ class ResNetFPN(nn.Module):
             self.add_module(f"fpn_output{level}", _pyramid_conv(pyramid, pyramid, 3, normed))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """``(B, 3, H, W)``, sides multiples of 32, to maps from fine to coarse."""
+        """``(B, 3, H, W)``, sides multiples of the last stage's stride, to maps from fine to coarse."""
         above: Tensor | None = None
         maps: list[Tensor] = []
         for level, x in zip(reversed(self.levels), reversed(self.bottom_up.every(images)), strict=True):

@@ -111,11 +111,17 @@ class Bert(nn.Module):
 
     def tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The last hidden state of every token, those outside the mask included."""
+        return self.hidden(input_ids, attention_mask)[-1]
+
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+        """Return what each layer gives, ``(B, L, width)``."""
         x = self.embeddings(input_ids)
         bias = mask_bias(attention_mask, x.dtype)
+        layers = []
         for layer in self.encoder.get_submodule("layer").children():
             x = layer(x, bias)
-        return x
+            layers.append(x)
+        return layers
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return self.tokens(input_ids, attention_mask)

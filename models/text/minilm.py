@@ -27,7 +27,10 @@ class MiniLM(Bert):
     """``input_ids`` and ``attention_mask``, both ``(B, L) int64``, to ``(B, width) float32`` of unit length."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        x = self.tokens(input_ids, attention_mask)
-        mask = attention_mask.to(x.dtype)  # (B, L)
+        return self.pooled(self.tokens(input_ids, attention_mask), attention_mask)
+
+    def pooled(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the mean of the last layer over the tokens that count, at unit length, ``(B, width)``."""
+        mask = attention_mask.to(x.dtype)
         weights = mask / mask.sum(1, keepdim=True).clamp(min=1.0)
         return F.normalize((x * weights[..., None]).sum(1), dim=-1)

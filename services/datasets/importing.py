@@ -74,6 +74,8 @@ def import_archive(
         choice = formats.choose(listing, layout)
         parsed = formats.read(listing, choice.name)
         parsed.classes = readable_classes(parsed.classes)
+        if budget.guessed:
+            parsed.flaws.append(_guessed(budget.guessed))
 
         checked: list[package.Checked] = []
         for done, item in enumerate(_check(root, parsed, images)):
@@ -95,6 +97,15 @@ def import_archive(
     counts = package.count(kept, parsed.classes)
     flaws = parsed.flaws
     return Imported(name, parsed.task, parsed.format, parsed.classes, counts, flaws.first, flaws.count, choice, account)
+
+
+def _guessed(names: list[str]) -> Flaw:
+    return Flaw(
+        names[0],
+        None,
+        f"the zip does not say how {len(names):,} names are encoded; they were read as code page 437, which looks "
+        "wrong: pack it again with names in UTF-8",
+    )
 
 
 @dataclass(frozen=True, slots=True)

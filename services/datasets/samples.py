@@ -160,7 +160,7 @@ def named_split(path: str) -> Split | None:
     """
     pure = PurePosixPath(path)
     words = pure.stem.lower().replace("-", "_").replace(".", "_").split("_")
-    for word in [*words, *(part.lower() for part in reversed(pure.parent.parts))]:
+    for word in [*words, *(_word(part) for part in reversed(pure.parent.parts))]:
         for stem in (word, word.rstrip("0123456789")):
             if stem in SPLITS:
                 return SPLITS[stem]
@@ -168,11 +168,22 @@ def named_split(path: str) -> Split | None:
 
 
 def folder_split(path: str) -> Split | None:
-    """The split that one of a file's folders is named for, the innermost first."""
-    for part in reversed(PurePosixPath(path).parent.parts):
-        if part.lower() in SPLITS:
-            return SPLITS[part.lower()]
-    return None
+    """The split that one of a file's folders is named for, the innermost first.
+
+    >>> folder_split("train/images/0.jpg"), folder_split("test.zip/0.jpg")
+    ('train', 'test')
+    """
+    found = (split_of(part) for part in reversed(PurePosixPath(path).parent.parts))
+    return next((split for split in found if split is not None), None)
+
+
+def split_of(folder: str) -> Split | None:
+    """The split that a folder, or a zip that was unpacked into one, is named for."""
+    return SPLITS.get(_word(folder))
+
+
+def _word(folder: str) -> str:
+    return folder.lower().removesuffix(".zip")
 
 
 def task_of(samples: Iterable[Sample], classes: int) -> Task:

@@ -12,7 +12,9 @@ from services.runtime.problems import model_invalid
 from services.runtime.protocol import ModelHandle
 
 KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "glip": ("services.detection.glip", "Glip", ("text", "image", "head")),
     "photo-regions": ("services.detection.photo", "PhotoDetector", ("proposals", "regions", "text")),
+    "regionclip": ("services.detection.regionclip", "RegionCLIP", ("maps", "anchors", "regions", "text")),
 }
 """By ``pipeline.kind``: the module, its class, and the parts that a card of this kind names.
 

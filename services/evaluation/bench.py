@@ -17,7 +17,7 @@ from services.evaluation.plan import Unit
 from services.evaluation.reports.results import Record
 from services.evaluation.suites.knowledge import ClassKnowledge
 from services.evaluation.suites.preparing import Material
-from services.finetuning.training.recipe import Hooks
+from services.finetuning.training.hooks import Hooks
 from services.runtime.protocol import Backend, ModelHandle
 from services.settings import Settings
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from services.datasets.opening import dataset_store
 from services.encoding.templates import fill
 from services.errors import Kind, Problem
-from services.evaluation.named import resolve
+from services.evaluation.named import Names, resolve
 from services.evaluation.parameters import BenchmarkParameters
 from services.evaluation.plan import units
 from services.evaluation.protocols import Protocol, protocol
@@ -23,11 +23,12 @@ MOST_UNITS = 20_000
 
 def check(services: JobServices, owner: str, parameters: BenchmarkParameters) -> None:
     """Refuse at once what can never work: suites, models and protocols that are not there, and what does not fit."""
-    datasets = _own(services, owner, parameters) if registry.is_own(parameters.suite) else _published(parameters)
+    sets = _own(services, owner, parameters) if registry.is_own(parameters.suite) else _published(parameters)
+    datasets, tasks = tuple(sets), set(sets.values())
     viewer = Viewer.of(services.engine, owner)
     for position, model in enumerate(parameters.models):
         try:
-            resolve(services.settings.models_dir, model, viewer)
+            _check_fit(resolve(services.settings.models_dir, model, viewer), tasks)
         except Problem as problem:
             raise problem.at(f"/parameters/models/{position}") from None
 
@@ -70,6 +71,26 @@ def check(services: JobServices, owner: str, parameters: BenchmarkParameters) ->
         )
 
 
+def _check_fit(names: Names, tasks: set[str]) -> None:
+    """Refuse a model that can be measured on none of the sets. Raises ``model-does-not-detect`` or ``-classify``."""
+    if names.detects and "detection" not in tasks:
+        raise Problem(
+            Kind.INVALID,
+            "model-does-not-classify",
+            "The model does not classify",
+            f"{names.name!r} finds boxes, and the sets have labels of whole images.",
+            remedy="Measure it on sets with boxes: odinw35, or a detection set of yours.",
+        )
+    if not names.detects and tasks == {"detection"}:
+        raise Problem(
+            Kind.INVALID,
+            "model-does-not-detect",
+            "The model does not detect",
+            f"{names.name!r} finds no boxes, and the sets have nothing else.",
+            remedy="Measure a model of task detect or zero-shot-detect, like photo-detect or nanodet-coco.",
+        )
+
+
 def _check_protocols(parameters: BenchmarkParameters) -> None:
     """Refuse one name for two protocols, and knowledge that nobody brought."""
     known: dict[str, Protocol] = {}
@@ -105,7 +126,8 @@ def _knows(parameters: BenchmarkParameters) -> bool:
     return any(spec.knowledge.external or spec.knowledge.gpt3 for spec in found)
 
 
-def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
+def _published(parameters: BenchmarkParameters) -> dict[str, str]:
+    """The task of each set by its name."""
     try:
         chosen = registry.suite(parameters.suite)
     except Problem as problem:
@@ -142,14 +164,14 @@ def _published(parameters: BenchmarkParameters) -> tuple[str, ...]:
             pointer="/parameters/templates",
         )
 
-    return tuple(spec.name for spec in found)
+    return {spec.name: spec.task for spec in found}
 
 
 def _suites_that_run() -> list[str]:
     return [name for name in registry.names() if any(one.task in RUN for one in registry.suite(name).datasets)]
 
 
-def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> tuple[str, ...]:
+def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> dict[str, str]:
     store = dataset_store(services.settings, services.engine, services.artifacts)
     try:
         dataset = store.get(owner, parameters.suite.removeprefix(registry.OWN))
@@ -160,8 +182,8 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
         raise Problem(
             Kind.INVALID,
             "dataset-task",
-            "The data set has no class labels to measure on",
-            f"{dataset.name!r} is a {dataset.task} set with {len(dataset.classes)} classes; two are needed.",
+            "The data set has no labels to measure on",
+            f"{dataset.name!r} is a {dataset.task} set with {len(dataset.classes)} classes, which are too few.",
             pointer="/parameters/suite",
         )
 
@@ -202,7 +224,7 @@ def _own(services: JobServices, owner: str, parameters: BenchmarkParameters) -> 
             remedy="Leave 'datasets' out.",
         )
 
-    return (spec.name,)
+    return {spec.name: spec.task}
 
 
 KIND = JobKind("benchmark", "benchmark", BenchmarkParameters, check=check)

@@ -20,10 +20,15 @@ class Names:
     name: str
     encoder: str
     language: str | None
+    detects: bool = False
 
     @property
     def all(self) -> tuple[str, ...]:
         return tuple(filter(None, (self.encoder, self.language)))
+
+
+DETECTORS = ("detect", "zero-shot-detect")
+"""Tasks of models that are measured on sets with boxes."""
 
 
 def resolve(models_dir: Path, name: str, viewer: Viewer) -> Names:
@@ -43,6 +48,9 @@ def resolve(models_dir: Path, name: str, viewer: Viewer) -> Names:
             f"No model {name[:64]!r} is installed.",
             remedy="`sightline models list` shows what is installed, `sightline models pull` brings more.",
         )
+
+    if card.task in DETECTORS:
+        return Names(name, name, None, detects=True)
 
     language: Card | None = card
     if card.pipeline is None:
@@ -66,9 +74,10 @@ def parts(models_dir: Path, names: Names) -> tuple[str, ...]:
     """Every model that must be loaded to measure ``names``."""
     cards = {found.name: found.card for found in installed(models_dir) if found.card is not None}
     needed = [*names.all]
-    language = cards.get(names.language or "")
-    if language is not None:
-        needed += components_of(language)
+    for name in (names.language or "", names.name):
+        card = cards.get(name)
+        if card is not None and (name != names.name or card.task in DETECTORS):
+            needed += components_of(card)
     return tuple(dict.fromkeys(needed))
 
 

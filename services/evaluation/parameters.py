@@ -35,7 +35,11 @@ class BenchmarkParameters(BaseModel):
     datasets: list[Name] | None = Field(
         None, min_length=1, max_length=100, description="Sets of the suite; all when absent"
     )
-    models: list[Name] = Field(min_length=1, max_length=50, description="Image encoders or open-vocabulary models")
+    models: list[Name] = Field(
+        min_length=1,
+        max_length=50,
+        description="Image encoders, open-vocabulary models, or detectors for sets with boxes",
+    )
     protocols: list[Name | Protocol] = Field(
         ["zero-shot", "linear-probe-language"], min_length=1, max_length=50, description="By name, or each as an object"
     )

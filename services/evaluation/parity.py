@@ -22,6 +22,7 @@ from torch import nn
 from models.errors import ModelError
 from services.datasets.splits import SplitError, few_shot, validation_split
 from services.evaluation.tasks.classification.zero_shot import class_rows_of, zero_shot_probabilities
+from services.finetuning.heads.head import Head, HeadConfig, Probe, probabilities, train_probe
 from services.finetuning.search.grid import (
     COARSE,
     LEARNING_RATES,
@@ -32,7 +33,6 @@ from services.finetuning.search.grid import (
     reference_search,
     run,
 )
-from services.finetuning.training.head import Head, HeadConfig, Probe, probabilities, train_probe
 from services.metrics.classification import TOOLKIT, accuracy
 from services.metrics.detection import coco_ap
 

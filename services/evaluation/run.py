@@ -29,10 +29,10 @@ from services.evaluation.reports.writing import Report, predictions_name
 from services.evaluation.state import State, trial_key
 from services.evaluation.suites.sources import Sources
 from services.evaluation.tasks.runners import runner
+from services.finetuning.heads.head import Epoch
 from services.finetuning.search.grid import Trial
 from services.finetuning.training.following import TELL
-from services.finetuning.training.head import Epoch
-from services.finetuning.training.recipe import Hooks
+from services.finetuning.training.hooks import Hooks
 from services.jobs.context import JobContext
 from services.ownership import Viewer
 from services.runtime.onnx.backend import OnnxBackend

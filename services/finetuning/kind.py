@@ -1,13 +1,14 @@
-"""The ``finetune`` kind: a data set and an encoder in, a servable model version out."""
+"""The ``finetune`` kind: a data set and an encoder, or a detector, in; a servable model version out."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from models.catalog.card import MODEL_NAME
-from models.repository.reading import latest
+from models.repository.reading import latest, read_card
 from services.datasets.opening import dataset_store
 from services.errors import Kind, Problem
 from services.finetuning.strategies import names
@@ -15,6 +16,12 @@ from services.jobs.kind import JobKind
 from services.jobs.services import JobServices
 from services.ownership import Owners, Viewer, check_names
 from services.runtime.problems import model_not_found
+
+DETECTOR = "detector.safetensors"
+"""In the folder of a fine-tuned detector: its network, to be trained further."""
+
+DETECTION_METHODS = ("linear_probe", "full", "lora")
+"""Ways to adapt a detector. The others are of encoders."""
 
 FAMILY = "finetuned"
 """The family on the cards of models that this kind makes; no other model may be given a new version by it."""
@@ -35,7 +42,11 @@ class FinetuneParameters(BaseModel):
     )
 
     dataset: str = Field(description="Id or name of one of your data sets", max_length=200)
-    model: str = Field("efficientnet-lite2", description="The image encoder that is adapted", max_length=64)
+    model: str = Field(
+        "efficientnet-lite2",
+        description="The image encoder that is adapted; for a set with boxes the detector",
+        max_length=64,
+    )
     method: Annotated[str, AfterValidator(_known_method)] = Field(
         "linear_probe", description="How it is adapted", json_schema_extra={"enum": list(names())}
     )
@@ -77,12 +88,17 @@ def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> 
     except Problem as problem:
         raise problem.at("/parameters/dataset") from None
 
+    if dataset.task == "detection":
+        check_detection(services, owner, parameters.model, parameters.method, bool(parameters.options))
+        check_names(services.settings.models_dir, owner, [parameters.name], family=FAMILY)
+        return
+
     if dataset.task not in ("classification", "multilabel"):
         raise Problem(
             Kind.INVALID,
             "dataset-task",
             "The data set has no class labels",
-            f"{dataset.name!r} is a {dataset.task} set; adaptation needs classification or multilabel.",
+            f"{dataset.name!r} is a {dataset.task} set; adaptation needs classification, multilabel or detection.",
             pointer="/parameters/dataset",
         )
 
@@ -105,6 +121,56 @@ def check(services: JobServices, owner: str, parameters: FinetuneParameters) -> 
             "learning_rate and weight_decay are searched together.",
             pointer="/parameters/learning_rate",
         )
+
+
+def check_detection(services: JobServices, owner: str, model: str, method: str, options: bool) -> None:
+    """Refuse a model that finds no boxes, and a method that no detector here can be adapted by.
+
+    Raises ``model-not-found``, ``model-unsuitable``, ``method-unsuitable`` and ``unknown-option``.
+    """
+    check_base(services, owner, model)
+    if detector_of(services.settings.models_dir, model) is None:
+        raise Problem(
+            Kind.INVALID,
+            "model-unsuitable",
+            "The model cannot be trained to detect",
+            f"The data set has boxes, and {model!r} keeps no network that finds boxes and can be trained.",
+            pointer="/parameters/model",
+            remedy="Send nanodet-coco, photo-detect, or a detector that was fine-tuned with full or lora.",
+        )
+    if method not in DETECTION_METHODS:
+        raise Problem(
+            Kind.INVALID,
+            "method-unsuitable",
+            "The method does not fit the detector",
+            f"{method} adapts encoders that have attention or adapters behind their branches; NanoDet has neither.",
+            pointer="/parameters/method",
+            remedy=f"Use one of {', '.join(DETECTION_METHODS)}.",
+        )
+    if options:
+        raise Problem(
+            Kind.INVALID,
+            "unknown-option",
+            "The method has no options for detectors",
+            f"{method} takes none where boxes are learned.",
+            pointer="/parameters/options",
+            remedy="Leave options out.",
+        )
+
+
+def detector_of(models_dir: Path, model: str) -> Path | None:
+    """The version folder of the detector that training begins with: of a pipeline, that of its proposals."""
+    folder = latest(models_dir, model)
+    if folder is None:
+        return None
+    card = read_card(folder)
+    if card.pipeline is not None:
+        part = card.pipeline.parts.get("proposals")
+        if part is None:
+            return None
+        own = models_dir / part.name / part.version if part.version else latest(models_dir, part.name)
+        return own if own is not None and own.is_dir() else None
+    return folder if card.family == "nanodet" or DETECTOR in card.files else None
 
 
 def check_base(services: JobServices, owner: str, model: str) -> None:

@@ -25,10 +25,11 @@ from services.datasets.store import Dataset
 from services.finetuning.data.splits import Splits
 from services.finetuning.encoders.adapted import Adapted, save_adapter, served
 from services.finetuning.encoders.opening import describe_adapted
+from services.finetuning.heads.head import Head
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.kind import FAMILY, FinetuneParameters
 from services.finetuning.strategies.base import strategy
-from services.finetuning.training.head import Head
-from services.finetuning.training.recipe import Fitted, Recipe
+from services.finetuning.training.fitted import Fitted
 from services.jobs.context import JobContext
 from services.ownership import check_names
 

@@ -27,17 +27,19 @@ from services.datasets.store import Dataset
 from services.errors import Kind, Problem
 from services.finetuning.class_rows import class_rows, language_models
 from services.finetuning.data.features import FeatureExtractor
-from services.finetuning.data.normalisation import fitted_rows
 from services.finetuning.data.splits import Splits, as_features, as_pictures, choose
+from services.finetuning.detection import run as detection
 from services.finetuning.encoders.opening import open_encoder
+from services.finetuning.heads.normalisation import fitted_rows
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.kind import FinetuneParameters, check_base
 from services.finetuning.publishing import ADAPTER, Outcome, figures_of, publish
 from services.finetuning.search.choosing import open_search
 from services.finetuning.search.grid import REFERENCE_TRIALS
 from services.finetuning.strategies.base import checked, strategy
+from services.finetuning.training.fitted import Fitted
 from services.finetuning.training.fitting import evaluate, fit
 from services.finetuning.training.following import Follower
-from services.finetuning.training.recipe import Fitted, Recipe
 from services.jobs.context import JobContext
 from services.media.intake import Limits
 from services.runtime import announce
@@ -65,6 +67,11 @@ def run(
     ``language`` in place of the encoder's own open-vocabulary model and the templates, ``metric`` in place of the
     usual one of the task.
     """
+    services = ctx.services
+    dataset = dataset_store(ctx.settings, services.engine, services.artifacts).get(ctx.owner, ctx.parameters.dataset)
+    if dataset.task == "detection":
+        return detection.run(ctx, dataset)
+
     threads = torch.get_num_threads()
     if not strategy(ctx.parameters.method).trains_encoder:
         # Matrices this small are faster on one thread, and other jobs want the cores.

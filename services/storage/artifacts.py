@@ -23,7 +23,7 @@ from services.storage.ids import is_id, new_id
 from services.storage.problems import not_found, over_quota, storage_problems
 from services.storage.tables import artifacts, blobs
 
-Role = Literal["upload", "output", "dataset", "checkpoint", "segment"]
+Role = Literal["upload", "output", "dataset", "bot", "checkpoint", "segment"]
 PUBLIC: tuple[Role, ...] = ("upload", "output")
 """What a key sees of its artifacts; the others are a running job's own, or a data set's package."""
 

@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from services.errors import Kind, Problem
 
-HEAD = "0005"  # the newest migration: a database that is there already needs no Alembic to be opened
+HEAD = "0006"  # the newest migration: a database that is there already needs no Alembic to be opened
 BUSY_SECONDS = 10.0
 _MIGRATION_LOCK = 0x516874  # an arbitrary constant: PostgreSQL's advisory locks are numbers
 

@@ -180,6 +180,94 @@ datasets = Table(
     UniqueConstraint("owner", "name"),
 )
 
+# Task bots. What a version is made of lies in artifacts of role ``bot``: heads and rows.
+bots = Table(
+    "bots",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("schema", JSON, nullable=False),
+    Column("rows_artifact", Text, ForeignKey("artifacts.id")),
+    Column("serving", Integer),  # the version that new sessions get
+    Column("canary", Integer),
+    Column("canary_share", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index(None, "owner", "id"),
+    UniqueConstraint("owner", "name"),
+)
+
+# A version never changes. ``job_id`` made it, and is what a repeated attempt finds it by.
+bot_versions = Table(
+    "bot_versions",
+    metadata,
+    Column("bot_id", Text, ForeignKey("bots.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("schema", JSON, nullable=False),
+    Column("rows_artifact", Text, ForeignKey("artifacts.id")),
+    Column("heads_artifact", Text, ForeignKey("artifacts.id"), nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("encoder", Text, nullable=False),  # name@version
+    Column("measured", JSON, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("bot_id", "job_id"),
+)
+
+bot_sessions = Table(
+    "bot_sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("bot_id", Text, ForeignKey("bots.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("standing", JSON, nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("status", Text, nullable=False),  # unreviewed | approved | rejected
+    Column("outcome", Text, nullable=False),  # open | done | fallback
+    Column("confidence", Double, nullable=False),  # of its least sure turn
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double, nullable=False),
+    Index(None, "bot_id", "status", "id"),
+    Index(None, "used_at"),
+)
+
+# ``before`` is the standing that the turn began with: what undoing it goes back to.
+bot_turns = Table(
+    "bot_turns",
+    metadata,
+    Column("session_id", Text, ForeignKey("bot_sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("before", JSON, nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("stale", Boolean, nullable=False),  # an earlier turn was corrected after it
+    Column("at", Double, nullable=False),
+)
+
+# What teachers said a turn means. ``taken_up`` is the first version that was trained on it.
+bot_corrections = Table(
+    "bot_corrections",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("bot_id", Text, ForeignKey("bots.id", ondelete="CASCADE"), nullable=False),
+    Column("session_id", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("context", Text, nullable=False),
+    Column("system", JSON, nullable=False),
+    Column("acts", JSON, nullable=False),
+    Column("spans", JSON, nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+    Column("was", JSON, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("taken_up", Integer),
+    Column("at", Double, nullable=False),
+    UniqueConstraint("session_id", "number"),
+    Index(None, "bot_id", "id"),
+)
+
 # Small values that every process of the platform shares, such as the key that signs a job's own requests.
 platform_values = Table(
     "platform_values",

@@ -196,7 +196,7 @@ def boxes(
     json: JsonOption = False,
 ) -> None:
     """COCO AP of what a detector wrote down, as the detection suites are measured. Any detector will do."""
-    from services.evaluation.tasks.detection import score_boxes
+    from services.evaluation.tasks.detection.files import score_boxes
 
     scores = score_boxes(annotations, detections)
     if json:

@@ -42,10 +42,15 @@ def convert(
         typer.Option(help="Folder with a folder of pictures for each label: accuracy, exact and as served, goes on "
                      "the card.", exists=True, file_okay=False),
     ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="FILE", help="A further file that the model is made of, such as RegionCLIP's "
+                     "proposals; once for each.", exists=True, dir_okay=False),
+    ] = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Make models of a published UniCL, K-LITE or FocalNet checkpoint; a running server serves them at once.
+    """Make models of a published checkpoint of UniCL, K-LITE, FocalNet or RegionCLIP; a running server serves them.
 
     A file is read without running code of its own, and taken only when every weight fits.
     """
@@ -64,7 +69,14 @@ def convert(
     labelled = None if pictures is None else read_labelled(pictures, settings)
     with progress_bars(silent=json) as bar:
         made = convert_file(
-            name, file, root, bar(name), labels, None if precision is None else precision.value, labelled
+            name,
+            file,
+            root,
+            bar(name),
+            labels,
+            None if precision is None else precision.value,
+            labelled,
+            beside or (),
         )
     for card in made:
         running.came(settings, card.name)

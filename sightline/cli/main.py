@@ -11,6 +11,7 @@ import typer
 
 from sightline.cli import (
     benchmark,
+    bots,
     classify,
     datasets,
     detect,
@@ -55,6 +56,7 @@ GROUPS = {
     "jobs": jobs.app,
     "triton": triton.app,
     "benchmark": benchmark.app,
+    "bots": bots.app,
 }
 """Several commands each, under a name."""
 

@@ -127,10 +127,10 @@ class Detect(Resource[N]):
 
         A closed-set model needs neither.
 
-        >>> client = Client()  # doctest: +SKIP
-        >>> answer = client.detect("street.jpg", ["person", "red car"], threshold=0.3)  # doctest: +SKIP
-        >>> answer[0].detections[0].label  # doctest: +SKIP
-        'person'
+        >>> client = Client()
+        >>> answer = client.detect("cat.jpg", ["cat", "zebra"], threshold=0.5)
+        >>> [found.label for found in answer[0].detections]
+        ['cat']
         """
         body = {
             "model": model,
@@ -165,10 +165,10 @@ class Detect(Resource[N]):
 
         One ``caption`` is that of every image; a sequence has one for each.
 
-        >>> client = Client()  # doctest: +SKIP
-        >>> answer = client.ground("man.jpg", "a man in a red hat holds two apples")  # doctest: +SKIP
-        >>> [phrase.text for phrase in answer[0].phrases]  # doctest: +SKIP
-        ['a man', 'a red hat', 'two apples']
+        >>> client = Client()
+        >>> answer = client.ground("cat.jpg", "a tabby cat and a zebra")
+        >>> [(phrase.text, phrase.span, len(phrase.boxes) > 0) for phrase in answer[0].phrases]
+        [('a tabby cat', (0, 11), True), ('a zebra', (16, 23), False)]
         """
         one = isinstance(caption, str)
         body = {

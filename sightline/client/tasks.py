@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sightline.client.benchmarks import Benchmarks
+from sightline.client.bots import Bots
 from sightline.client.classify import Classify
 from sightline.client.datasets import Datasets
 from sightline.client.detect import Detect
@@ -24,5 +25,6 @@ class Tasks(
 
     def __init__(self, network: N, retries: Retries) -> None:
         super().__init__(network, retries)
+        self.bots = Bots(network, retries)
         self.datasets = Datasets(network, retries)
         self.jobs = Jobs(network, retries)

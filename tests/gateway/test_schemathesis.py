@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.settings import Settings
+from tests.support import tiny_detectors
 from tests.support.server import serving
 
 CHECKS = (
@@ -27,8 +28,14 @@ CHECKS = (
 @pytest.mark.timeout(300)
 def test_answers_are_what_the_openapi_document_promises(settings: Settings, repository: Path, tmp_path: Path) -> None:
     settings = settings.model_copy(
-        update={"body_timeout": 3.0, "default_classifier": "tiny-classifier", "default_text_encoder": "tiny-text"}
+        update={
+            "body_timeout": 3.0,
+            "default_classifier": "tiny-classifier",
+            "default_text_encoder": "tiny-text",
+            "default_detector": "tiny-closed",
+        }
     )
+    tiny_detectors.add_closed(repository)
     with serving(settings, tmp_path) as server:
         command = [
             str(Path(sys.executable).with_name("schemathesis")),

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from services.finetuning.heads.head import Epoch
 from services.finetuning.search.grid import Trial
 from services.finetuning.training import fitting
-from services.finetuning.training.head import Epoch
 from services.jobs.services import JobServices
 from services.settings import Settings
 from tests.support.jobs import run_job

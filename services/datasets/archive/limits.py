@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,6 +24,8 @@ CORRUPT = (
     ValueError,
     RuntimeError,
     OSError,
+    OverflowError,
+    struct.error,
 )
 """What the standard library raises of damaged archives."""
 
@@ -49,6 +53,8 @@ class Budget:
         self.limits = limits
         self.left = min(limits.max_total_bytes, int(max(archive_bytes, LEAST_BYTES) * limits.max_ratio))
         self.entries = limits.max_entries
+        self.guessed: list[str] = []
+        """Names whose encoding nothing tells."""
 
     def take_entry(self) -> None:
         """Count a file. Raises :class:`Problem` ``archive-too-many-files``."""
@@ -59,16 +65,23 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of an archive: its name and size as the archive claims them, and what really comes out."""
+    """A file of an archive: its name and size as the archive claims them, and what really comes out.
+
+    ``guessed`` says that nothing tells the encoding of the name, and that it does not look as if it was read rightly.
+    """
 
     name: str
     size: int
     stream: IO[bytes]
+    guessed: bool = False
 
 
 def reraise_trouble(error: BaseException) -> None:
-    """Trouble of the disk is none of the archive's; decompressors raise ``OSError`` without a number."""
-    if isinstance(error, OSError) and error.errno is not None:
+    """Trouble of the disk is none of the archive's; decompressors raise ``OSError`` without a number.
+
+    A place before the file's beginning, which a directory may claim, is an invalid argument.
+    """
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         raise error
 
 

@@ -56,6 +56,8 @@ def unpack(
 
         budget.take_entry()
         taken.add(name)
+        if entry.guessed:
+            budget.guessed.append(name)
         target = into / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -66,16 +66,19 @@ def _zip_files(bundle: zipfile.ZipFile) -> Iterator[Entry]:
             raise refusal("archive-corrupt", f"{info.filename!r}: {error}.") from error
 
         with stream:
-            yield Entry(_zip_name(info), info.file_size, stream)
+            name, said = _zip_name(info)
+            yield Entry(name, info.file_size, stream, guessed=not said)
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
+def _zip_name(info: zipfile.ZipInfo) -> tuple[str, bool]:
     """An entry's name: UTF-8 where the zip says so or where its bytes are; else the code page of DOS, as specified.
 
-    Info-ZIP writes UTF-8 without its flag on some systems, or into an extra field (0x7075) of its own.
+    Info-ZIP writes UTF-8 without its flag on some systems, or into an extra field (0x7075) of its own. Tools of Windows
+    write the code page of their country, which nothing tells: then the name is likely to hold signs that frames are
+    drawn with, and what comes second is false.
     """
     if info.flag_bits & 0x800 or info.filename.isascii():
-        return info.filename
+        return info.filename, True
 
     raw = info.filename.encode("cp437", "replace")
     extra = info.extra
@@ -86,6 +89,6 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
             raw = field[5:]
 
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8"), True
     except UnicodeDecodeError:
-        return info.filename
+        return info.filename, all(sign.isascii() or sign.isalpha() for sign in info.filename)

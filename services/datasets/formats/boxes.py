@@ -38,6 +38,52 @@ def xyxy_of_polygons(value: Any, *, size: tuple[float, float] | None) -> XYXY | 
     return cut((min(xs), min(ys), max(xs), max(ys)), size, shown="the polygon")
 
 
+def xyxy_of_rle(value: Any, *, size: tuple[float, float] | None) -> XYXY | str:
+    """The box around a mask in run lengths, COCO's ``{"counts", "size"}``: a list, or its compressed text.
+
+    Runs go down the columns, of nothing and of the mask in turn (pycocotools ``maskApi.c``).
+    """
+    shape = numbers(value.get("size"), 2)
+    if shape is None or min(shape) < 1:
+        return "its mask has no size"
+    high = int(shape[0])
+    counts = value.get("counts")
+    runs = _decompressed(counts) if isinstance(counts, str) else numbers(counts)
+    if runs is None or any(run < 0 for run in runs) or sum(runs) > shape[0] * shape[1]:
+        return "the counts of its mask are no run lengths"
+
+    edges: list[tuple[int, int, int, int]] = []
+    at = 0
+    for number, run in enumerate(runs):
+        begin, at = at, at + int(run)
+        if number % 2 and at > begin:
+            left, right = begin // high, (at - 1) // high
+            top, bottom = (begin % high, (at - 1) % high + 1) if left == right else (0, high)
+            edges.append((left, top, right + 1, bottom))
+    if not edges:
+        return "its mask is empty"
+    box = (min(e[0] for e in edges), min(e[1] for e in edges), max(e[2] for e in edges), max(e[3] for e in edges))
+    return cut((float(box[0]), float(box[1]), float(box[2]), float(box[3])), size, shown="the mask")
+
+
+def _decompressed(text: str) -> list[float] | None:
+    """Run lengths of COCO's text: five bits a character, each number less the last but one from the fourth on."""
+    runs: list[float] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 40:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs if shift == 0 else None
+
+
 def xyxy_of_yolo(values: list[float]) -> XYXY | str:
     """A YOLO line without its class: ``cx cy w h``, or a polygon ``x y x y ...``; in shares of the image's sides."""
     if len(values) == 4:

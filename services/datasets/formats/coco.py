@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.datasets.formats.boxes import xyxy_of_coco, xyxy_of_polygons
+from services.datasets.formats.boxes import xyxy_of_coco, xyxy_of_polygons, xyxy_of_rle
 from services.datasets.formats.layout import Fit, share
 from services.datasets.listing import Listing, Unreadable
 from services.datasets.samples import Box, Classes, Flaw, Parsed, Sample, Split, folder_split, named_split, task_of
@@ -222,6 +222,8 @@ class _Reader:
         if note.get("bbox") not in (None, []):
             return xyxy_of_coco(note["bbox"], corners=self._corners, size=size)
         polygons = note.get("segmentation")
+        if isinstance(polygons, dict):
+            return xyxy_of_rle(polygons, size=size)
         return xyxy_of_polygons(polygons, size=size) if isinstance(polygons, list) and polygons else None
 
     def _flaw(self, message: str, reason: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from services.datasets.formats.layout import Fit, share
 from services.datasets.listing import Listing
-from services.datasets.samples import SPLITS, Classes, Flaw, Parsed, Sample, Split
+from services.datasets.samples import Classes, Flaw, Parsed, Sample, Split, split_of
 
 NAME = "folders"
 
@@ -89,8 +89,9 @@ class _Places:
         """Split and class of an image; no class where it lies too far up."""
         parts = PurePosixPath(name).parent.parts
         split: Split = "train"
-        if self._split is not None and len(parts) > self._split and parts[self._split].lower() in SPLITS:
-            split = SPLITS[parts[self._split].lower()]
+        said = split_of(parts[self._split]) if self._split is not None and len(parts) > self._split else None
+        if said is not None:
+            split = said
         elif self._split is not None and (self._class or 0) > self._split:
             parts = (*parts[: self._split], "", *parts[self._split :])  # an image beside the split folders
         return split, parts[self._class] if self._class is not None and len(parts) > self._class else None
@@ -100,7 +101,7 @@ def _split_depth(folders: list[tuple[str, ...]]) -> int | None:
     """The depth at which most folders name a split."""
     counts: Counter[int] = Counter()
     for parts in folders:
-        counts.update(depth for depth, part in enumerate(parts) if part.lower() in SPLITS)
+        counts.update(depth for depth, part in enumerate(parts) if split_of(part) is not None)
     for depth, count in sorted(counts.items()):
         if count >= 0.5 * len(folders):
             return depth

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from services.datasets.formats.layout import Fit, share
 from services.datasets.listing import Listing, Unreadable
-from services.datasets.samples import SPLITS, Parsed, Sample, Split
+from services.datasets.samples import SPLITS, Flaw, Parsed, Sample, Split
 
 NAME = "iris"
 LABEL_MAPS = ("labels.txt", "labelmap.txt", "label_map.txt", "classes.txt")
@@ -46,13 +46,23 @@ def fit(listing: Listing) -> Fit | None:
 def read(listing: Listing) -> Parsed:
     parsed = Parsed(NAME, "classification", [])
     map_name = listing.called(*LABEL_MAPS)[0]
-    parsed.label_files.append(map_name)
-    # A blank line in between is a class without a name, and keeps its number.
-    parsed.classes = listing.text(map_name).rstrip().splitlines()
+    try:
+        # A blank line in between is a class without a name, and keeps its number.
+        parsed.classes = listing.text(map_name).rstrip().splitlines()
+        parsed.label_files.append(map_name)
+    except Unreadable as error:
+        parsed.flaws.append(Flaw(map_name, None, str(error)))
     for name in _lists(listing):
-        parsed.label_files.append(name)
         split = SPLITS[PurePosixPath(name).stem.lower().split("_")[0]]
-        for number, line in enumerate(_lines(listing, name), start=1):
+        try:
+            lines = listing.text(name).splitlines()
+        except Unreadable as error:
+            parsed.flaws.append(Flaw(name, None, str(error)))
+            parsed.split_seen[split] += 1
+            continue
+
+        parsed.label_files.append(name)
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             parsed.count()

@@ -71,7 +71,6 @@ def read(listing: Listing) -> Parsed:
     parsed = Parsed(NAME, "classification", [])
     rows: dict[str, _Row] = {}
     for name in _tables(listing):
-        parsed.label_files.append(name)
         for line, values in _rows(listing, name, parsed):
             parsed.count()
             try:
@@ -85,6 +84,12 @@ def read(listing: Listing) -> Parsed:
                 parsed.lose(
                     name, line, f"{row.path} is listed twice; the first line stands", reason="images listed twice"
                 )
+
+        split = named_split(name)
+        if name not in parsed.flaws.files:
+            parsed.label_files.append(name)
+        elif split is not None:  # a table that cannot be read: what it would have been is lost
+            parsed.split_seen[split] += 1
 
     classes = Classes(sorted(set(chain.from_iterable(row.names() for row in rows.values()))))
     parsed.classes = classes.names

@@ -22,7 +22,7 @@ class Task:
 
     ``metrics`` may score it, the usual one first; every score is 0 to 1, and more is better. ``unfit`` says of metrics
     that may not why. ``classes`` are the fewest of a set of one's own. ``not_run`` is why benchmark jobs do not run the
-    task, ``instead`` what to do then; both are empty for those that they run.
+    task, ``instead`` what to do then; both are empty for those that they run, which are all today.
     """
 
     name: TaskName
@@ -44,12 +44,7 @@ class Task:
 _ROWS = (
     Task("classification", ("accuracy", "mean-per-class", "roc_auc", "11point_mAP")),
     Task("multilabel", ("11point_mAP",), unfit=dict.fromkeys(("accuracy", "mean-per-class", "roc_auc"), _ONE_LABEL)),
-    Task(
-        "detection",
-        ("coco_ap",),
-        not_run="has boxes; the protocols are of image classification",
-        instead="Score what a detector found with `sightline benchmark boxes ANNOTATIONS DETECTIONS`.",
-    ),
+    Task("detection", ("coco_ap",), classes=1),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ROWS}

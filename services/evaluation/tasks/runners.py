@@ -13,7 +13,17 @@ def _classification() -> TaskRunner:
     return RUNNER
 
 
-RUNNERS: dict[str, Callable[[], TaskRunner]] = {"classification": _classification, "multilabel": _classification}
+def _detection() -> TaskRunner:
+    from services.evaluation.tasks.detection.bench import RUNNER
+
+    return RUNNER
+
+
+RUNNERS: dict[str, Callable[[], TaskRunner]] = {
+    "classification": _classification,
+    "multilabel": _classification,
+    "detection": _detection,
+}
 
 
 def runner(task: str) -> TaskRunner:

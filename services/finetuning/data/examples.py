@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,11 +12,9 @@ from torch import Tensor
 
 from services.datasets.splits import SplitError, validation_split
 from services.finetuning.data.pictures import Pictures
-from services.finetuning.training.head import Inputs
+from services.finetuning.heads.head import Inputs
+from services.finetuning.heads.recipe import Recipe
 from services.metrics.classification import METRICS
-
-if TYPE_CHECKING:
-    from services.finetuning.training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

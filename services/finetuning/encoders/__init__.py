@@ -1,1 +1,1 @@
-"""Image encoders as they are adapted: opened, their sites found, what is trained put in and saved."""
+"""Image encoders as they are adapted: opened, what is trained put in and saved, and where they compute."""

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.encoders import ImageEncoder
+from services.finetuning.heads.head import Head
 from services.finetuning.strategies.base import Options, checked, merged, strategy
-from services.finetuning.training.head import Head
 
 
 def apply(encoder: ImageEncoder, method: str, options: Options, seed: int = 0) -> ImageEncoder:

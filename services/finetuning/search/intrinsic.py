@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from models.encoders import ImageEncoder
 from services.finetuning.data.examples import Examples, scorer, tensors
-from services.finetuning.data.normalisation import Moments
 from services.finetuning.data.pictures import Pictures
 from services.finetuning.encoders.adapted import Adapted, apply
-from services.finetuning.encoders.sites import Part, Projection, projections
+from services.finetuning.encoders.placing import device, device_of, features_of, placed
+from services.finetuning.heads.head import Head, Probe, train_probe
+from services.finetuning.heads.normalisation import Moments
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.strategies.base import add_updates
-from services.finetuning.training.head import Head, Probe, train_probe
-from services.finetuning.training.recipe import Recipe, device, device_of, features_of, placed
+from services.finetuning.strategies.sites import Part, Projection, projections
 
 SHARE = 0.9
 DIMENSIONS = (1, 4, 16, 64, 256, 1024, 4096)

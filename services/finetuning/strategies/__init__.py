@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 
-_SHARED = ("base",)
+_SHARED = ("base", "sites")
 
 
 def names() -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from models.encoders import ImageEncoder
 from services.errors import Kind, Problem
 from services.finetuning import strategies
-from services.finetuning.encoders.sites import Part, Projection, branches, projections
+from services.finetuning.strategies.sites import Part, Projection, branches, projections
 
 Options = Mapping[str, Any]
 

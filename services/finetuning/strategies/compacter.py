@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from models.encoders import ImageEncoder
 from models.kadaptation.deltas import kronecker_sum
 from models.kadaptation.reference import BOTTLENECK, COMPACTER_FACTORS
-from services.finetuning.encoders.sites import branches
 from services.finetuning.strategies.base import Options, Strategy, add_adapters, unsuitable
+from services.finetuning.strategies.sites import branches
 
 
 class PhmLinear(nn.Module):

@@ -15,8 +15,8 @@ from models.encoders import ImageEncoder
 from models.kadaptation.deltas import KADAPTATION_SCALE, KRONECKER_FACTORS, KroneckerDelta, SlowFactors
 from models.kadaptation.reference import Attention, SlowRules
 from services.errors import Kind, Problem
-from services.finetuning.encoders.sites import Projection
 from services.finetuning.strategies.base import Options, Strategy, add_updates, parts_of, unsuitable
+from services.finetuning.strategies.sites import Projection
 
 FEWEST = 4
 """Kronecker factors below which there is nothing left to share."""

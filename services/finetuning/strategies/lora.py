@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from models.encoders import ImageEncoder
 from models.kadaptation.deltas import LORA_RANK, LowRankDelta
-from services.finetuning.encoders.sites import Projection
 from services.finetuning.strategies.base import Options, Strategy, add_updates, parts_of, unsuitable
+from services.finetuning.strategies.sites import Projection
 
 ALPHA = 128.0
 

@@ -1,1 +1,1 @@
-"""A fit: its recipe, the head, the training of both, and how a job follows it."""
+"""A fit: the training of head and encoder, what it gives, and how a job follows it."""

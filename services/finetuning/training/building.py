@@ -7,11 +7,12 @@ from torch import Tensor
 
 from models.encoders import ImageEncoder
 from services.finetuning.data.examples import Examples
-from services.finetuning.data.normalisation import Moments
 from services.finetuning.encoders import adapted
 from services.finetuning.encoders.adapted import Adapted
-from services.finetuning.training.head import Head
-from services.finetuning.training.recipe import Recipe, device
+from services.finetuning.encoders.placing import device
+from services.finetuning.heads.head import Head
+from services.finetuning.heads.normalisation import Moments
+from services.finetuning.heads.recipe import Recipe
 
 
 def new_model(

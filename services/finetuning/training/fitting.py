@@ -20,19 +20,22 @@ from torch import Tensor
 from models.encoders import ImageEncoder
 from services.datasets.splits import SplitError
 from services.finetuning.data.examples import Examples, divided, scorer, tensors
-from services.finetuning.data.normalisation import Moments
 from services.finetuning.data.pictures import Pictures
 from services.finetuning.encoders import adapted
 from services.finetuning.encoders.adapted import Adapted
-from services.finetuning.encoders.sites import Part
+from services.finetuning.encoders.placing import device_of, features_of, placed
+from services.finetuning.heads.head import Epoch, Head, Probe, train_probe
+from services.finetuning.heads.normalisation import Moments
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.search.choosing import open_search
 from services.finetuning.search.grid import Best, Trial, run
 from services.finetuning.search.intrinsic import Intrinsic, measure, select
 from services.finetuning.strategies.base import checked, strategy
+from services.finetuning.strategies.sites import Part
 from services.finetuning.training.building import new_model
-from services.finetuning.training.head import Epoch, Head, Probe, train_probe
+from services.finetuning.training.fitted import Fitted
+from services.finetuning.training.hooks import Hooks
 from services.finetuning.training.memory import halving
-from services.finetuning.training.recipe import Fitted, Hooks, Recipe, device_of, features_of, placed
 
 __all__ = ["Examples", "Fitted", "Hooks", "Recipe", "evaluate", "fit", "tensors"]
 

@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from services.finetuning.heads.head import Epoch
 from services.finetuning.kind import FinetuneParameters
 from services.finetuning.search.grid import Trial
-from services.finetuning.training.head import Epoch
-from services.finetuning.training.recipe import Hooks
+from services.finetuning.training.hooks import Hooks
 from services.jobs.context import JobContext
 
 PACE = 15.0

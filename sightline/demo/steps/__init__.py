@@ -1,5 +1,15 @@
 """The steps of the demo in order: each feature has a module here, and adds its ``STEPS``."""
 
-from sightline.demo.steps import benchmark, classify, embed, jobs, operate, pocket, protocol
+from sightline.demo.steps import benchmark, bots, classify, detect, embed, jobs, operate, pocket, protocol
 
-STEPS = (*classify.STEPS, *embed.STEPS, *pocket.STEPS, *protocol.STEPS, *jobs.STEPS, *benchmark.STEPS, *operate.STEPS)
+STEPS = (
+    *classify.STEPS,
+    *detect.STEPS,
+    *embed.STEPS,
+    *pocket.STEPS,
+    *protocol.STEPS,
+    *jobs.STEPS,
+    *benchmark.STEPS,
+    *bots.STEPS,
+    *operate.STEPS,
+)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from models.regionclip.detections import ProposalRule, proposals
 from models.regionclip.localization import (
-    FILLER,
     PIXEL_MEAN,
     SIDES,
     ProposalConfig,
     ProposalGenerator,
+    anchor_boxes,
     anchors,
     build_backbone,
-    candidates,
     decode,
 )
 
@@ -79,26 +80,28 @@ def read_anchor_by_anchor(backbone: torch.nn.Module, generator: ProposalGenerato
 
 
 @pytest.mark.parametrize("config", [SMALL, C4, SYNCED], ids=["fpn", "c4", "synced"])
-def test_the_best_anchors_of_every_level_are_put_out(config: ProposalConfig) -> None:
+def test_the_best_anchors_of_every_level_are_the_proposals(config: ProposalConfig) -> None:
     backbone, generator = branch(config)
     images = torch.randn(2, 3, 70, 100, generator=torch.Generator().manual_seed(1)) * 50
+    rule = ProposalRule(per_level=config.most, overlap=1.0)
     with torch.no_grad():
-        boxes, logits = candidates(backbone, generator, images)
-        for image, own, score in zip(images, boxes, logits, strict=True):
+        found = [part.numpy() for part in anchor_boxes(backbone, generator, images)]
+        for image, boxes, logits, levels in zip(images, *found, strict=True):
+            chosen = proposals(boxes, logits, levels, rule)
+            assert logits[chosen].tolist() == sorted(logits[chosen].tolist(), reverse=True)
             for level, wanted in enumerate(read_anchor_by_anchor(backbone, generator, image)):
-                part = slice(level * config.most, level * config.most + len(wanted))
-                torch.testing.assert_close(own[part], wanted, atol=1e-3, rtol=1e-4)
-                assert score[part].tolist() == sorted(score[part].tolist(), reverse=True)
+                solid = (wanted[:, 2:] > wanted[:, :2]).all(dim=1)
+                own = torch.from_numpy(boxes[chosen[levels[chosen] == level]])
+                torch.testing.assert_close(own, wanted[solid], atol=1e-3, rtol=1e-4)
 
 
-def test_a_level_with_fewer_anchors_than_asked_is_filled_with_boxes_of_no_area() -> None:
-    backbone, generator = branch(SMALL)
-    with torch.no_grad():
-        boxes, logits = candidates(backbone, generator, torch.zeros(1, 3, 32, 32))
-    assert boxes.shape == (1, 35, 4) and logits.shape == (1, 35)
-    coarsest = slice(28, 35)  # one cell, three anchors
-    assert (logits[0, coarsest] == FILLER).tolist() == [False] * 3 + [True] * 4
-    assert not boxes[0, coarsest][3:].any()
+def test_proposals_of_one_level_suppress_each_other_alone() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9.5], [0, 0, 10, 9.5], [5, 5, 5, 9], [0, 0, 2, 2]], np.float32)
+    objectness = np.array([3, 2, 1, 9, 0], np.float32)
+    levels = np.array([0, 0, 1, 0, 0])
+    assert proposals(boxes, objectness, levels, ProposalRule()).tolist() == [0, 2, 4]
+    assert proposals(boxes, objectness, levels, ProposalRule(most=2)).tolist() == [0, 2]
+    assert proposals(boxes, objectness, levels, ProposalRule(per_level=2)).tolist() == [0, 2]
 
 
 def test_names_are_those_of_detectron2() -> None:

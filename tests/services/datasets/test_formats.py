@@ -53,6 +53,34 @@ def test_coco_boxes_are_cut_to_the_image_and_bad_ones_told(tmp_path):
     ]  # fmt: skip
 
 
+def test_every_oddity_of_a_coco_file_is_read_or_told(tmp_path):
+    """String ids, no sizes, one file named twice, crowds, masks in run lengths, negative sizes: all of it is said."""
+    mask = [12, 3, 7, 3, 75]  # of 10 x 10, down the columns: rows 2 to 4 of columns 1 and 2
+    boxes = [
+        {"bbox": [10, 10, 20, 20], "iscrowd": 1},
+        {"segmentation": {"counts": mask, "size": [10, 10]}},
+        {"segmentation": {"counts": "<370T2", "size": [10, 10]}},
+        {"bbox": [10, 10, -5, 5]},
+        {"bbox": [-5, -5, 15, 15]},
+        {"segmentation": {"counts": [200], "size": [10, 10]}},
+        {"segmentation": {"counts": [100], "size": [10, 10]}},
+        {"segmentation": {"counts": "~~", "size": [10, 10]}},
+    ]
+    document = {
+        "images": [{"id": "a", "file_name": "a.jpg"}, {"id": "b", "file_name": "a.jpg"}],
+        "categories": [{"id": "3", "name": "fish"}],
+        "annotations": [{"image_id": "ab"[number % 2], "category_id": 3} | box for number, box in enumerate(boxes)],
+    }
+    parsed = lay(tmp_path, {"annotations_train.json": json.dumps(document), "train/a.jpg": b""})
+    [sample] = parsed.samples
+    assert [(box.xyxy, box.ignore) for box in sample.boxes] == [
+        ((10, 10, 30, 30), True), ((1, 2, 3, 5), False), ((1, 2, 3, 5), False), ((-5, -5, 10, 10), False),
+    ]  # fmt: skip
+    told = [flaw.message for flaw in parsed.flaws.first]
+    assert [message.split(": ", 1)[0] for message in told] == [f"annotations[{number}]" for number in (3, 5, 6, 7)]
+    assert "no area" in told[0] and "no run lengths" in told[1] and "mask is empty" in told[2]
+
+
 def test_csv_labels_and_splits(tmp_path):
     table = "image,label,split\na.png,cat,train\nb.png,dog,test\nc.png,,train\nmissing.png,cat,train\nb.png,cat,odd\n"
     parsed = lay(tmp_path, {"labels.csv": table, "a.png": b"", "b.png": b"", "c.png": b""})

@@ -23,9 +23,10 @@ from services.evaluation.tasks.classification import adapting
 from services.evaluation.tasks.classification.adapting import Data, reference
 from services.evaluation.tasks.classification.draws import Draws
 from services.finetuning.data.examples import Examples
-from services.finetuning.data.normalisation import fitted_rows
+from services.finetuning.heads.normalisation import fitted_rows
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.training import fitting
-from services.finetuning.training.recipe import Hooks, Recipe
+from services.finetuning.training.hooks import Hooks
 from services.jobs.events import after
 from services.jobs.records import Order
 from tests.services.evaluation.conftest import COLOURS, OWNER
@@ -147,7 +148,7 @@ def test_knowledge_changes_the_prompts(services, colours, submit):
     [
         ({"suite": "no-such"}, "suite-unknown", "/parameters/suite"),
         ({"suite": "dataset:no-such"}, "dataset-not-found", "/parameters/suite"),
-        ({"suite": "odinw35"}, "suite-task", "/parameters/suite"),
+        ({"suite": "odinw35"}, "model-does-not-detect", "/parameters/models/0"),
         ({"suite": "pocket", "datasets": ["digits", "cars"]}, "suite-dataset-unknown", "/parameters/datasets/1"),
         ({"models": ["tiny-open", "no-such"]}, "model-not-found", "/parameters/models/1"),
         ({"models": ["tiny-tower"]}, "model-embeds-no-image", "/parameters/models/0"),

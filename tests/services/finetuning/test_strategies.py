@@ -16,9 +16,9 @@ from models.encoders import EncoderConfig, ImageEncoder
 from services.errors import Problem
 from services.finetuning import strategies
 from services.finetuning.encoders.adapted import Adapted, apply, count, load_adapter, save_adapter, served, trainable
+from services.finetuning.heads.head import Head, HeadConfig
 from services.finetuning.strategies import names
 from services.finetuning.strategies.base import strategy
-from services.finetuning.training.head import Head, HeadConfig
 from tests.support import tiny_encoders
 from tests.support.tiny_encoders import SIDE
 

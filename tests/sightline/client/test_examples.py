@@ -26,6 +26,7 @@ TASKS = (
     "classify",
     "client",
     "datasets",
+    "detect",
     "embeddings",
     "halves",
     "jobs",

@@ -24,12 +24,14 @@ from services.datasets.splits import validation_split
 from services.finetuning.data.examples import Examples, scorer, tensors
 from services.finetuning.encoders import adapted
 from services.finetuning.encoders.adapted import Adapted
+from services.finetuning.encoders.placing import device_of, placed
+from services.finetuning.heads.head import Epoch, Head, Probe, probabilities, train_probe
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.search.grid import Best, Trial, reference_search, run
 from services.finetuning.training.building import new_model
 from services.finetuning.training.fitting import SEARCH_SHARE, fit
-from services.finetuning.training.head import Epoch, Head, Probe, probabilities, train_probe
+from services.finetuning.training.hooks import Hooks
 from services.finetuning.training.memory import is_out_of_memory
-from services.finetuning.training.recipe import Hooks, Recipe, device_of, placed
 from services.metrics.classification import MetricError
 
 Array = NDArray[np.float32]

@@ -25,12 +25,13 @@ from services.evaluation.tasks.classification.scoring import scored
 from services.evaluation.tasks.classification.subject import Array, Subject
 from services.evaluation.tasks.classification.submission import PROBABILITIES, pack
 from services.finetuning.data.examples import Examples
-from services.finetuning.data.normalisation import fitted_rows
 from services.finetuning.data.pictures import Pictures
+from services.finetuning.heads.normalisation import fitted_rows
+from services.finetuning.heads.recipe import FINAL_EPOCHS, SEARCH_EPOCHS, Recipe
 from services.finetuning.search.grid import REFERENCE_TRIALS
 from services.finetuning.strategies.base import strategy
+from services.finetuning.training.hooks import Hooks
 from services.finetuning.training.memory import is_out_of_memory
-from services.finetuning.training.recipe import FINAL_EPOCHS, SEARCH_EPOCHS, Hooks, Recipe
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -248,6 +249,14 @@ def cost(unit: Unit, ran: Ran, trials: int) -> dict[str, float]:
 def open_bench(setting: Setting) -> Workbench:
     """Make a bench for the model of ``setting`` as it serves. Raises ``dataset-split``."""
     encoder = setting.model.parts.get("image", setting.model)
+    if encoder.card.square is None or encoder.card.embedding is None:
+        raise Problem(
+            Kind.INVALID,
+            "model-embeds-no-image",
+            "The model is no image encoder",
+            f"{setting.names.name!r} finds boxes; {setting.material.spec.name!r} has labels of whole images.",
+            remedy="Measure it on sets with boxes.",
+        )
     return Workbench(setting, Subject(setting.backend, encoder, setting.names, setting.settings, setting.opened))
 
 

@@ -15,7 +15,7 @@ from services.evaluation.named import Names
 from services.evaluation.plan import Unit
 from services.evaluation.reports.results import Record
 from services.evaluation.tasks import RUN, TASKS, runners
-from services.finetuning.training.recipe import Hooks
+from services.finetuning.training.hooks import Hooks
 from tests.services.evaluation.test_run import finish, outputs
 
 

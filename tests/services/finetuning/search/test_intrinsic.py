@@ -8,10 +8,11 @@ import torch
 from models.catalog.geometry import ImagePreprocess
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.pictures import Pictures
-from services.finetuning.encoders.sites import projections
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.search.intrinsic import Intrinsic, Subspace, measure, select
+from services.finetuning.strategies.sites import projections
 from services.finetuning.training.fitting import fit
-from services.finetuning.training.recipe import Hooks, Recipe
+from services.finetuning.training.hooks import Hooks
 from tests.support import tiny_encoders
 from tests.support.tiny_encoders import SIDE
 

@@ -10,12 +10,13 @@ from models.catalog.geometry import ImagePreprocess
 from services.errors import Problem
 from services.finetuning.data.examples import Examples
 from services.finetuning.data.pictures import Pictures
+from services.finetuning.heads.recipe import Recipe
 from services.finetuning.search.grid import Best, reference_search, run
 from services.finetuning.search.tpe import tpe_search
 from services.finetuning.strategies import names
 from services.finetuning.training import fitting
 from services.finetuning.training.fitting import evaluate, fit
-from services.finetuning.training.recipe import Hooks, Recipe
+from services.finetuning.training.hooks import Hooks
 from tests.support import tiny_encoders
 from tests.support.tiny_encoders import SIDE
 

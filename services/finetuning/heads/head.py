@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from services.finetuning.data.normalisation import Moments
+from services.finetuning.heads.normalisation import Moments
 
 LogitScale = Literal["none", "clip", "ln_cls", "pretrained"]
 CLIP_LOG_SCALE = math.log(1 / 0.07)

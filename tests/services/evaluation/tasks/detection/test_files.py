@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from models.errors import ModelError
-from services.evaluation.tasks.detection import score_boxes
+from services.evaluation.tasks.detection.files import score_boxes
 from sightline.cli.main import app
 
-CASE = json.loads((Path(__file__).parents[3] / "parity" / "elevater_metrics.json").read_text())["coco_ap"]
+CASE = json.loads((Path(__file__).parents[4] / "parity" / "elevater_metrics.json").read_text())["coco_ap"]
 
 
 def files(folder, truth, found):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.finetuning.training.head import Head, HeadConfig, Probe, probabilities, train_probe
+from services.finetuning.heads.head import Head, HeadConfig, Probe, probabilities, train_probe
 from services.metrics.classification import accuracy
 
 FIXTURE = json.loads((Path(__file__).parents[3] / "parity" / "elevater_metrics.json").read_text())

@@ -1,0 +1,45 @@
+"""Does a simulation: SOLOIST's lines, the dialogs to read, and what they cover, as artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from services.dialog.kind import SimulateParameters, bot_store
+from services.dialog.simulator.coverage import coverage
+from services.dialog.simulator.dialog import Dialog
+from services.dialog.simulator.run import simulate
+from services.jobs.context import JobContext
+
+_EVERY = 50
+
+
+def run(ctx: JobContext[SimulateParameters]) -> Mapping[str, Any]:
+    """See :class:`services.dialog.kind.SimulateParameters`. Quick enough to begin again after a death."""
+    asked, store = ctx.parameters, bot_store(ctx.services)
+    bot = store.get(ctx.owner, asked.bot)
+    schema, table = store.read(bot.schema, bot.rows_artifact)
+
+    dialogs: list[Dialog] = []
+    for dialog in simulate(schema, table, asked.dialogs, asked.seed):
+        dialogs.append(dialog)
+        if len(dialogs) % _EVERY == 0:
+            ctx.step(len(dialogs), asked.dialogs, message="simulating")
+
+    report = coverage(schema, dialogs)
+    with ctx.artifact("dialogs.jsonl", "application/x-ndjson") as out:
+        for dialog in dialogs:
+            for line in dialog.soloist(schema.task.id):
+                out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    with ctx.artifact("dialogs.txt", "text/plain; charset=utf-8") as out:
+        for dialog in dialogs:
+            out.write((dialog.readable() + "\n").encode())
+    with ctx.artifact("annotated.jsonl", "application/x-ndjson") as out:
+        for dialog in dialogs:
+            out.write(orjson.dumps(dialog.document(), option=orjson.OPT_APPEND_NEWLINE))
+
+    ctx.step(asked.dialogs, asked.dialogs, message="done")
+    return {"bot": bot.id, "seed": asked.seed, "coverage": asdict(report)}
