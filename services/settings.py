@@ -130,7 +130,9 @@ class Settings(BaseSettings):
     default_classifier: str = "photo-zero-shot"
     default_detector: str = "photo-detect"
     default_text_encoder: str = "minilm-l6"
-    text_cache_bytes: int = Field(64 * MIB, ge=0, description="Class-text embeddings kept in memory")
+    text_cache_bytes: int = Field(
+        64 * MIB, ge=0, description="Class-text embeddings kept in memory, of classification and of detection each"
+    )
     text_disk_cache_bytes: int = Field(512 * MIB, ge=0, description="Class-text embeddings of large label sets on disk")
 
     # Artifacts: what is uploaded, and what jobs make

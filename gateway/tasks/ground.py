@@ -200,4 +200,5 @@ GROUND = Task(
     check=_check,
     run=_run,
     document=_document,
+    not_in_query=("captions",),
 )

@@ -60,7 +60,11 @@ class Decode(_Data):
     scores: Literal["probability", "sigmoid", "softmax"] = "probability"
     background: Literal["first", "last"] | None = None
     strides: tuple[int, ...] = Field(default=(), description="Of the cells of `grid`, as the rows are ordered")
-    priors: str | None = Field(default=None, description="A safetensors file of the version folder: `priors` (N, 4)")
+    priors: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$",
+        description="A file of the version folder: `priors` (N, 4), centre and size",
+    )
     variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
 
     @model_validator(mode="after")

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from models.catalog.card import Card
 from models.catalog.detection import Decode
 from models.catalog.roles import Role
 from services.detection.protocol import Array
 from services.errors import Kind, Problem
+from services.runtime.problems import model_file_unreadable
 from services.runtime.protocol import Tensor
 
 Decoded = tuple[Array, Array]
@@ -46,7 +49,7 @@ class ClosedSet:
         self.outputs = tuple(self._roles.values())
         ranks = {self._roles[role]: _rank(role, self._roles) for role in self._roles}
         self.batched = all(len(spec.shape) > ranks[spec.name] for spec in card.outputs if spec.name in ranks)
-        self._priors = None if decode.priors is None else _read_priors(folder / decode.priors)
+        self._priors = None if decode.priors is None else _read_priors(card, folder / decode.priors)
 
     def read(self, outputs: Mapping[str, Tensor], index: int, shape: tuple[int, int]) -> Decoded:
         """Boxes and scores of picture ``index`` of a batch whose tensors are ``shape``: height, width.
@@ -193,7 +196,9 @@ def from_priors(deltas: Array, priors: Array, decode: Decode) -> Array:
     return np.concatenate([centres, sizes], axis=1)
 
 
-def _read_priors(path: Path) -> NDArray[np.float32]:
-    from safetensors.numpy import load_file
-
-    return np.asarray(load_file(path)["priors"], np.float32)
+def _read_priors(card: Card, path: Path) -> NDArray[np.float32]:
+    """Raises ``model-file-unreadable``."""
+    try:
+        return np.asarray(load_file(path)["priors"], np.float32).reshape(-1, 4)
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise model_file_unreadable(card.name, path.name, None) from error

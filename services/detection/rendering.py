@@ -49,7 +49,7 @@ def render(picture: Picture, boxes: Sequence[Drawn]) -> bytes:
     image = picture.image.copy() if size == picture.image.size else picture.image.resize(size, reducing_gap=2.0)
     pen = ImageDraw.Draw(image)
     line = max(1, round(max(size) / 320))
-    font = ImageFont.load_default(max(10, round(max(size) / 45)))
+    font = ImageFont.load_default(max(12, round(max(size) / 45)))
 
     for drawn in reversed(boxes):
         colour = _COLOURS[drawn.colour % len(_COLOURS)]

@@ -58,7 +58,7 @@ class Detecting:
         """Raises :class:`Problem` ``model-*``, ``label-*``, ``labels-*``, ``example-*``."""
         card = model.card
         detector = await self._opened.get(model)
-        check_examples(request, card.name, taken=detector.takes_examples)
+        check_examples(request, self._settings, card.name, taken=detector.takes_examples)
         own = detector.labels if isinstance(detector, ClosedSetDetector) else None
         asked = vocabularies_of(request, self._settings, own)
         rule, usage = Rule.of(card, request.limits), Usage()

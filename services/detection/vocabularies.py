@@ -119,7 +119,7 @@ def _negatives(request: DetectRequest, settings: Settings) -> tuple[str, ...]:
         raise problem.at((problem.pointer or "").replace("/labels", "/negative_labels", 1)) from None
 
 
-def check_examples(request: DetectRequest, model: str, *, taken: bool) -> None:
+def check_examples(request: DetectRequest, settings: Settings, model: str, *, taken: bool) -> None:
     """Refuse examples that show nothing, or that the model has no use for. Raises ``example-*``."""
     if not request.examples:
         return
@@ -134,6 +134,10 @@ def check_examples(request: DetectRequest, model: str, *, taken: bool) -> None:
         )
     for index, example in enumerate(request.examples):
         where = f"/examples/{index}"
+        try:
+            check_labels([example.label], 1, settings.max_text_chars)
+        except Problem as problem:
+            raise problem.at(f"{where}/label") from None
         picture = example.picture
         if picture is None:
             if len(request.pictures) > 1:
