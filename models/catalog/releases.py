@@ -45,7 +45,7 @@ class Copy(_Data):
 
     address: Annotated[str, Field(pattern=r"^https://")]
     status: Literal["live", "dead", "unchecked"]
-    naming: Literal["release", "timm", "huggingface", "A", "B", "C"]
+    naming: Literal["release", "timm", "huggingface", "mmdet", "A", "B", "C"]
     file: PlainName | None = None
     sha256: Sha256 | None = None
     size: Size | None = None

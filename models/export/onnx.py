@@ -86,6 +86,28 @@ def export(network: nn.Module, example: Sequence[Tensor], signature: Signature, 
     program.save(str(path), external_data=bytes_of_weights > MOST_INLINE)
 
 
+def trace(network: nn.Module, example: Sequence[Tensor], signature: Signature, path: Path) -> None:
+    """As :func:`export`, by running ``network`` once and writing down what it did, sizes as they are computed.
+
+    For networks whose sizes come from others by many divisions (windows, levels of a pyramid): the other way reasons
+    about each of them in symbols and takes minutes. What depends on a value in Python, and not on a size, is fixed as
+    in ``example``; weights must fit into one file.
+    """
+    network.eval()
+    axes = {name: {number: axis.name for number, axis in free.items()} for name, free in signature.free.items()}
+    with _quiet(), torch.no_grad():
+        torch.onnx.export(
+            network,
+            tuple(example),
+            str(path),
+            input_names=list(signature.inputs),
+            output_names=list(signature.outputs),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
 def _free_axes(signature: Signature) -> tuple[dict[int, Any], ...]:
     """Return the tracer's dimensions of each input by axis number; axes of one name share one."""
     dims: dict[str, Any] = {}

@@ -35,7 +35,7 @@ def deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: T
         parts = torch.unflatten(samples, 3, (groups, -1))  # (B, h * w, 9, groups, C / groups)
         kernel = torch.unflatten(weight.flatten(2), 0, (groups, -1))  # (groups, D / groups, C / groups, 9)
         out = torch.einsum("bntgc,gdct->bngd", parts, kernel).flatten(2) + bias
-    return torch.unflatten(out, 1, (height, width)).permute(0, 3, 1, 2)
+    return out.reshape(-1, height, width, out.shape[2]).permute(0, 3, 1, 2)
 
 
 def flat_view(x: Tensor, height: int, width: int) -> Tensor:
@@ -47,7 +47,7 @@ def flat_view(x: Tensor, height: int, width: int) -> Tensor:
     channels = x.shape[1]
     flat = x.reshape(x.shape[0], -1)
     kept = torch.arange(channels * height * width, device=x.device)
-    return torch.unflatten(flat.index_select(1, kept), 1, (channels, height, width))
+    return flat.index_select(1, kept).reshape(-1, channels, height, width)
 
 
 def sampling_places(offset: Tensor, stride: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,7 @@ def sampling_places(offset: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     tap = torch.arange(TAPS, device=offset.device)
     down = torch.arange(height, device=offset.device)[:, None] * stride - 1 + tap // 3  # (h, 9)
     right = torch.arange(width, device=offset.device)[:, None] * stride - 1 + tap % 3  # (w, 9)
-    moved = torch.unflatten(offset, 1, (TAPS, 2)).permute(2, 0, 3, 4, 1)  # (2, B, h, w, 9)
+    moved = offset.reshape(-1, TAPS, 2, height, width).permute(2, 0, 3, 4, 1)  # (2, B, h, w, 9)
     return moved[0] + down[:, None], moved[1] + right
 
 

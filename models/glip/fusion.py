@@ -116,7 +116,7 @@ class Fusion(nn.Module):
         places, tokens = self.b_attn(torch.cat(flat, dim=1), tokens, mask)
         parts = places.split([part.shape[1] for part in flat], dim=1)
         fused = [
-            torch.unflatten(part, 1, level.shape[2:]).permute(0, 3, 1, 2)
+            part.reshape(-1, *level.shape[2:], level.shape[1]).permute(0, 3, 1, 2)
             for part, level in zip(parts, levels, strict=True)
         ]
         return fused, tokens

@@ -12,6 +12,7 @@ from services.runtime.problems import model_invalid
 from services.runtime.protocol import ModelHandle
 
 KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "glip": ("services.detection.glip", "Glip", ("text", "image", "head")),
     "photo-regions": ("services.detection.photo", "PhotoDetector", ("proposals", "regions", "text")),
     "regionclip": ("services.detection.regionclip", "RegionCLIP", ("maps", "anchors", "regions", "text")),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,22 @@ class Tokenizer:
         except (UnicodeEncodeError, TypeError):
             raise not_unicode() from None
         return [(encoding.ids, encoding.offsets) for encoding in encodings]
+
+    @cached_property
+    def _uncut(self) -> tokenizers.Tokenizer:
+        copy = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        copy.no_truncation()
+        return copy
+
+    def encoding(self, text: str) -> tokenizers.Encoding:
+        """The whole of ``text``, however long, with the place of every token in it. Raises ``text-not-unicode``.
+
+        Characters are those of the text as it is given, where the card asks for no other cleaning than lower case.
+        """
+        try:
+            return self._uncut.encode(self._prepare(text))
+        except (UnicodeEncodeError, TypeError):
+            raise not_unicode() from None
 
     def pack(self, rows: Sequence[Sequence[int]]) -> dict[str, Ids]:
         """Ids to the model's inputs by name, ``(B, L) int64`` each: padded ids and, if the card has one, the mask.

@@ -23,6 +23,7 @@ from models.export.accuracy import Labelled
 from models.export.precision import Chosen, has_openvino
 from models.families import FAMILIES, family
 from models.focalnet import variants as focalnet_variants
+from models.glip import variants as glip_variants
 from models.intake.checkpoint import CheckpointError
 from models.regionclip import variants as regionclip_variants
 from models.repository.hashing import sha256, verify_version
@@ -45,6 +46,7 @@ UNICL = UniCLConfig(SwinConfig(embed_dim=4, depths=(2,), heads=(1,)), ClipTextCo
 def test_every_release_is_of_a_known_family_and_variant() -> None:
     known = {
         "focalnet": focalnet_variants.VARIANTS,
+        "glip": glip_variants.VARIANTS,
         "regionclip": regionclip_variants.VARIANTS,
         "unicl": unicl_variants.VARIANTS,
     }
@@ -56,11 +58,9 @@ def test_every_release_is_of_a_known_family_and_variant() -> None:
 
 
 def test_releases_of_the_papers_are_all_there() -> None:
-    assert {entry.variant for entry in releases().values()} == {
-        *focalnet_variants.VARIANTS,
-        *regionclip_variants.VARIANTS,
-        *unicl_variants.VARIANTS,
-    }
+    lines = (focalnet_variants, glip_variants, regionclip_variants, unicl_variants)
+    assert {entry.variant for entry in releases().values()} == {name for line in lines for name in line.VARIANTS}
+    assert sum(name.startswith("glip-") for name in releases()) == 5
     assert sum(name.startswith("regionclip-") for name in releases()) == 6
     assert sum(name.startswith("unicl-") for name in releases()) == 16
     assert sum(name.startswith("klite-") for name in releases()) == 5

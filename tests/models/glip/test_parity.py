@@ -17,6 +17,9 @@ NETWORKS = {
     "glip_vlfuse": ("glip-fusion", 10),
     "glip_vldyhead": ("glip-head", 26),
     "glip_vldyhead_nofuse": ("glip-head", 26),
+    "glip_e2e_tiny": ("glip", 19),
+    "glip_postprocess": ("glip-postprocess", 39),
+    "glip_positive_map": ("glip-positive-map", 56),
 }
 MANIFESTS = sorted((PARITY / "glip_manifests").glob("*.json"))
 
@@ -44,6 +47,8 @@ def test_names_and_shapes_are_the_published_ones(manifest: Path) -> None:
         ("glip_vlfuse", "b_attn.attn.values_v_proj.bias"),
         ("glip_vlfuse", "b_attn.gamma_l"),
         ("glip_vldyhead", "bias_lang"),
+        ("glip_e2e_tiny", "backbone.fpn.top_blocks.p7.weight"),
+        ("glip_e2e_tiny", "rpn.head.bbox_pred.weight"),
         ("glip_vldyhead", "dyhead_tower.4.output.LayerNorm.weight"),
     ],
 )
