@@ -302,7 +302,7 @@ def test_a_converted_checkpoint_is_judged_by_labelled_pictures(
     arguments = ["focalnet-tiny-srf", str(tmp_path / "file.pth"), "--precision", "int8"]
     code, _, err = run("models", "convert", *arguments, "--pictures", str(tmp_path / "sweets"), "--json")
     assert code == 0, err
-    name, _, _, _, labels, precision, pictures = asked
+    name, _, _, _, labels, precision, pictures, *_ = asked
     assert (name, labels, precision) == ("focalnet-tiny-srf", None, "int8")
     assert (pictures.name, pictures.labels, pictures.truth) == ("sweets", ("mint", "plum"), (0, 1))
     first, second = pictures.tensors(ImagePreprocess(size=32))
