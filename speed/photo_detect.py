@@ -77,7 +77,7 @@ async def _detection(detector: PhotoDetector, folder: Path, splits: Sequence[str
     results: dict[str, list[dict[str, Any]]] = {"served": [], "hidden": [], "detector": []}
     present: dict[str, list[tuple[float, bool]]] = {"served": [], "hidden": []}
     for image in truth["images"]:
-        picture = _picture(files[Path(image["file_name"]).name])
+        picture = picture_of(files[Path(image["file_name"]).name])
         [found] = [one async for one in detector.detect([picture], [Vocabulary.of(names)], options, stages)]
         proposals = await detector.propose(picture, options, stages)
         seen = await detector.look(picture, proposals.boxes[:REGIONS], options, stages)
@@ -114,7 +114,7 @@ async def _pointing(
         names = {image["id"]: image for image in captions["images"]}
         for note in captions["annotations"]:
             image = names[note["image_id"]]
-            picture = _picture(files[Path(image["file_name"]).name])
+            picture = picture_of(files[Path(image["file_name"]).name])
             answer = await service.ground(model, GroundRequest([picture], [note["caption"]]), Options(), Stages())
             for phrase in answer.results[0].phrases:
                 column = int(detector.columns.of([phrase.text])[0])
@@ -160,7 +160,7 @@ def _joined(folder: Path, splits: Sequence[str]) -> dict[str, Any]:
     return {"images": images, "annotations": numbered, "categories": documents[0]["categories"]}
 
 
-def _picture(file: Path) -> Picture:
+def picture_of(file: Path) -> Picture:
     with Image.open(file) as opened:
         image = opened.convert("RGB")
     return Picture(image, image.width, image.height, "JPEG")

@@ -124,4 +124,4 @@ def _lost(parsed: Parsed, kept: Sequence[Sample]) -> list[str]:
     shown = [f"class {name!r}" for name in classes[:20]]
     if len(classes) > 20:
         shown.append(f"{len(classes) - 20:,} more classes")
-    return shown + [f"the whole split {name!r}" for name in splits]
+    return [*shown, *(f"the whole split {name!r}" for name in splits), *parsed.also_lost]

@@ -66,12 +66,12 @@ class Listing:
         found = [name for name in self.names if PurePosixPath(name).name.lower() in base_names]
         return sorted(found, key=lambda name: (name.count("/"), name))
 
-    def text(self, name: str) -> str:
-        """A text file, whole. Raises :class:`Unreadable` where it is too large or in no known encoding."""
+    def text(self, name: str, most: int = MAX_TEXT_BYTES) -> str:
+        """A text file, whole. Raises :class:`Unreadable` beyond ``most`` bytes and where it is in no known encoding."""
         self._watch()
         path = self.root / name
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise Unreadable(f"larger than {MAX_TEXT_BYTES >> 20} MiB; split it")
+        if path.stat().st_size > most:
+            raise Unreadable(f"larger than {most >> 20} MiB; split it")
         try:
             return decode_text(path.read_bytes())
         except UnreadableText as error:

@@ -134,6 +134,8 @@ class Parsed:
     annotations: int = 0
     class_seen: Counter[int] = field(default_factory=Counter)
     split_seen: Counter[str] = field(default_factory=Counter)
+    also_lost: list[str] = field(default_factory=list)
+    """What else is gone whole, in words: the names of the classes."""
 
     def count(self) -> None:
         """Count one annotation. Raises :class:`Problem` ``dataset-too-large`` where there are too many to be held."""
@@ -150,6 +152,11 @@ class Parsed:
     def lose(self, name: str, line: int | None, message: str, *, reason: str) -> None:
         """Count an annotation of the file ``name`` as lost; ``reason`` names the kind of loss."""
         self.flaws.append(Flaw(name, line, message, annotation=True, reason=reason))
+
+    def see_split(self, split: Split | None) -> None:
+        """Note that the upload has something of ``split``, whether or not it can be read."""
+        if split is not None:
+            self.split_seen[split] += 1
 
 
 def named_split(path: str) -> Split | None:

@@ -140,14 +140,17 @@ class PhotoDetector:
 
         ``hidden (L,)``: a class of the detector that is not used for a label, or -1.
         """
+        return named(self.table(proposals, seen, rows, names, hidden), self._weights)
+
+    def table(self, proposals: Proposals, seen: Seen, rows: Array, names: Array, hidden: Indices) -> Array:
+        """What :meth:`score` weighs: see :func:`services.detection.photo_scores.features`."""
         regions = Regions(proposals.scores[: len(seen.places)], seen.sides)
         evidence = self._space.evidence(seen.places, np.concatenate([rows, names]), seen.sides.clip(SMALLEST_SIDE))
         alike = unit(rows[:, :-1]) @ unit(names[:, :-1]).T
         # What is asked for does not compete with itself under the detector's name for it.
         twins = np.flatnonzero((alike > 1 - 1e-4).any(axis=0))
         evidence.cosines[:, len(rows) + twins] = -1
-        table = features(regions, evidence, alike, self._weights.scale, slice(0, len(rows)), hidden)
-        return named(table, self._weights)
+        return features(regions, evidence, alike, self._weights.scale, slice(0, len(rows)), hidden)
 
     async def _class_rows(
         self, texts: Sequence[str], columns: NDArray[np.int64], options: Options, stages: Stages

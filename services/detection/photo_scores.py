@@ -2,7 +2,7 @@
 
 Nothing here was trained on annotated photos of the label. The detector says how sure it is that something is there and
 what else it may be; the region tower says how near the box lies to the label's place and to those of other names. A
-logistic regression over a few of these weighs them; ``speed/photo_detect.py`` fits it on photos that no figure is of.
+logistic regression weighs a few of these; ``speed/photo_detect_fit.py`` fits it on photos that no figure is of.
 """
 
 from __future__ import annotations

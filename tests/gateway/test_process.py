@@ -218,7 +218,7 @@ def test_a_body_that_the_client_announces_is_refused_before_it_is_sent(settings:
             connection.sendall(head)
             answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 413 ") and b"connection: close" in answer
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 4  # nobody waited for the body
 
 
 def test_a_server_for_others_does_not_start_without_a_key(settings: Settings, tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import cast
 
 from services.datasets.formats import coco, folders, lists, masks, table, voc, yolo
 from services.datasets.formats.layout import Fit, Layout
-from services.datasets.listing import Listing
+from services.datasets.listing import Listing, Unreadable
 from services.datasets.samples import Parsed
 from services.errors import Kind, Problem
 
 _MODULES: tuple[ModuleType, ...] = (lists, coco, yolo, voc, table, masks, folders)
 LAYOUTS: dict[str, Layout] = {module.NAME: cast(Layout, module) for module in _MODULES}
 """Of equal fits the first here reads: a list that names classes says more than folders do."""
+
+_LOOKED_AT = 50
+"""Files that are looked at for what may be wrong with all."""
 
 CLOSE = 0.2
 """A second layout whose score comes this near is named."""
@@ -63,12 +67,22 @@ def read(listing: Listing, layout: str) -> Parsed:
 def _unknown(listing: Listing, ranked: list[tuple[str, Fit]]) -> Problem:
     shown = ", ".join(repr(name) for name in listing.names[:5])
     nearest = f" Nearest was {ranked[0][0]}: {ranked[0][1].why}." if ranked else ""
+    unread = next(_unreadable(listing), "")
     return Problem(
         Kind.INVALID,
         "dataset-layout-unknown",
         "No known data set layout was found",
         f"None of the {len(listing.names)} files ({shown}...) make a class folder, COCO, YOLO, VOC, CSV, JSONL or "
-        f"ELEVATER list layout.{nearest}",
+        f"ELEVATER list layout.{nearest}{unread}",
         remedy="Put images into one folder a class (optionally below train/, val/, test/), or add a COCO "
         "annotations json, a labels.csv with columns image,label, or an ELEVATER index list with labels.txt.",
     )
+
+
+def _unreadable(listing: Listing) -> Iterator[str]:
+    """Annotations that cannot be read, which may be why nothing was found."""
+    for name in listing.suffixed(".json", ".csv", ".tsv", ".jsonl", ".ndjson", ".xml", ".txt")[:_LOOKED_AT]:
+        try:
+            listing.json(name) if name.lower().endswith(".json") else listing.text(name)
+        except Unreadable as error:
+            yield f" {name!r} cannot be read: {error}."

@@ -228,6 +228,7 @@ class _Reader:
 
     def _flaw(self, message: str, reason: str) -> None:
         """Of an image's entry: the json file itself was read."""
+        self._parsed.see_split(named_split(self._name))
         self._parsed.count()
         self._lost(message, reason)
 

@@ -58,7 +58,7 @@ def read(listing: Listing) -> Parsed:
             lines = listing.text(name).splitlines()
         except Unreadable as error:
             parsed.flaws.append(Flaw(name, None, str(error)))
-            parsed.split_seen[split] += 1
+            parsed.see_split(split)
             continue
 
         parsed.label_files.append(name)

@@ -71,12 +71,15 @@ def read(listing: Listing) -> Parsed:
     parsed = Parsed(NAME, "classification", [])
     rows: dict[str, _Row] = {}
     for name in _tables(listing):
+        if named_split(name) is None and not _names_images(listing, name):
+            continue  # a table of something else
         for line, values in _rows(listing, name, parsed):
             parsed.count()
             try:
                 row = _read_row(listing, name, values)
             except Wrong as error:
                 parsed.lose(name, line, str(error), reason="rows that cannot be used")
+                parsed.see_split(named_split(name))
                 continue
 
             known = rows.setdefault(row.path, row)
@@ -85,11 +88,10 @@ def read(listing: Listing) -> Parsed:
                     name, line, f"{row.path} is listed twice; the first line stands", reason="images listed twice"
                 )
 
-        split = named_split(name)
         if name not in parsed.flaws.files:
             parsed.label_files.append(name)
-        elif split is not None:  # a table that cannot be read: what it would have been is lost
-            parsed.split_seen[split] += 1
+        else:  # a table that cannot be read: what it would have been is lost
+            parsed.see_split(named_split(name))
 
     classes = Classes(sorted(set(chain.from_iterable(row.names() for row in rows.values()))))
     parsed.classes = classes.names
@@ -140,6 +142,13 @@ class _Row:
 
 def _tables(listing: Listing) -> list[str]:
     return listing.suffixed(".csv", ".tsv", ".jsonl", ".ndjson")
+
+
+def _names_images(listing: Listing, name: str) -> bool:
+    """Return whether any of the first rows has a column of images; a table that cannot be read may have one."""
+    ignored = Parsed(NAME, "classification", [])
+    first = [row for _, (_, row) in zip(range(_TRIED), _rows(listing, name, ignored), strict=False)]
+    return bool(ignored.flaws) or any(key in row for row in first for key in IMAGE)
 
 
 def _rows(listing: Listing, name: str, parsed: Parsed) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -16,6 +16,8 @@ from services.datasets.samples import SPLITS, Box, Classes, Flaw, Parsed, Sample
 
 NAME = "voc"
 _TRIED = 20
+MAX_XML_BYTES = 4 << 20
+"""Of one image: as elements it takes a hundred times as much."""
 
 
 def fit(listing: Listing) -> Fit | None:
@@ -41,6 +43,7 @@ def read(listing: Listing) -> Parsed:
         image = _image_of(listing, name, document)
         if image is None or taken.setdefault(image, name) != name:
             parsed.count()
+            parsed.see_split(splits.get(PurePosixPath(name).stem) or folder_split(name))
             why = "its image is not in the archive" if image is None else f"{taken[image]} describes that image already"
             parsed.flaws.append(Flaw(name, None, why, annotation=True, reason="annotations of no readable image"))
             continue
@@ -63,7 +66,7 @@ def read(listing: Listing) -> Parsed:
 
 def _document(listing: Listing, name: str) -> ElementTree.Element | str:
     try:
-        text = listing.text(name)
+        text = listing.text(name, most=MAX_XML_BYTES)
     except Unreadable as error:
         return str(error)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:

@@ -130,10 +130,12 @@ def _boxes(listing: Listing, name: str, parsed: Parsed) -> list[tuple[int, Box]]
 
 
 def _names_file(listing: Listing) -> str | None:
-    for name in [*listing.suffixed(".yaml", ".yml"), *listing.called(*_NAME_LISTS), *listing.suffixed(".names")]:
-        if _names_in(listing, name):
-            return name
-    return None
+    return next((name for name in _names_files(listing) if _names_in(listing, name)), None)
+
+
+def _names_files(listing: Listing) -> list[str]:
+    """Files that may name the classes, the likeliest first."""
+    return [*listing.suffixed(".yaml", ".yml"), *listing.called(*_NAME_LISTS), *listing.suffixed(".names")]
 
 
 def _names_in(listing: Listing, name: str) -> list[str]:
@@ -165,6 +167,12 @@ def _class_names(listing: Listing, boxes: dict[str, list[tuple[int, Box]]], pars
     if file is not None:
         parsed.label_files.append(file)
         return _names_in(listing, file)
+    for unread in _names_files(listing):
+        try:
+            listing.text(unread)
+        except Unreadable as error:
+            parsed.flaws.append(Flaw(unread, None, str(error)))
+            parsed.also_lost.append(f"the names of the classes ({unread}: {error})")
     numbers = {box.label for found in boxes.values() for _, box in found}
     parsed.flaws.append(
         Flaw("", None, "no data.yaml, obj.names or classes.txt names the classes: they are called by number")

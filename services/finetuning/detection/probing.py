@@ -19,8 +19,11 @@ CELLS = 300
 HELD, NEAR = 0.5, 0.3
 """A cell whose box overlaps an object by more than the first shows it; between the two it is left out."""
 STEPS = 60
-PENALTY = 1.0
-"""Of the squared change of a weight, over the number of cells that show an object."""
+PENALTY = 30.0
+"""Of the squared change of a weight, beside the sum of the losses of all cells.
+
+1, 10 and 30 gave .666, .690 and .715 AP50 on 10 shots of raccoon's training photos, scored on others of them.
+"""
 
 
 def probe(network: NanoDet, photos: Photos, mix: Tensor, told: Callable[[int], None]) -> Probe:

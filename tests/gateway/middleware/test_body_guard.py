@@ -60,7 +60,7 @@ async def test_a_declared_length_over_the_limit_is_refused_before_anything_is_re
 async def test_a_much_larger_body_is_answered_at_once_and_then_thrown_away() -> None:
     begin = time.monotonic()
     answered = await call(guarded(Reader()), headers={"content-length": "99999999"}, chunks=[b"x" * 9999, b"y", b"z"])
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
     assert answered.status == 413
     assert answered.headers["connection"] == "close"
     # The whole answer goes out before the rest is read; only then does the last, empty piece close the connection.

@@ -179,7 +179,7 @@ def test_a_header_that_lies_is_read_or_refused(tmp_path: Path, data: st.DataObje
     take(tmp_path, bytes(bent))
 
 
-@FUZZ
+@settings(FUZZ, max_examples=EXAMPLES // 2)
 @given(
     text=st.binary(min_size=1, max_size=300), name=st.sampled_from(["a.json", "train.txt", "labels.txt", "labels.csv"])
 )

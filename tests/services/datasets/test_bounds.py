@@ -91,7 +91,7 @@ def lost_rows(count: int) -> Entries:
 
 
 def lost_files(count: int) -> Entries:
-    return {f"class{n % 7}/{n}.png": b"" for n in range(count // 4)}
+    return {f"class{n % 7}/{n}.png": b"" for n in range(count // 16)}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -227,8 +228,8 @@ async def test_deadline_holds_while_another_process_load_is_followed(
     backend = OnnxBackend(settings.model_copy(update={"preload": ()}))
     await backend.start()
     try:
-        slowly = backend._library.opening.open_version
-        monkeypatch.setattr(backend._library.opening, "open_version", lambda card: (time.sleep(0.3), slowly(card))[1])
+        go, whole = threading.Event(), backend._library.opening.open_version
+        monkeypatch.setattr(backend._library.opening, "open_version", lambda card: (go.wait(60), whole(card))[1])
         DesiredStates(settings.data_dir / "control.json").write("tiny-adder", loaded=True)
         with pytest.raises(Problem) as caught:
             await backend.infer("tiny-adder", ones(), options=Options.within(0.05))
@@ -237,6 +238,7 @@ async def test_deadline_holds_while_another_process_load_is_followed(
             await backend.resolve("tiny-adder", deadline=time.perf_counter() + 0.05)
         assert caught.value.code == "deadline-exceeded"
         assert [status.state for status in backend.index() if status.name == "tiny-adder"] == ["LOADING"]
+        go.set()
         assert (await backend.resolve("tiny-adder")).folder.name == "1"
         await backend.infer("tiny-adder", ones(), options=Options.within(20))
     finally:
