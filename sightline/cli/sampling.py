@@ -15,11 +15,7 @@ def draw(settings: Settings, card: Card, picture: Path, target: Path) -> dict[st
 
     Raises what is wrong with the picture, or with what the model gives.
     """
-<<<<<<< HEAD
-    import asyncio
-=======
     import asyncio  # takes a while, and --help wants none of it
->>>>>>> main
 
     return asyncio.run(_draw(settings, card, picture, target))
 
