@@ -55,8 +55,8 @@ def test_the_readme_shows_what_is_answered(url: str, tmp_path: Path) -> None:
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     asked = [text.replace("http://127.0.0.1:8000", url) for kind, text in blocks if "curl" in text]
     shown = [text for kind, text in blocks if kind == "json"]
-    (program,) = (text for kind, text in blocks if kind == "python")
-    (printed,) = (text for kind, text in blocks if kind == "")
+    (place,) = (place for place, (kind, _) in enumerate(blocks) if kind == "python")
+    program, printed = blocks[place][1], blocks[place + 1][1]
 
     assert len(asked) == len(shown) == 3
     for curl, answer in zip(asked, shown, strict=True):

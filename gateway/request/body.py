@@ -53,6 +53,9 @@ MAX_LABELS = Limit("max_labels", MaxLen)
 MAX_TOP = Limit("max_labels", Le)
 MAX_CHARS = Limit("max_text_chars", MaxLen)
 
+NoNul = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""For texts that the database is asked about: PostgreSQL takes no NUL."""
+
 PlainText = Annotated[str, Field(min_length=1), MAX_CHARS, NOT_BLANK]
 ModelName = Annotated[str, Field(min_length=1, max_length=64), NOT_BLANK]
 Version = Annotated[str, Field(min_length=1, max_length=9), NOT_BLANK]

@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from gateway import openapi
 from gateway.context import context_of
 from gateway.middleware.keys import allow
+from gateway.request.body import NoNul
 from gateway.request.disconnect import while_connected
 from gateway.resources.import_options import NAME, Options, no_name, with_fields
 from gateway.resources.job_documents import list_document
@@ -119,7 +120,7 @@ async def upload(
 async def list_datasets(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most")] = 50,
-    after: Annotated[str | None, Query(max_length=64, description="Only sets older than this id")] = None,
+    after: Annotated[NoNul | None, Query(max_length=64, description="Only sets older than this id")] = None,
 ) -> Response:
     """The key's data sets, newest first."""
     caller = allow(request, "jobs")

@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from gateway import openapi
 from gateway.context import Context, context_of
 from gateway.middleware.keys import allow
+from gateway.request.body import NoNul
 from gateway.request.request_context import RequestContext
 from gateway.resources import job_orders
 from gateway.resources.downloads import content_response
@@ -79,9 +80,9 @@ async def submit(request: Request) -> Response:
 async def list_jobs(
     request: Request,
     state: Annotated[list[JobState] | None, Query(description="Only jobs in these states")] = None,
-    kind: Annotated[list[str] | None, Query(description="Only jobs of these kinds", max_length=16)] = None,
+    kind: Annotated[list[NoNul] | None, Query(description="Only jobs of these kinds", max_length=16)] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most")] = 50,
-    after: Annotated[str | None, Query(max_length=64, description="Only jobs older than this id")] = None,
+    after: Annotated[NoNul | None, Query(max_length=64, description="Only jobs older than this id")] = None,
 ) -> Response:
     """The key's jobs, newest first."""
     caller = allow(request, "jobs")

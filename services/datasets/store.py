@@ -147,7 +147,8 @@ class DatasetStore:
                 ).one_or_none()
             found = None if row is None else _dataset_of(row)
         else:
-            found = self._named(owner, reference)
+            # Nothing is called so, and PostgreSQL would not be asked.
+            found = None if "\0" in reference else self._named(owner, reference)
 
         if found is None:
             raise Problem(

@@ -12,6 +12,8 @@ from services.runtime.problems import model_invalid
 from services.runtime.protocol import ModelHandle
 
 KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "drawn-things": ("services.detection.drawn", "DrawnThings", ("image", "head", "naming", "text")),
+    "drawn-regions": ("services.detection.drawn_regions", "DrawnRegions", ("proposals", "regions", "text")),
     "glip": ("services.detection.glip", "Glip", ("text", "image", "head")),
     "photo-regions": ("services.detection.photo", "PhotoDetector", ("proposals", "regions", "text")),
     "regionclip": ("services.detection.regionclip", "RegionCLIP", ("maps", "anchors", "regions", "text")),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.text.camel_case import split_camel_case
+
 _BRACKETED = re.compile(r"\([^)]*\)")
 _NOT_WORD = re.compile(r"[^a-z0-9' .-]+")
 _ALTERNATIVES = re.compile(r"/|,|;| or ")
@@ -58,6 +60,7 @@ class Lexicon:
         if len(label) > _LONGEST:
             return None
 
+        label = split_camel_case(label.strip())
         text = plain(label)
         for part in dict.fromkeys((text, *(plain(part) for part in _ALTERNATIVES.split(label.lower())))):
             known = self._names.get(part)

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from services.errors import Kind, Problem
+from services.text.camel_case import split_camel_case
 
 MOST_TEMPLATES = 256
 MOST_TEXTS = 100_000
@@ -18,6 +19,8 @@ _SUFFIX = ".txt"
 
 def fill(labels: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
     """The texts of each label: every template with the label, white space around it removed, in place of ``{}``.
+
+    A label in camel case is filled in as the words that it stands for.
 
     Raises ``label-empty``, ``template-invalid``, ``no-templates``, ``too-many-templates`` or ``too-many-texts``,
     pointing at ``/labels`` or ``/templates`` of the request.
@@ -36,7 +39,7 @@ def fill(labels: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
 
     texts = []
     for index, label in enumerate(labels):
-        name = label.strip()
+        name = split_camel_case(label.strip())
         if not name:
             raise Problem(
                 Kind.INVALID,

@@ -106,11 +106,13 @@ def decode_base64(text: str, limits: Limits) -> bytes:
     try:
         data = binascii.a2b_base64(payload, strict_mode=True)
     except ValueError:  # binascii.Error, or a character outside ASCII
-        payload = payload.translate(_WHITESPACE)
+        unwrapped = payload.translate(_WHITESPACE)
+        if _plus_lost(payload, unwrapped):
+            raise _spaces(payload) from None
         try:
-            data = binascii.a2b_base64(payload, strict_mode=True)
+            data = binascii.a2b_base64(unwrapped, strict_mode=True)
         except ValueError as error:
-            raise _not_base64(payload, error) from None
+            raise _not_base64(unwrapped, error) from None
 
     limits.check_bytes(len(data))
     return data
@@ -129,6 +131,28 @@ def _payload_start(text: str) -> int:
             remedy="Send data:image/jpeg;base64,... or the plain base64 text.",
         )
     return comma + 1
+
+
+def _plus_lost(payload: str, unwrapped: str) -> bool:
+    """Return whether the blanks of ``payload`` were plus signs: with them it is whole, and it is not wrapped."""
+    pieces = payload.strip().split(" ")
+    if len(pieces) == 1 or any(character in payload.strip() for character in "\r\n\t"):
+        return False
+    if len(payload.strip()) % 4:
+        return False
+    return len(unwrapped) % 4 != 0 or len({len(piece) for piece in pieces[:-1]}) > 1
+
+
+def _spaces(payload: str) -> Problem:
+    count = payload.strip().count(" ")
+    return Problem(
+        Kind.INVALID,
+        "image-not-base64",
+        "Image is not base64",
+        f"The base64 text holds {count:,} {'blank' if count == 1 else 'blanks'} where plus signs were: "
+        "form fields and query strings turn + into a blank.",
+        remedy="Send %2B for each + there, or send the image in a JSON body or as a file.",
+    )
 
 
 def _not_base64(payload: str, error: ValueError) -> Problem:

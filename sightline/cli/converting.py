@@ -50,7 +50,7 @@ def convert(
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Make models of a published checkpoint of UniCL, K-LITE, FocalNet or RegionCLIP; a running server serves them.
+    """Make models of a published UniCL, K-LITE, FocalNet, RegionCLIP or GLIP; a running server serves them.
 
     A file is read without running code of its own, and taken only when every weight fits.
     """

@@ -193,7 +193,7 @@ def import_model(
         console().print(f"       {drawn['boxes']} boxes on {sample}, the best {drawn['best']}: see {drawn['file']}")
     if task is ImportTask.classify:
         note = f" ({card.provenance[0].note})" if card.provenance[0].note else ""
-        console().print(f"       its scores are of {card.output_kind}{note}")
+        console().print(f"       its output holds {card.output_kind}{note}")
 
 
 @app.command()

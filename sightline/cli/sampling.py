@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ def draw(settings: Settings, card: Card, picture: Path, target: Path) -> dict[st
 
     Raises what is wrong with the picture, or with what the model gives.
     """
+    import asyncio  # takes a while, and --help wants none of it
+
     return asyncio.run(_draw(settings, card, picture, target))
 
 

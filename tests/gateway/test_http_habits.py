@@ -69,3 +69,31 @@ async def test_json_in_utf16_is_refused_by_name(http: httpx.AsyncClient) -> None
     body = json.dumps({"input": "x"}).encode("utf-16")
     answer = await http.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400 and "UTF-16" in answer.json()["detail"]
+
+
+def paths_of(app: FastAPI, method: str) -> list[str]:
+    """Every listed path that needs no name in it."""
+    return sorted(path for path, item in app.openapi()["paths"].items() if method in item and "{" not in path)
+
+
+async def test_head_is_answered_wherever_get_is(app: FastAPI, http: httpx.AsyncClient) -> None:
+    paths = [*paths_of(app, "get"), "/docs", "/metrics", "/openapi.json"]
+    assert {"/v1/models", "/v1/datasets", "/v2/health/live"} <= set(paths)
+    for path in paths:
+        got, head = await http.get(path), await http.head(path)
+        assert head.status_code == got.status_code, path
+        assert head.headers.get("content-type") == got.headers.get("content-type"), path
+        assert head.content == b"", path
+
+
+async def test_a_slash_too_many_is_named_on_every_path(app: FastAPI, http: httpx.AsyncClient) -> None:
+    listed = sorted({*paths_of(app, "get"), *paths_of(app, "post")})
+    assert len(listed) > 10
+    for path in listed:
+        head, _, tail = path.rpartition("/")
+        for wrong in {f"{path}/", f"{path}//", f"{head}//{tail}", f"/{path}"}:
+            method = "GET" if path in paths_of(app, "get") else "POST"
+            answer = await http.request(method, str(http.base_url).rstrip("/") + wrong)  # whole: //a alone is a host
+            assert answer.status_code == 404, wrong
+            said = json.dumps(answer.json())
+            assert f"{path}," in said or f"{path}." in said or f"{path} " in said, (wrong, said)

@@ -83,3 +83,28 @@ def test_too_many_bytes_are_refused_by_their_length(size: int):
 def test_an_oversized_text_is_refused_before_it_is_decoded():
     # Not base64 at its end: decoding would have found that first.
     assert refused("A" * 4000 + "*").code == "image-too-large"
+
+
+def test_blanks_that_were_plus_signs_are_named():
+    """A form turns + into a blank: without a word the rest would be decoded into other bytes."""
+    data = bytes([0xFB, 0xEF, 0xBE] * 40 + list(range(200)) * 3)
+    text = base64.b64encode(data).decode()
+    assert text.count("+") > 3
+    for prefix in ("", "data:image/png;base64,"):
+        with pytest.raises(Problem) as caught:
+            decode_base64(prefix + text.replace("+", " "), LIMITS)
+        assert caught.value.code == "image-not-base64"
+        assert "plus signs" in caught.value.detail and "%2B" in (caught.value.remedy or "")
+    one = "QUFB" * 3 + "A AA" + "QUFB"
+    with pytest.raises(Problem, match="1 blank where"):
+        decode_base64(one, LIMITS)
+
+
+@pytest.mark.parametrize("width", [4, 60, 64, 76])
+@pytest.mark.parametrize("between", [" ", "\n", "\r\n", " \n", "\n  "])
+def test_wrapped_base64_stays_base64(width: int, between: str):
+    data = bytes(range(256)) * 2
+    text = base64.b64encode(data).decode()
+    lines = [text[at : at + width] for at in range(0, len(text), width)]
+    assert decode_base64(between.join(lines), LIMITS) == data
+    assert decode_base64(f" {between.join(lines)} \n", LIMITS) == data

@@ -299,10 +299,13 @@ def test_a_converted_checkpoint_is_judged_by_labelled_pictures(
         return []
 
     monkeypatch.setattr("models.convert.convert", convert)
+    (tmp_path / "more.pth").touch()
     arguments = ["focalnet-tiny-srf", str(tmp_path / "file.pth"), "--precision", "int8"]
+    arguments += ["--with", str(tmp_path / "more.pth"), "--with", str(tmp_path / "file.pth")]
     code, _, err = run("models", "convert", *arguments, "--pictures", str(tmp_path / "sweets"), "--json")
     assert code == 0, err
-    name, _, _, _, labels, precision, pictures = asked
+    name, _, _, _, labels, precision, pictures, beside = asked
+    assert beside == [tmp_path / "more.pth", tmp_path / "file.pth"]
     assert (name, labels, precision) == ("focalnet-tiny-srf", None, "int8")
     assert (pictures.name, pictures.labels, pictures.truth) == ("sweets", ("mint", "plum"), (0, 1))
     first, second = pictures.tensors(ImagePreprocess(size=32))
