@@ -30,7 +30,7 @@ Role = Literal["maps", "anchors", "regions", "text"]
 ROLES: tuple[Role, ...] = ("maps", "anchors", "regions", "text")
 
 MOST_PROPOSALS = 300
-"""Of a picture. The publication takes 1,000, which cost three times as much for little that a picture shows."""
+"""Of a picture. The publication takes 1,000, which cost three times as much; what they find more was not measured."""
 
 MEGAPIXELS = 3 * 1333 * 1333
 """Elements of the largest picture."""
