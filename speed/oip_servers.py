@@ -53,11 +53,21 @@ def _mlserver() -> Path:
     if not stamp.exists() or stamp.read_text() != requirements.read_text():
         print(f"installing MLServer into {MLSERVER_ENVIRONMENT.name}", file=sys.stderr)
         shutil.rmtree(MLSERVER_ENVIRONMENT, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", MLSERVER_ENVIRONMENT], check=True)
+        subprocess.run([_older_python(), "-m", "venv", MLSERVER_ENVIRONMENT], check=True)
         pip = [MLSERVER_ENVIRONMENT / "bin/python", "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, "--requirement", requirements], check=True)
         stamp.write_text(requirements.read_text())
     return MLSERVER_ENVIRONMENT / "bin/mlserver"
+
+
+def _older_python() -> str:
+    """A Python that MLServer can be installed with: it takes none from 3.13 on. Raises ``SystemExit``."""
+    fits = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))"
+    for program in (sys.executable, "python3.12", "python3.11"):
+        found = shutil.which(program)
+        if found is not None and subprocess.run([found, "-c", fits], stderr=subprocess.DEVNULL).returncode == 0:
+            return found
+    raise SystemExit("MLServer, which is measured beside Triton, needs Python 3.11 or 3.12: install one of them")
 
 
 @contextmanager

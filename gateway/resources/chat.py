@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 from gateway import openapi
 from gateway.context import context_of
+from gateway.middleware.keys import allow
 from gateway.request.request_context import RequestContext
 from gateway.resources.bot_sessions import resolver
 from gateway.resources.bots import bot_of, json_response
@@ -42,6 +43,7 @@ async def complete(request: Request) -> Response:
     Without ``metadata.session_id`` nothing is kept: what was said before is read again from the messages, so that the
     same messages have the same answer. With it, that session goes on. ``sightline`` in the answer is the whole turn.
     """
+    allow(request, "infer")
     body = await read_as(request, ChatBody)
     bot = await bot_of(request, _name_of(body.model), "infer")
     said = _said(body.messages)

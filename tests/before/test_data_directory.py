@@ -64,6 +64,10 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
                 yield f"{where}/{name} is gone"
             else:
                 yield from differences(value, new[name], f"{where}/{name}")
+    elif where == "/data" and isinstance(old, list) and isinstance(new, list) and all("id" in one for one in old):
+        known = {one["id"]: one for one in new}  # what a later version brings besides is new, not different
+        for index, one in enumerate(old):
+            yield from differences(one, known.get(one["id"]), f"{where}/{index}")
     elif isinstance(old, list) and isinstance(new, list):
         if len(old) != len(new):
             yield f"{where} has {len(new)} entries instead of {len(old)}"
