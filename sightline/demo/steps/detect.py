@@ -17,7 +17,7 @@ def _photo(stage: Stage, name: str) -> str:
     return base64.b64encode(stage.photo(name).read_bytes()).decode()
 
 
-def _overlap(box: list[float], other: tuple[float, ...]) -> float:
+def overlap(box: list[float], other: tuple[float, ...]) -> float:
     """Intersection over union."""
     wide = min(box[2], other[2]) - max(box[0], other[0])
     high = min(box[3], other[3]) - max(box[1], other[1])
@@ -26,7 +26,8 @@ def _overlap(box: list[float], other: tuple[float, ...]) -> float:
     return common / (sum(areas) - common)
 
 
-def _show(stage: Stage, result: Mapping[str, Any]) -> None:
+def show(stage: Stage, result: Mapping[str, Any]) -> None:
+    """The best three boxes."""
     for one in result["detections"][:3]:
         places = " ".join(f"{edge:.0f}" for edge in one["box"])
         stage.say(f"{one['label']} {one['score']:.2f} at {places}")
@@ -37,11 +38,11 @@ def open_vocabulary(stage: Stage) -> None:
     answer = ok(stage.http.post("/v1/detect", json=body)).json()
     result = answer["results"][0]
     stage.say(f"coffee.png, labels of our own, model {answer['model']}")
-    _show(stage, result)
+    show(stage, result)
     presence = {entry["label"]: entry["score"] for entry in result["presence"]}
     stage.say(f"in the photo at all: cup {presence['cup']:.0%}, zebra {presence['zebra']:.1%}")
     check({one["label"] for one in result["detections"]} == {"cup"}, "a cup is there, and no zebra")
-    check(_overlap(result["detections"][0]["box"], CUP) > 0.7, f"the cup is at {CUP}")
+    check(overlap(result["detections"][0]["box"], CUP) > 0.7, f"the cup is at {CUP}")
     check(presence["cup"] > 0.8 and presence["zebra"] < 0.1, f"expected a cup and no zebra, got {presence}")
 
     head, _, data = result["rendered"].partition(",")
@@ -55,7 +56,7 @@ def closed_set(stage: Stage) -> None:
     body = {"model": "nanodet-coco", "image": _photo(stage, "motorcycle_left.png"), "threshold": 0.5}
     result = ok(stage.http.post("/v1/detect", json=body)).json()["results"][0]
     stage.say(f"motorcycle_left.png among the {len(result['presence'])} names of COCO")
-    _show(stage, result)
+    show(stage, result)
     labels = {one["label"] for one in result["detections"]}
     check(labels == {"motorcycle"}, f"expected a motorcycle, got {labels or 'nothing'}")
 
@@ -71,7 +72,7 @@ def ground(stage: Stage) -> None:
         place = " ".join(f"{edge:.0f}" for edge in phrase["boxes"][0]["box"]) if phrase["boxes"] else "nowhere"
         stage.say(f"{phrase['text']}: {place}, there with {phrase['presence']:.0%}")
     cup, spoon, zebra = phrases
-    check(bool(cup["boxes"]) and _overlap(cup["boxes"][0]["box"], CUP) > 0.7, f"the cup is at {CUP}")
+    check(bool(cup["boxes"]) and overlap(cup["boxes"][0]["box"], CUP) > 0.7, f"the cup is at {CUP}")
     check(bool(spoon["boxes"]) and not zebra["boxes"], "there is a spoon, and no zebra")
 
 
