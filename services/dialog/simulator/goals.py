@@ -14,6 +14,9 @@ _NAMED = 0.15
 _UNSATISFIABLE = 0.15
 _INDIFFERENT = 0.15
 _BOOKS = 0.6
+_CLOSED = 10
+"""Up to so many values people know them all: there are no other parts of a town, and other cuisines."""
+
 _STRANGE = 0.3
 """Of impossible wishes: what no row has at all, so that what is not known is heard too."""
 
@@ -57,7 +60,7 @@ class Goals:
         """Something that a user could say for ``slot``; for a free one sometimes what no row has."""
         known = self._values[slot.name]
         if slot.type == "categorical" and known:
-            strange = slot.values is None and random.random() < _STRANGE
+            strange = slot.values is None and len(known) > _CLOSED and random.random() < _STRANGE
             return invented(random) if strange else random.choice(known)
         if slot.type == "bool":
             return random.choice(("yes", "no"))

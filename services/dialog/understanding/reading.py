@@ -14,7 +14,7 @@ from services.dialog.sentences import Span
 from services.dialog.understanding.heads import Floats, Heads, pooled
 from services.dialog.understanding.lexicon import Found, Lexicon
 from services.dialog.understanding.space import Offsets, Space
-from services.dialog.values import is_of
+from services.dialog.values import is_of, plain
 
 _LIKELY = 0.5
 _SURE = 0.8
@@ -39,6 +39,7 @@ class Reader:
     def __init__(self, schema: Schema, table: Table | None, heads: Heads) -> None:
         self.space = Space.of(schema)
         self._kinds = {slot.name: slot.type for slot in schema.slots}
+        self._called = {slot.name: [plain(one) for one in (*slot.called, slot.spoken)] for slot in schema.slots}
         self._lexicon = Lexicon(schema, table)
         self._heads = heads
 
@@ -60,7 +61,7 @@ class Reader:
             acts.append(Act("inform", span.slot, value))
             sure.append(share)
 
-        more, shares = self._questions(turn, {act.slot for act in acts}, system, bool(found))
+        more, shares = self._questions(text, turn, {act.slot for act in acts}, system)
         acts += more
         sure += shares
         if not acts:
@@ -132,7 +133,7 @@ class Reader:
         return wanted[0] if len(wanted) == 1 else None
 
     def _questions(
-        self, turn: Floats, informed: set[str], system: Sequence[Act], spans: bool
+        self, text: str, turn: Floats, informed: set[str], system: Sequence[Act]
     ) -> tuple[list[Act], list[float]]:
         """Acts without values, and those of yes-or-no slots."""
         space, acts, sure = self.space, [], []
@@ -153,9 +154,10 @@ class Reader:
         indifferent = [slot for slot, share in shares.items() if share > _LIKELY]
         if not indifferent and turn[USER_ACTS.index("dont_care")] > _LIKELY:
             indifferent = [act.slot for act in system if act.name == "request" and act.slot in shares]
-        for slot in indifferent:
+        indifferent = [self._meant(text, slot, system, informed) for slot in indifferent]
+        for slot in dict.fromkeys(indifferent):
             acts.append(Act("dont_care", slot))
-            sure.append(max(shares[slot], _LIKELY))
+            sure.append(max(shares.get(slot, 0.0), _LIKELY))
 
         for index, slot in enumerate(space.requestable):
             if turn[second + index] > _LIKELY:
@@ -168,6 +170,13 @@ class Reader:
                 acts.append(Act(name))
                 sure.append(float(turn[index]))
         return acts, sure
+
+    def _meant(self, text: str, slot: str, system: Sequence[Act], informed: set[str]) -> str:
+        """Of what somebody does not care: of what was asked for, unless the text speaks of something else."""
+        asked = [act.slot for act in system if act.name == "request"]
+        if len(asked) != 1 or asked[0] in informed or any(word in plain(text) for word in self._called[slot]):
+            return slot
+        return asked[0]
 
 
 def _once(found: list[tuple[Span, float]]) -> list[tuple[Span, float]]:
