@@ -57,6 +57,8 @@ def release_table() -> Iterator[str]:
     """One row a published checkpoint: what it scored and where it is."""
     yield from _head("name", "trained on", "published figures", "first address that answers")
     for name, entry in releases().items():
+        if entry.family not in ("unicl", "focalnet"):
+            continue  # other lines have pages of their own
         figures = ", ".join(f"{100 * figure.value:.1f} ({figure.dataset}, {figure.metric})" for figure in entry.figures)
         live = next((copy.address for copy in entry.copies if copy.status == "live"), "")
         unchecked = next((copy.address for copy in entry.copies if copy.status == "unchecked"), "")
