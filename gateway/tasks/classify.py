@@ -198,13 +198,14 @@ async def _run(service: Classifier, call: TaskCall[ClassifyBody]) -> ClassifyAns
 
 
 def _document(answer: ClassifyAnswer, body: ClassifyBody) -> dict[str, Any]:
-    return {
+    document = {
         "object": "classification",
         "model": answer.model,
         "version": answer.version,
         "results": [_result(result) for result in answer.results],
-        **told(answer.reading),
     }
+    reading = answer.reading
+    return document | told(reading) if reading.truncated or reading.notes else document
 
 
 def _result(result: ClassifiedImage) -> dict[str, Any]:
