@@ -103,7 +103,7 @@ def take(folder: Path, data: bytes, *, allow_losses: bool = False) -> Imported |
     """What comes of an upload: read with an account of every file, or a problem that is nobody's bug, in time."""
     (folder / "upload").write_bytes(data)
     into = folder / "package.zip"
-    begin = time.process_time()
+    begin = time.thread_time()
     found: Imported | Problem
     try:
         found = imported = import_archive(folder / "upload", "set", into, IMAGES, LIMITS, allow_losses=allow_losses)
@@ -126,7 +126,7 @@ def take(folder: Path, data: bytes, *, allow_losses: bool = False) -> Imported |
             for stored in package.samples:
                 assert Image.open(io.BytesIO(package.read(stored))).size == (stored.width, stored.height)
         into.unlink()
-    assert time.process_time() - begin < MOST_SECONDS
+    assert time.thread_time() - begin < MOST_SECONDS
     return found
 
 
@@ -236,10 +236,10 @@ def test_entries_that_overlap_are_bounded_by_what_comes_out(tmp_path: Path) -> N
 
 
 def test_more_entries_than_allowed_are_refused_before_they_are_listed(tmp_path: Path) -> None:
-    begin = time.process_time()
+    begin = time.thread_time()
     found = take(tmp_path, zipped({f"{n}": b"" for n in range(2000)}, zipfile.ZIP_STORED))
     assert isinstance(found, Problem) and found.code == "archive-too-many-files"
-    assert time.process_time() - begin < MOST_SECONDS
+    assert time.thread_time() - begin < MOST_SECONDS
 
 
 def test_a_zip_in_a_zip_in_a_zip_is_told(tmp_path: Path) -> None:

@@ -327,6 +327,6 @@ def test_names_of_a_hostile_yaml_cost_nothing(tmp_path: Path) -> None:
 
 def test_many_masks_cost_no_square(tmp_path: Path) -> None:
     names = [f"{folder}/{number}.png" for folder in ("images", "masks") for number in range(20_000)]
-    begin = time.process_time()
+    begin = time.thread_time()
     assert masks.fit(Listing(tmp_path, names)) is not None
-    assert time.process_time() - begin < 5
+    assert time.thread_time() - begin < 5

@@ -202,9 +202,9 @@ def test_too_many_pixels_are_refused_from_the_header(name: str):
 @pytest.mark.parametrize("name", HUGE)
 def test_a_pixel_bomb_costs_less_than_ten_milliseconds(name: str):
     def cost() -> float:
-        begin = time.process_time()
+        begin = time.thread_time()
         refused(HUGE[name])
-        return time.process_time() - begin
+        return time.thread_time() - begin
 
     assert min(cost() for _ in range(3)) < 0.010
 
@@ -221,9 +221,9 @@ def test_a_pixel_bomb_costs_less_than_ten_milliseconds(name: str):
 def test_too_many_frames_are_refused_quickly(data: bytes):
     costs = []
     for _ in range(3):
-        begin = time.process_time()
+        begin = time.thread_time()
         assert refused(data).code == "image-too-many-frames"
-        costs.append(time.process_time() - begin)
+        costs.append(time.thread_time() - begin)
     assert min(costs) < 0.010
 
 
@@ -270,9 +270,9 @@ SMALL = {form: make.encoded(make.photo(), form) for form in ("JPEG", "PNG", "GIF
     ids=["standalone", "fill", "gap", "GIF zeros", "GIF blocks", "GIF comments", "PNG chunks", "WebP chunks"],
 )
 def test_a_maze_of_headers_is_left_early(data: bytes):
-    begin = time.process_time()
+    begin = time.thread_time()
     assert refused(data).code in ("image-corrupt", "image-truncated")
-    assert time.process_time() - begin < 0.5
+    assert time.thread_time() - begin < 0.5
 
 
 def test_a_progressive_jpeg_of_a_thousand_scans_is_refused():

