@@ -101,14 +101,6 @@ class Bot:
         """Corrections as they are now."""
         self._taught = list(taught)
 
-    def nearby(
-        self, text: str, sentence: Floats, standing: Standing, taught: str, vector: Floats, taught_at: Standing
-    ) -> bool:
-        """Whether a correction of ``taught`` would also be one of ``text``."""
-        if context_key(standing.system) != context_key(taught_at.system):
-            return False
-        return _same(text, taught) or float(vector @ sentence) >= NEAR
-
     def understand(
         self, text: str, tokens: Floats, offsets: Offsets, sentence: Floats, standing: Standing
     ) -> Understood:
@@ -164,14 +156,17 @@ class Bot:
     def _nearest(self, text: str, sentence: Floats, standing: Standing) -> tuple[Act, ...] | None:
         context = context_key(standing.system)
         usable = [taught for taught in self._taught if taught.context == context]
-        for taught in usable:
-            if _same(taught.text, text):
-                return taught.acts
-        if not usable:
-            return None
+        same = [taught for taught in usable if _same(taught.text, text)]
+        if same or not usable:
+            return same[-1].acts if same else None
         likeness = np.stack([taught.vector for taught in usable]) @ sentence
         best = int(likeness.argmax())
         return usable[best].acts if likeness[best] >= NEAR else None
+
+
+def near(text: str, vector: Floats, taught: str, taught_vector: Floats) -> bool:
+    """Whether a correction of ``taught`` is one of ``text`` too, after the same question."""
+    return _same(text, taught) or float(vector @ taught_vector) >= NEAR
 
 
 def _same(one: str, other: str) -> bool:

@@ -31,10 +31,10 @@ class TrainBotParameters(BaseModel):
 
     bot: str = Field(min_length=1, max_length=64, description="A bot of yours, by id or name")
     dialogs: int = Field(1_000, ge=0, le=50_000, description="Simulated dialogs to learn from")
-    turns: int = Field(4_000, ge=100, le=40_000, description="Of their turns, at most so many that differ")
+    turns: int = Field(4_000, ge=100, le=10_000, description="Of their turns, at most so many that differ")
     taught_weight: float = Field(4.0, ge=0, le=100, description="How much a taught turn counts beside a simulated one")
     epochs: int = Field(12, ge=1, le=100)
-    measured: int = Field(100, ge=1, le=2_000, description="Dialogs that the version is measured by, all held out")
+    measured: int = Field(100, ge=1, le=500, description="Dialogs that the version is measured by, all held out")
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ from services.storage.artifacts import Artifact, ArtifactStore
 from services.storage.database import reading, writing
 from services.storage.ids import is_id, new_id
 from services.storage.tables import artifacts, bot_versions, bots
+
+_ROWS = ".rows"
+_UNUSED_SECONDS = 6 * 3_600.0
+"""Rows that were replaced stay so long: a training may have begun with them."""
 
 MOST_BOTS = 200
 """Of one key."""
@@ -100,7 +104,7 @@ class BotStore:
             return kept
 
         try:
-            return self._with_rows(owner, rows, keep), warnings
+            return self._with_rows(owner, rows, keep, f"{record.id}{_ROWS}"), warnings
         except IntegrityError as error:
             raise Problem(
                 Kind.CONFLICT,
@@ -116,6 +120,7 @@ class BotStore:
     ) -> tuple[BotRecord, list[Finding]]:
         """Give a bot another schema, other rows, or both; its versions stay as they are."""
         bot = self.get(owner, reference)
+        gone: list[str] = []
         schema = bot.schema if document is None else document
         data = rows if rows is not None else self._rows_of(bot.rows_artifact)
         _, warnings = checked(schema, data)
@@ -133,9 +138,12 @@ class BotStore:
                 "updated_at": changed.updated_at,
             }
             connection.execute(update(bots).where(bots.c.id == bot.id).values(values))
+            gone.extend(_remove_unused(connection, changed))
             return changed
 
-        return self._with_rows(owner, rows, keep), warnings
+        changed = self._with_rows(owner, rows, keep, f"{bot.id}{_ROWS}")
+        self._artifacts.collect(gone)
+        return changed, warnings
 
     def get(self, owner: str, reference: str) -> BotRecord:
         """By id or by name. Raises ``bot-not-found``, whether unknown or another's."""
@@ -166,10 +174,9 @@ class BotStore:
         """Remove a bot with its versions, dialogs and corrections."""
         bot = self.get(owner, reference)
         with writing(self.engine) as connection:
-            named = {bot.rows_artifact}
-            for row in connection.execute(select(bot_versions).where(bot_versions.c.bot_id == bot.id)):
-                named |= {row.rows_artifact, row.heads_artifact}
-            ids = [one for one in named if one is not None]
+            heads = select(bot_versions.c.heads_artifact).where(bot_versions.c.bot_id == bot.id)
+            rows = select(artifacts.c.id).where(artifacts.c.owner == owner, artifacts.c.name == f"{bot.id}{_ROWS}")
+            ids = [*connection.scalars(heads), *connection.scalars(rows.where(artifacts.c.role == "bot"))]
             hashes = list(connection.scalars(select(artifacts.c.sha256).where(artifacts.c.id.in_(ids))))
             connection.execute(delete(bots).where(bots.c.id == bot.id))
             connection.execute(delete(artifacts).where(artifacts.c.id.in_(ids)))
@@ -273,21 +280,19 @@ class BotStore:
             row = connection.execute(select(bot_versions).where(*same)).one_or_none()
         return None if row is None else VersionRecord(**row._asdict())
 
-    def _with_rows(self, owner: str, rows: bytes | None, keep: Any) -> BotRecord:
-        """Run ``keep`` in one transaction with the artifact that holds ``rows``, if there are some."""
+    def _with_rows(
+        self, owner: str, rows: bytes | None, keep: Callable[[Connection, Artifact | None], BotRecord], name: str
+    ) -> BotRecord:
+        """Run ``keep`` in one transaction with the artifact ``name`` that holds ``rows``, if there are some."""
         if rows is None:
             with writing(self.engine) as connection:
-                kept: BotRecord = keep(connection, None)
-                return kept
+                return keep(connection, None)
         with self._artifacts.draft() as draft:
             draft.write(rows)
 
             def both(connection: Connection) -> BotRecord:
-                artifact = self._artifacts.record(
-                    connection, draft, owner, "rows", "application/octet-stream", role="bot"
-                )
-                kept: BotRecord = keep(connection, artifact)
-                return kept
+                media_type = "application/octet-stream"
+                return keep(connection, self._artifacts.record(connection, draft, owner, name, media_type, role="bot"))
 
             return self._artifacts.publish([draft], both)
 
@@ -334,6 +339,22 @@ def checked(document: Mapping[str, Any], rows: bytes | None) -> tuple[Schema, li
 def finding_document(finding: Finding) -> dict[str, str]:
     """As JSON."""
     return {"level": finding.level, "path": finding.path, "message": finding.message, "remedy": finding.remedy}
+
+
+def _remove_unused(connection: Connection, bot: BotRecord) -> Sequence[str]:
+    """Remove rows that a bot had and that neither it nor a version has now; returns hashes to collect."""
+    kept = select(bot_versions.c.rows_artifact).where(bot_versions.c.bot_id == bot.id)
+    unused = (
+        artifacts.c.owner == bot.owner,
+        artifacts.c.role == "bot",
+        artifacts.c.name == f"{bot.id}{_ROWS}",
+        artifacts.c.id != (bot.rows_artifact or ""),
+        artifacts.c.id.not_in(kept.where(bot_versions.c.rows_artifact.is_not(None))),
+        artifacts.c.created_at < time.time() - _UNUSED_SECONDS,
+    )
+    hashes = list(connection.scalars(select(artifacts.c.sha256).where(*unused)))
+    connection.execute(delete(artifacts).where(*unused))
+    return hashes
 
 
 def _row(record: BotRecord | VersionRecord) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from services.dialog.acts import Act
-from services.dialog.bot import Bot, BotTurn, Standing
+from services.dialog.bot import Bot, BotTurn, Standing, context_key, near
 from services.dialog.schema import Action
 from services.dialog.sessions import KeptTurn, Outcome, Session, SessionStore, turn_conflict
 from services.dialog.store import BotRecord, BotStore, VersionRecord
@@ -25,8 +25,8 @@ from services.text.tokenizer import Tokenizer
 LONGEST = 2_000
 """Characters of a turn: what a person types."""
 
-_OPEN = 32
-"""Versions that are kept in memory, the least used leave."""
+_OPEN, _OPEN_CELLS = 32, 4_000_000
+"""Versions that are kept in memory, and cells of their tables together; the least used leave."""
 
 Resolve = Callable[[str, str], Awaitable[ModelHandle]]
 """Name and version of a model to its handle: encoders are looked up as any model."""
@@ -48,6 +48,15 @@ class _Read:
     sentence: Floats
 
 
+@dataclass(slots=True)
+class _Opened:
+    """A version in memory; ``stamp`` tells which corrections it remembers."""
+
+    bot: Bot
+    stamp: tuple[int, str]
+    cells: int
+
+
 class Talking:
     """The bots of a gateway process. Holds open versions, and nothing of a dialog: any process can take a turn."""
 
@@ -55,7 +64,7 @@ class Talking:
         self.store = store
         self.sessions = sessions
         self.teaching = teaching
-        self._open: OrderedDict[tuple[str, int], Bot] = OrderedDict()
+        self._open: OrderedDict[tuple[str, int], _Opened] = OrderedDict()
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
 
     async def begin(self, bot: BotRecord, version: int | None = None) -> Session:
@@ -120,7 +129,6 @@ class Talking:
         """The turn after ``standing``, and its document; nothing is written."""
         opened = await self._bot(bot, record)
         read = await self._encode(record.encoder, text, resolve, options)
-        understood = opened.understand(text, read.tokens, read.offsets, read.sentence, standing)
         calls: list[tuple[Action, Mapping[str, str], str]] = []
 
         def handed_over(action: Action, slots: Mapping[str, str]) -> Mapping[str, str]:
@@ -129,7 +137,12 @@ class Talking:
             calls.append((action, dict(slots), reference))
             return dict.fromkeys(action.results, reference)
 
-        answered = opened.turn(standing, understood, handed_over)
+        def work() -> BotTurn:
+            understood = opened.understand(text, read.tokens, read.offsets, read.sentence, standing)
+            return opened.turn(standing, understood, handed_over)
+
+        # In a thread: a search in a large table takes long, and others wait for the loop.
+        answered = await asyncio.to_thread(work)
         return answered, _document(bot, record, answered, calls)
 
     async def correct(
@@ -151,7 +164,6 @@ class Talking:
         correction = await asyncio.to_thread(
             self.teaching.correct, bot, session, turn, acts=acts, spans=spans, vector=read.sentence, by=by
         )
-        self._forget(bot)
         return correction
 
     async def preview(
@@ -171,8 +183,10 @@ class Talking:
         read = await self._encode(record.encoder, turn.text, resolve, options)
         changed = []
         for other in dialogs:
+            if context_key(other.before.system) != context_key(turn.before.system):
+                continue  # said after another question, it means something else
             there = await self._encode(record.encoder, other.text, resolve, options)
-            if opened.nearby(other.text, there.sentence, other.before, turn.text, read.sentence, turn.before):
+            if near(other.text, there.sentence, turn.text, read.sentence):
                 now = opened.understand(other.text, there.tokens, there.offsets, there.sentence, other.before)
                 if set(now.acts) != set(acts):
                     changed.append(
@@ -195,42 +209,43 @@ class Talking:
                 f"Nothing was trained for {bot.name!r}.",
                 remedy=f"Submit a job of kind train-bot for {bot.name!r}, or run `sightline bots train {bot.name}`.",
             )
-        if bot.canary is not None:
-            drawn = int.from_bytes(hashlib.sha256(new_id("ses").encode()).digest()[:4], "big") / 2**32
-            if drawn < bot.canary_share:
-                return bot.canary
-        return bot.serving
+        if bot.canary is None or secrets.randbelow(1_000_000) >= bot.canary_share * 1_000_000:
+            return bot.serving
+        return bot.canary
 
     async def _bot(self, bot: BotRecord, record: VersionRecord) -> Bot:
+        """The version in memory, with the corrections that are there now."""
         key = bot.id, record.number
-        if key in self._open:
-            self._open.move_to_end(key)
-            found = self._open[key]
-            corrections = await asyncio.to_thread(self.teaching.fresh, bot, record.number)
-            found.remember([one.taught() for one in corrections])
-            return found
+        known = self._open.get(key)
 
-        def opened() -> Bot:
-            schema, table = self.store.read(record.schema, record.rows_artifact)
+        def opened() -> _Opened:
+            stamp = self.teaching.stamp(bot)
+            if known is not None and known.stamp == stamp:
+                return known
             taught = [one.taught() for one in self.teaching.fresh(bot, record.number)]
-            return Bot(schema, table, self.store.heads(record), taught)
+            if known is not None:
+                known.bot.remember(taught)
+                return _Opened(known.bot, stamp, known.cells)
+            schema, table = self.store.read(record.schema, record.rows_artifact)
+            cells = len(table.rows) * len(table.spec.columns) if table is not None else 0
+            return _Opened(Bot(schema, table, self.store.heads(record), taught), stamp, cells)
 
         found = await asyncio.to_thread(opened)
         self._open[key] = found
-        while len(self._open) > _OPEN:
+        self._open.move_to_end(key)
+        while len(self._open) > 1 and (
+            len(self._open) > _OPEN or sum(one.cells for one in self._open.values()) > _OPEN_CELLS
+        ):
             self._open.popitem(last=False)
-        return found
-
-    def _forget(self, bot: BotRecord) -> None:
-        for key in [key for key in self._open if key[0] == bot.id]:
-            self._open.pop(key, None)
+        return found.bot
 
     async def _encode(self, encoder: str, text: str, resolve: Resolve, options: Options) -> _Read:
         name, _, version = encoder.partition("@")
         model = await resolve(name, version)
         tokenizer = await self._tokenizer(model)
         ((ids, offsets),) = tokenizer.aligned([text])
-        answer = await model.infer(dict(tokenizer.pack([ids])), ("tokens", "embedding"), options)
+        with model:
+            answer = await model.infer(dict(tokenizer.pack([ids])), ("tokens", "embedding"), options)
         tokens = as_float32(answer.outputs["tokens"])[0, : len(ids)]
         return _Read(tokens, offsets, as_float32(answer.outputs["embedding"])[0])
 

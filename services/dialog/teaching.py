@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, delete, func, insert, select, update
 
 from services.dialog.acts import USER_ACTS, Act
 from services.dialog.bot import Taught, context_key
@@ -155,6 +155,13 @@ class TeachingStore:
     def fresh(self, bot: BotRecord, version: int) -> Sequence[Correction]:
         """Corrections that ``version`` was not trained on: what it has to remember."""
         return [one for one in self.all(bot) if one.taken_up is None or one.taken_up > version]
+
+    def stamp(self, bot: BotRecord) -> tuple[int, str]:
+        """Another value whenever a correction came or went: cheaper to ask for than the corrections."""
+        with reading(self._engine) as connection:
+            counted = select(func.count(), func.max(bot_corrections.c.id)).where(bot_corrections.c.bot_id == bot.id)
+            count, newest = connection.execute(counted).one()
+        return count, newest or ""
 
     def taken_up(self, ids: Sequence[str], version: int) -> None:
         """Note that a version was trained on them."""

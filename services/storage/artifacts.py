@@ -27,7 +27,7 @@ Role = Literal["upload", "output", "dataset", "bot", "checkpoint", "segment"]
 PUBLIC: tuple[Role, ...] = ("upload", "output")
 """What a key sees of its artifacts; the others are a running job's own, or a data set's package."""
 
-COUNTED: tuple[Role, ...] = (*PUBLIC, "dataset")
+COUNTED: tuple[Role, ...] = (*PUBLIC, "dataset", "bot")
 """What a key's quota is for."""
 
 _STRAY_SECONDS = 24 * 3600.0  # far longer than any upload, and than any sane clock correction

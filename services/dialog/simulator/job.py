@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -23,23 +23,24 @@ def run(ctx: JobContext[SimulateParameters]) -> Mapping[str, Any]:
     bot = store.get(ctx.owner, asked.bot)
     schema, table = store.read(bot.schema, bot.rows_artifact)
 
-    dialogs: list[Dialog] = []
-    for dialog in simulate(schema, table, asked.dialogs, asked.seed):
-        dialogs.append(dialog)
-        if len(dialogs) % _EVERY == 0:
-            ctx.step(len(dialogs), asked.dialogs, message="simulating")
+    with (
+        ctx.artifact("dialogs.jsonl", "application/x-ndjson") as lines,
+        ctx.artifact("dialogs.txt", "text/plain; charset=utf-8") as to_read,
+        ctx.artifact("annotated.jsonl", "application/x-ndjson") as annotated,
+    ):
 
-    report = coverage(schema, dialogs)
-    with ctx.artifact("dialogs.jsonl", "application/x-ndjson") as out:
-        for dialog in dialogs:
-            for line in dialog.soloist(schema.task.id):
-                out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-    with ctx.artifact("dialogs.txt", "text/plain; charset=utf-8") as out:
-        for dialog in dialogs:
-            out.write((dialog.readable() + "\n").encode())
-    with ctx.artifact("annotated.jsonl", "application/x-ndjson") as out:
-        for dialog in dialogs:
-            out.write(orjson.dumps(dialog.document(), option=orjson.OPT_APPEND_NEWLINE))
+        def written() -> Iterator[Dialog]:
+            """Each dialog goes to the disk as it comes: none is kept."""
+            for number, dialog in enumerate(simulate(schema, table, asked.dialogs, asked.seed), 1):
+                for line in dialog.soloist(schema.task.id):
+                    lines.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+                to_read.write((dialog.readable() + "\n").encode())
+                annotated.write(orjson.dumps(dialog.document(), option=orjson.OPT_APPEND_NEWLINE))
+                if number % _EVERY == 0:
+                    ctx.step(number, asked.dialogs, message="simulating")
+                yield dialog
+
+        report = coverage(schema, written())
 
     ctx.step(asked.dialogs, asked.dialogs, message="done")
     return {"bot": bot.id, "seed": asked.seed, "coverage": asdict(report)}

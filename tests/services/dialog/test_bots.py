@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import func, select
 
 from gateway.app import create_app
 from services.dialog.kind import bot_store
@@ -22,6 +23,8 @@ from services.dialog.understanding import Heads
 from services.jobs.records import Order
 from services.jobs.services import JobServices
 from services.settings import Settings
+from services.storage.database import reading
+from services.storage.tables import artifacts
 from tests.support.asgi import client
 from tests.support.jobs import run_job
 
@@ -303,6 +306,39 @@ async def test_a_schema_that_cannot_work_makes_no_bot(http: httpx.AsyncClient) -
     assert (await http.get("/v1/bots/broken")).status_code == 404
     taken = await http.post("/v1/bots", json={"name": "restaurants", "schema": document})
     assert (taken.status_code, taken.json()["error"]["code"]) == (409, "bot-exists")
+
+
+async def test_rows_that_were_replaced_go_when_nothing_can_need_them(
+    http: httpx.AsyncClient, trained: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document, rows = ready_document("restaurant")
+    made = (await http.post("/v1/bots", json={"name": "second", "schema": document})).json()
+    services = JobServices.open(trained)
+
+    def kept() -> int:
+        with reading(services.engine) as connection:
+            named = artifacts.c.name == f"{made['id']}.rows"
+            return connection.scalar(select(func.count()).select_from(artifacts).where(named)) or 0
+
+    for _ in range(3):
+        assert (await http.put("/v1/bots/second/database", content=rows)).status_code == 200
+    assert kept() == 3  # a training may have begun with them
+    monkeypatch.setattr("services.dialog.store._UNUSED_SECONDS", 0.0)
+    assert (await http.put("/v1/bots/second/database", content=rows)).status_code == 200
+    assert kept() == 1
+    assert (await http.delete("/v1/bots/second")).status_code == 200
+    assert kept() == 0
+    services.close()
+
+
+async def test_what_a_bot_keeps_counts_in_the_quota(settings: Settings) -> None:
+    document, rows = ready_document("restaurant")
+    small = settings.model_copy(update={"artifact_quota_bytes": len(rows) * 2})
+    async with client(create_app(small)) as http:
+        await http.post("/v1/bots", json={"name": "cafes", "schema": document})
+        answers = [await http.put("/v1/bots/cafes/database", content=rows) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 413]
+    assert answers[-1].json()["error"]["code"] == "artifact-quota"
 
 
 async def test_a_simulation_gives_its_dialogs_and_what_they_cover(http: httpx.AsyncClient, trained: Settings) -> None:

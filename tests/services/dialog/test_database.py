@@ -74,6 +74,30 @@ def test_too_many_cells_are_refused_before_they_are_kept(monkeypatch: pytest.Mon
         read_rows(CSV.encode())
 
 
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("big TEXT AS (hex(zeroblob(3000000)))", "too big"),
+        ("long TEXT AS (hex(zeroblob(100000)))", "characters of at most"),
+        ("slow TEXT AS (" + "hex(" * 12 + "id" + ")" * 12 + ")", ""),
+    ],
+    ids=["big", "long", "slow"],
+)
+def test_a_file_that_computes_its_columns_takes_no_more_than_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, said: str
+) -> None:
+    monkeypatch.setattr(limits, "_MOST_STEPS", 1_000)
+    file = tmp_path / "cafes.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"CREATE TABLE cafes (id INTEGER, {column})")
+        connection.executemany("INSERT INTO cafes (id) VALUES (?)", [(number,) for number in range(200)])
+    connection.close()
+    with pytest.raises(Problem) as raised:
+        read_rows(file.read_bytes(), "cafes")
+    assert raised.value.code in ("database-form", "database-row")
+    assert said in raised.value.detail
+
+
 def test_values_must_be_of_their_columns_type_and_keys_their_own() -> None:
     with pytest.raises(Problem, match=r"Row 1: 'price' is 'cheap', no number"):
         Table(SPEC, [{"id": "1", "name": "Uno", "price": "cheap"}])
